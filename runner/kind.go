@@ -1,0 +1,84 @@
+package runner
+
+import (
+	"context"
+	"io"
+)
+
+// A Stage does one kind's work. Its exported fields are the settings of the block: decode fills them by
+// their `hcl` tags. An optional method Check() error is called after decoding; the error it returns
+// begins with the name of the setting it is about ("rank: must be at least 1").
+type Stage interface {
+	Run(ctx context.Context, env *Env) error
+}
+
+// Kind describes what may stand as the first label of a stage block.
+type Kind struct {
+	Name string
+	Doc  string // one sentence
+	// Version counts changes of meaning: it goes up when the same inputs would now give other outputs.
+	Version int
+	In, Out []Port
+	// InPlace kinds (shell) take inputs and outputs of any name and write at the declared paths; the others
+	// write at fresh paths, which appear at their place only when the stage has succeeded.
+	InPlace bool
+	// Resources says what a stage needs unless its block says otherwise; nil means one CPU.
+	Resources func(Stage) Resources
+	// New returns a stage with its defaults filled in.
+	New func() Stage
+}
+
+// Port is a named input or output of a built-in kind.
+type Port struct {
+	Name     string
+	Doc      string
+	Optional bool
+	List     bool // takes a list of paths
+	Map      bool // takes a map of paths
+	Folder   bool // outputs: a folder is made, not a file
+	// Ext is the extension of an output left out, with its dot: ".jsonl". Folders have none.
+	Ext string
+	// Reads holds the patterns (path.Match on the path inside a folder, "**" for any depth) of the files that
+	// count in the key when the input is a folder. Empty: all of them.
+	Reads []string
+	// Metrics and Plots mark outputs that the commands of those names read.
+	Metrics, Plots bool
+}
+
+// Env is all that a running stage may touch.
+type Env struct {
+	Dir, Name string             // workspace; for messages only, never in results
+	In        map[string][]Input // port -> files and folders, read-only
+	Out       map[string]string  // port -> path to write; a folder's path does not exist yet
+	Environ   []string           // for child processes
+	GPUs      []int
+	Device    string // "cpu", "cuda", "cuda:1": where to compute; recorded, never keyed
+	CPUs      int    // threads that the stage may use
+	// Scratch is a folder that survives failure and is kept until the stage's key succeeds: checkpoints, spills.
+	Scratch string
+	Log     io.Writer
+	Report  func(Event) // may be called from several goroutines
+}
+
+// Input is one path that a stage reads. Name is the map's key for a Map port, else empty.
+type Input struct {
+	Name string
+	Path string // absolute
+}
+
+// Event is what a running stage tells. The zero fields say nothing.
+type Event struct {
+	Done, Total float64            // progress, in Unit; Total 0: unknown
+	Unit        string             // "rows", "B", "steps", "tokens"
+	Message     string             // one line for the person watching: "step 12/120  loss 1.234"
+	Metrics     map[string]float64 // numbers as they come: "train/loss"
+	Device      string             // what computed: goes into the result's record
+}
+
+// Resources is what a stage needs while it runs.
+type Resources struct {
+	CPU  int
+	GPU  int
+	RAM  int64          // bytes
+	Pool map[string]int // the user's own pools
+}

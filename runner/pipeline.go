@@ -1,0 +1,153 @@
+package runner
+
+import (
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Pipeline is what Decode makes of the pipeline files: everything evaluated, nothing unknown.
+// Paths are slash-separated and relative to Dir unless absolute; a path is clean (path.Clean).
+type Pipeline struct {
+	Dir     string   // the workspace, absolute
+	Files   []string // the pipeline files read, as the user would name them
+	Profile string   // "" without one
+
+	Settings    Settings
+	Variables   []Variable // in the order of the files
+	Sources     []*Source
+	Steps       []*Step // instances, in the order of the files, instances by key
+	Remotes     []*RemoteBlock
+	Experiments []*ExperimentBlock
+	Tracking    *TrackingBlock
+
+	// EnvNames holds the environment variables that env() and LPIPE_VAR_ read.
+	EnvNames []string
+}
+
+// Settings is the lpipe block.
+type Settings struct {
+	RequiredVersion string
+	Cache           string   // "" means .lpipe/cache
+	Link            []string // "reflink", "hardlink", "symlink", "copy"
+	Remote          string   // default remote, the profile's before the block's
+	Device          string
+	Pools           map[string]int
+}
+
+// Variable is a declared variable with the value that won.
+type Variable struct {
+	Name        string
+	Description string
+	Sensitive   bool
+	Value       string // canonical JSON; "" if sensitive
+	From        string // "default", "vars.auto.hcl", "profile prod", "LPIPE_VAR_x", "--var", …
+}
+
+// Source is a source block. Only Path ones do their work here.
+type Source struct {
+	Name     string
+	Path     string // where it stands in the workspace, or absolute
+	Store    bool
+	Download string // "", or what it is fetched from: "hf", "url", "s3", "mlflow", "experiment"
+	Settings []Setting
+	Range    hcl.Range
+}
+
+// Step is one instance of a stage block: "lora", or "lora@8" of a for_each.
+type Step struct {
+	Name  string // unique: block name, or block@instance
+	Block string // the block's second label
+	Kind  *Kind
+	Stage Stage // a fresh value of Kind.New with the block's settings
+	Desc  string
+
+	// Settings are all that count in the key, evaluated, sorted by name.
+	Settings []Setting
+	In       []StepInput
+	Out      []StepOutput
+
+	// Of shell stages.
+	Code      []string          // globs
+	Tools     []string          // names looked up in PATH
+	Env       map[string]string // in the key
+	PassEnv   []string
+	SecretEnv map[string]string
+
+	Resources *Resources // nil: the kind's
+	Timeout   time.Duration
+	Retries   int
+	DependsOn []string // names of steps: order only
+	Always    bool
+	Frozen    bool
+	Sandbox   string // "", "true", "warn"
+	Metrics   []string
+	Plots     []string
+
+	Range hcl.Range // the block's header, for messages
+}
+
+// Setting is one evaluated setting: canonical JSON (object keys sorted, numbers in their shortest form).
+type Setting struct {
+	Name      string
+	Value     string
+	Sensitive bool // shown only as "changed"
+	Range     hcl.Range
+}
+
+// StepInput is one path that a step reads.
+type StepInput struct {
+	// Name is the port, with an index for lists ("data[0]") and a key for maps ("validation.main"); for a bare
+	// reference in another setting, its position among them: "ref[0]".
+	Name  string
+	Port  string // "" for a bare reference
+	Key   string // the map's key
+	Path  string
+	Range hcl.Range
+}
+
+// StepOutput is one path that a step writes.
+type StepOutput struct {
+	Name   string
+	Path   string
+	Folder bool // must be a folder: declared with a trailing slash, or by the kind's port
+	File   bool // must be a file: by the kind's port
+	Cache  bool // default true
+	Push   bool // default true
+	Range  hcl.Range
+}
+
+// RemoteBlock is a remote block.
+type RemoteBlock struct {
+	Type, Name string // "s3" or "dir"
+	Bucket     string
+	Prefix     string
+	Region     string
+	Endpoint   string
+	AWSProfile string // `profile` in the block
+	Path       string // of "dir"
+	Results    string // "read-write" (default), "read", "off"
+	Range      hcl.Range
+}
+
+// ExperimentBlock and TrackingBlock are decoded and checked; their work comes with the experiments.
+type ExperimentBlock struct {
+	Name    string
+	Targets []string
+	Set     map[string]string   // variable -> canonical JSON
+	Matrix  map[string][]string // variable -> values in canonical JSON
+	Exclude []map[string]string
+	Include []map[string]string
+	Metric  string
+	Goal    string
+	Desc    string
+	Range   hcl.Range
+}
+
+// TrackingBlock is a tracking block.
+type TrackingBlock struct {
+	Type       string // "mlflow"
+	Experiment string
+	URI        string
+	Range      hcl.Range
+}
