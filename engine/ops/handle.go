@@ -1,0 +1,91 @@
+package ops
+
+// Buf is a handle to float32 values in a device's memory: a range of one allocation. The zero Buf is
+// absent. Handles are plain values; slicing one copies nothing.
+type Buf struct {
+	Block int32 // the device's number for the allocation, from 1; 0 is absent
+	Off   int   // first value
+	Len   int   // number of values
+}
+
+// Present says whether b is a buffer at all.
+func (b Buf) Present() bool { return b.Block != 0 }
+
+// Slice is the part [from, to) of b.
+func (b Buf) Slice(from, to int) Buf {
+	if from < 0 || to < from || to > b.Len {
+		panic("ops: slice outside its buffer")
+	}
+	return Buf{b.Block, b.Off + from, to - from}
+}
+
+// Ints is a handle to int32 values (token ids, positions, document starts) in a device's memory.
+type Ints struct {
+	Block int32
+	Off   int
+	Len   int
+}
+
+// Present says whether b is a buffer at all.
+func (b Ints) Present() bool { return b.Block != 0 }
+
+// Slice is the part [from, to) of b.
+func (b Ints) Slice(from, to int) Ints {
+	if from < 0 || to < from || to > b.Len {
+		panic("ops: slice outside its buffer")
+	}
+	return Ints{b.Block, b.Off + from, to - from}
+}
+
+// Type is how a weight's values are stored. Sums are float32 whatever the storage.
+type Type uint8
+
+// The storage types of weights.
+const (
+	F32  Type = iota // 4 bytes a value
+	BF16             // 2 bytes a value, rounded to nearest even
+)
+
+// Weight is a handle to a matrix [Rows, Cols], row-major, in one of several storages. Only an F32
+// weight can be trained: Values is then its memory, which AdamW and Read take like any other buffer.
+// For other types Values is absent and the device keeps the storage under Block.
+type Weight struct {
+	Block      int32
+	Type       Type
+	Rows, Cols int
+	Values     Buf
+}
+
+// Present says whether w is a weight at all.
+func (w Weight) Present() bool { return w.Block != 0 }
+
+// LoRA is one low-rank adapter on some of a linear's output columns:
+//
+//	y[:, Col:Col+F] += Scale · (dropout(x) Aᵀ) Bᵀ
+//
+// (Hu et al. 2021, arXiv 2106.09685, section 4.1). A linear over stacked weights has one adapter a
+// projection; a projection without one has no entry. DA and DB are absent when no gradient is wanted.
+type LoRA struct {
+	A, B   Buf     // [R, C], [F, R]
+	DA, DB Buf     // their gradients, added to by LinearBackward
+	Col, F int     // the output columns that it adds to
+	R      int     // rank
+	Scale  float32 // alpha/R, or alpha/√R (rsLoRA)
+	Drop   float32 // probability that an input element is dropped before A; 0: none
+	Seed   uint64  // names the mask: must differ for every adapter, step and micro-batch
+}
+
+// AdamW holds the numbers of one optimiser step. See Device.AdamW.
+type AdamW struct {
+	LR, Beta1, Beta2, Eps, Decay float64
+	GradScale                    float64 // multiplies the gradient first (clipping); 1: as it is
+	Step                         int     // counts from 1
+}
+
+// Info describes a device, for messages and records.
+type Info struct {
+	Name    string // "cpu", "cuda:0"
+	Detail  string // processor and chosen kernels
+	Threads int
+	Bytes   int64 // allocated now
+}
