@@ -1,0 +1,78 @@
+package cpu
+
+import (
+	"math"
+
+	"lpipe/engine/ops"
+)
+
+// HeadLoss adds to loss and dw and sets nll and dx, token by token.
+func (d *Plain) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops.Ints, scale float32, N, C, V int) {
+	if d.err != nil {
+		return
+	}
+	v, m := d.f(x, N*C), d.w(w, V, C)
+	each, gx, gw := d.opt(nll, N), d.opt(dx, N*C), d.opt(dw, V*C)
+	clear(each)
+	clear(gx)
+	logits := make([]float64, V)
+	var total float64
+	for n, target := range d.i(targets, N) {
+		if target < 0 {
+			continue
+		}
+		if int(target) >= V {
+			panic("cpu: target outside the vocabulary")
+		}
+		row := v[n*C : (n+1)*C]
+		m.times(logits, row)
+		z := logSumExp(logits)
+		total += z - logits[target]
+		if each != nil {
+			each[n] = float32(z - logits[target])
+		}
+		for i := range logits {
+			logits[i] = math.Exp(logits[i] - z)
+		}
+		logits[target]--
+		for c := range C {
+			if gx != nil {
+				var sum float64
+				for i, g := range logits {
+					sum += g * float64(m.at(i, c))
+				}
+				gx[n*C+c] = scale * float32(sum)
+			}
+			for i := 0; i < V && gw != nil; i++ {
+				gw[i*C+c] += scale * float32(logits[i]*float64(row[c]))
+			}
+		}
+	}
+	d.f(loss, 1)[0] += float32(float64(scale) * total)
+}
+
+// Logits sets logits[i] = x[rows[i]] Wᵀ.
+func (d *Plain) Logits(logits, x ops.Buf, w ops.Weight, rows ops.Ints, N, C, V int) {
+	if d.err != nil {
+		return
+	}
+	v, m, out := d.f(x, N*C), d.w(w, V, C), d.f(logits, rows.Len*V)
+	line := make([]float64, V)
+	for i, n := range d.i(rows, rows.Len) {
+		m.times(line, v[int(n)*C:(int(n)+1)*C])
+		for j, s := range line {
+			out[i*V+j] = float32(s)
+		}
+	}
+}
+
+// times sets out = M x.
+func (m matrix) times(out []float64, x []float32) {
+	for i := range out {
+		var sum float64
+		for c, v := range x {
+			sum += float64(v) * float64(m.at(i, c))
+		}
+		out[i] = sum
+	}
+}

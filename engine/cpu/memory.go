@@ -1,0 +1,246 @@
+package cpu
+
+import (
+	"errors"
+
+	"lpipe/engine/ops"
+)
+
+// memory holds the allocations of a device. It is ops.Memory but for Info and Close.
+type memory struct {
+	floats [][]float32 // by ops.Buf.Block-1; nil: freed
+	ints   [][]int32   // by ops.Ints.Block-1
+	halves [][]uint16  // by ops.Weight.Block-1 for ops.BF16
+	bytes  int64
+	err    error // the first one; see ops.Device
+}
+
+// maxValues keeps sizes far from where byte counts overflow; no machine holds as much.
+const maxValues = 1 << 42
+
+var errTooLarge = errors.New("allocate on cpu: size out of range")
+
+func (m *memory) Alloc(n int) ops.Buf {
+	if n < 0 || n > maxValues {
+		m.fail(errTooLarge)
+		return ops.Buf{}
+	}
+	m.floats = append(m.floats, make([]float32, n))
+	m.bytes += 4 * int64(n)
+	return ops.Buf{Block: int32(len(m.floats)), Len: n}
+}
+
+func (m *memory) AllocInts(n int) ops.Ints {
+	if n < 0 || n > maxValues {
+		m.fail(errTooLarge)
+		return ops.Ints{}
+	}
+	m.ints = append(m.ints, make([]int32, n))
+	m.bytes += 4 * int64(n)
+	return ops.Ints{Block: int32(len(m.ints)), Len: n}
+}
+
+func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
+	if rows < 0 || cols < 0 || (cols > 0 && rows > maxValues/cols) {
+		m.fail(errTooLarge)
+		return ops.Weight{}
+	}
+	w := ops.Weight{Type: t, Rows: rows, Cols: cols}
+	switch t {
+	case ops.F32:
+		w.Values = m.Alloc(rows * cols)
+		w.Block = w.Values.Block
+	case ops.BF16:
+		m.halves = append(m.halves, make([]uint16, rows*cols))
+		m.bytes += 2 * int64(rows*cols)
+		w.Block = int32(len(m.halves))
+	default:
+		panic("cpu: unknown weight type")
+	}
+	return w
+}
+
+func (m *memory) Free(b ops.Buf) {
+	if b.Present() {
+		m.bytes -= 4 * int64(len(m.floats[b.Block-1]))
+		m.floats[b.Block-1] = nil
+	}
+}
+
+func (m *memory) FreeInts(b ops.Ints) {
+	if b.Present() {
+		m.bytes -= 4 * int64(len(m.ints[b.Block-1]))
+		m.ints[b.Block-1] = nil
+	}
+}
+
+func (m *memory) FreeWeight(w ops.Weight) {
+	switch {
+	case !w.Present():
+	case w.Type == ops.F32:
+		m.Free(w.Values)
+	default:
+		m.bytes -= 2 * int64(len(m.halves[w.Block-1]))
+		m.halves[w.Block-1] = nil
+	}
+}
+
+func (m *memory) Write(dst ops.Buf, src []float32) {
+	if m.err == nil {
+		copy(m.exact(dst, len(src)), src)
+	}
+}
+
+func (m *memory) Read(dst []float32, src ops.Buf) {
+	if m.err == nil {
+		copy(dst, m.exact(src, len(dst)))
+	}
+}
+
+func (m *memory) WriteInts(dst ops.Ints, src []int32) {
+	if dst.Len != len(src) {
+		panic("cpu: lengths differ")
+	}
+	if m.err == nil {
+		copy(m.i(dst, len(src)), src)
+	}
+}
+
+func (m *memory) ReadInts(dst []int32, src ops.Ints) {
+	if src.Len != len(dst) {
+		panic("cpu: lengths differ")
+	}
+	if m.err == nil {
+		copy(dst, m.i(src, len(dst)))
+	}
+}
+
+func (m *memory) WriteWeight(dst ops.Weight, row int, src []float32) {
+	if m.err != nil || len(src) == 0 {
+		return
+	}
+	from, to := rowRange(dst, row, len(src))
+	if dst.Type == ops.F32 {
+		copy(m.f(dst.Values, to)[from:to], src)
+		return
+	}
+	for i, v := range src {
+		m.halves[dst.Block-1][from+i] = bf16(v)
+	}
+}
+
+func (m *memory) ReadWeight(dst []float32, src ops.Weight, row int) {
+	if m.err != nil || len(dst) == 0 {
+		return
+	}
+	from, to := rowRange(src, row, len(dst))
+	if src.Type == ops.F32 {
+		copy(dst, m.f(src.Values, to)[from:to])
+		return
+	}
+	widen(dst, m.halves[src.Block-1][from:to])
+}
+
+func (m *memory) Copy(dst, src ops.Buf, n int) {
+	if m.err == nil {
+		copy(m.f(dst, n), m.f(src, n))
+	}
+}
+
+func (m *memory) Zero(b ops.Buf) {
+	if m.err == nil {
+		clear(m.f(b, b.Len))
+	}
+}
+
+func (m *memory) Err() error { return m.err }
+
+func (m *memory) fail(err error) {
+	if m.err == nil {
+		m.err = err
+	}
+}
+
+// f is the first n values of b.
+func (m *memory) f(b ops.Buf, n int) []float32 {
+	if !b.Present() || b.Len < n {
+		panic("cpu: buffer absent or too small")
+	}
+	return m.floats[b.Block-1][b.Off : b.Off+n : b.Off+b.Len]
+}
+
+// opt is the first n values of b, or nil where b is absent.
+func (m *memory) opt(b ops.Buf, n int) []float32 {
+	if !b.Present() {
+		return nil
+	}
+	return m.f(b, n)
+}
+
+func (m *memory) exact(b ops.Buf, n int) []float32 {
+	if b.Len != n {
+		panic("cpu: lengths differ")
+	}
+	if n == 0 {
+		return nil
+	}
+	return m.f(b, n)
+}
+
+// i is the first n values of b.
+func (m *memory) i(b ops.Ints, n int) []int32 {
+	if !b.Present() || b.Len < n {
+		panic("cpu: buffer absent or too small")
+	}
+	return m.ints[b.Block-1][b.Off : b.Off+n : b.Off+b.Len]
+}
+
+// w is the values of a weight that must be [rows, cols].
+func (m *memory) w(w ops.Weight, rows, cols int) matrix {
+	if !w.Present() || w.Rows != rows || w.Cols != cols {
+		panic("cpu: weight absent or of another shape")
+	}
+	if w.Type == ops.F32 {
+		return matrix{f: m.f(w.Values, rows*cols), cols: cols}
+	}
+	return matrix{h: m.halves[w.Block-1], cols: cols}
+}
+
+// rowRange is the range of values that n values from a row on take.
+func rowRange(w ops.Weight, row, n int) (from, to int) {
+	if row < 0 || w.Cols == 0 || n%w.Cols != 0 || row+n/w.Cols > w.Rows {
+		panic("cpu: rows outside the weight")
+	}
+	return row * w.Cols, row*w.Cols + n
+}
+
+// matrix is a stored weight: float32 values, or bfloat16 ones. Exactly one slice is set.
+type matrix struct {
+	f    []float32
+	h    []uint16
+	cols int
+}
+
+func (m matrix) at(row, col int) float32 {
+	if m.f != nil {
+		return m.f[row*m.cols+col]
+	}
+	return unbf16(m.h[row*m.cols+col])
+}
+
+func (m matrix) set(row, col int, v float32) {
+	if m.f != nil {
+		m.f[row*m.cols+col] = v
+		return
+	}
+	m.h[row*m.cols+col] = bf16(v)
+}
+
+// row copies one row to dst.
+func (m matrix) row(dst []float32, row int) {
+	if m.f != nil {
+		copy(dst, m.f[row*m.cols:(row+1)*m.cols])
+		return
+	}
+	widen(dst, m.h[row*m.cols:(row+1)*m.cols])
+}
