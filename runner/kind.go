@@ -58,6 +58,10 @@ type Env struct {
 	Scratch string
 	Log     io.Writer
 	Report  func(Event) // may be called from several goroutines
+	// Spawned must be told of every process group that the stage starts, by its id, as soon as it runs: the
+	// runner sees to it that the group dies with lpipe, however lpipe dies. Call what it returns once the group
+	// is gone.
+	Spawned func(pgid int) (ended func())
 }
 
 // Input is one path that a stage reads. Name is the map's key for a Map port, else empty.
