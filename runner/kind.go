@@ -19,6 +19,10 @@ type Kind struct {
 	// Version counts changes of meaning: it goes up when the same inputs would now give other outputs.
 	Version int
 	In, Out []Port
+	// Ports narrows In and Out to those of a stage with these settings and inputs, where either chooses
+	// (train: adapter or model, by method; split: data or tokens). It may also change what it passes on: an
+	// extension, Folder, Optional. Settings that name other stages are not filled in yet. nil: In and Out as they stand.
+	Ports func(s Stage, in map[string]bool) (ins, outs []Port)
 	// InPlace kinds (shell) take inputs and outputs of any name and write at the declared paths; the others
 	// write at fresh paths, which appear at their place only when the stage has succeeded.
 	InPlace bool

@@ -21,8 +21,14 @@ type Pipeline struct {
 	Experiments []*ExperimentBlock
 	Tracking    *TrackingBlock
 
-	// EnvNames holds the environment variables that env() and LPIPE_VAR_ read.
+	// Off holds the instances (or whole blocks) that their `when` switched off, as targets name them.
+	Off []string
+
+	// EnvNames holds the environment variables that env() and LPIPE_VAR_ read, sorted.
 	EnvNames []string
+
+	// HCL holds every file that was parsed, by the name that ranges carry: FormatDiagnostics takes it.
+	HCL map[string]*hcl.File
 }
 
 // Settings is the lpipe block.
@@ -67,10 +73,11 @@ type Step struct {
 	In       []StepInput
 	Out      []StepOutput
 
-	// Of shell stages.
+	// Of InPlace kinds (shell): decode reads them itself; command, shell and dir are settings of the kind.
 	Code      []string          // globs
 	Tools     []string          // names looked up in PATH
 	Env       map[string]string // in the key
+	EnvHidden map[string]bool   // names in Env whose values come from env(): shown only as "changed"
 	PassEnv   []string
 	SecretEnv map[string]string
 
