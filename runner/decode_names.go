@@ -40,7 +40,7 @@ func nearestName(name string, known []string) string {
 		if abs(len(candidate)-len(name)) >= least {
 			continue
 		}
-		if n := editDistance(name, candidate); n < least || n == least && best != "" && candidate < best {
+		if n := typoDistance(name, candidate); n < least || n == least && best != "" && candidate < best {
 			best, least = candidate, n
 		}
 	}
@@ -49,8 +49,8 @@ func nearestName(name string, known []string) string {
 
 func abs(n int) int { return max(n, -n) }
 
-// editDistance counts insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
-func editDistance(a, b string) int {
+// typoDistance counts insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
+func typoDistance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j
