@@ -249,9 +249,9 @@ func (p *Plan) codeMakers(node *Node, pattern string) []output {
 	var reached []output
 	if out, ok := p.above(fixed); ok {
 		reached = append(reached, out)
-	} else if rest != "" {
+	} else {
 		for _, out := range p.below(fixed) {
-			if matchPattern(pattern, out.Path) {
+			if rest == "" || matchPattern(pattern, out.Path) {
 				reached = append(reached, out)
 			}
 		}

@@ -1,0 +1,92 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// UsageError is a command that asks for what the pipeline does not have: an unknown target, say.
+type UsageError struct{ Message string }
+
+func (e *UsageError) Error() string { return e.Message }
+
+func usage(format string, args ...any) error {
+	return &UsageError{fmt.Sprintf(format, args...)}
+}
+
+// CommandError is what a stage returns when a command that it ran failed.
+type CommandError struct {
+	Command string // as a person would type it
+	Err     error  // "exit status 3"
+}
+
+func (e *CommandError) Error() string { return e.Err.Error() }
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// StageFailure is a stage that did not succeed, with all that a person needs to find out why.
+type StageFailure struct {
+	Stage   string
+	Err     error
+	Command string    // of shell stages
+	Log     string    // the file that holds the whole log, relative to the workspace; "" if the stage never started
+	Tail    []string  // the log's last lines
+	Moved   string    // where the outputs it left lie now, relative to the workspace; "" if it left none
+	Range   hcl.Range // the block
+}
+
+func (e *StageFailure) Error() string { return fmt.Sprintf("stage %s: %v", e.Stage, e.Err) }
+func (e *StageFailure) Unwrap() error { return e.Err }
+
+// FailedError says which stages of a run failed. Its failures were reported as events before.
+type FailedError struct {
+	Failures []*StageFailure
+	Blocked  int // stages that were not tried because they need one of these
+}
+
+func (e *FailedError) Error() string {
+	names := make([]string, len(e.Failures))
+	for i, f := range e.Failures {
+		names[i] = f.Stage
+	}
+	text := fmt.Sprintf("%s failed: %s", plural(len(names), "stage"), strings.Join(names, ", "))
+	if e.Blocked > 0 {
+		text += fmt.Sprintf("; %s not tried", plural(e.Blocked, "stage that needs them was", "stages that need them were"))
+	}
+	return text
+}
+
+// Unwrap gives the failures, so that errors.Is finds a damaged object behind one of them.
+func (e *FailedError) Unwrap() []error {
+	errs := make([]error, len(e.Failures))
+	for i, f := range e.Failures {
+		errs[i] = f
+	}
+	return errs
+}
+
+// plural is "1 stage", "2 stages"; the third form is for nouns that need one.
+func plural(n int, one string, many ...string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	if len(many) > 0 {
+		return fmt.Sprintf("%d %s", n, many[0])
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
+// writeError explains a failure to write into the workspace once, for all places that may meet it.
+func writeError(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the workspace %s cannot be written to (lpipe keeps its state in .lpipe there, and outputs at their paths): %w", dir, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("the disk that holds %s is full; free some space (lpipe gc shows what can go) and run again: %w", dir, err)
+	}
+	return err
+}

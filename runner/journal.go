@@ -1,0 +1,167 @@
+package runner
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"lpipe/cache"
+)
+
+// journalHead is the first line of every journal.
+const journalHead = "lpipe journal 1\n"
+
+// syncWithin is how late a finished stage may become durable: stages that finish within this time share one sync.
+const syncWithin = 50 * time.Millisecond
+
+// entry is one record of the journal. Exactly one of Stage, Source and Begin is set.
+type entry struct {
+	Profile string      `json:"profile,omitempty"`
+	Stage   string      `json:"stage,omitempty"` // this stage finished: Done is its line of the lock
+	Done    *LockStage  `json:"done,omitempty"`
+	Source  string      `json:"source,omitempty"` // a source's content
+	Content *LockSource `json:"content,omitempty"`
+	Begin   string      `json:"begin,omitempty"` // this stage is about to write in place
+	Run     string      `json:"run,omitempty"`
+	Paths   []string    `json:"paths,omitempty"` // what it will write, relative to the workspace
+}
+
+// journal is an append-only file of what the run in progress has finished. A line is the first 16 hexadecimal digits
+// of the BLAKE3 hash of the rest, a space, and JSON without line breaks.
+type journal struct {
+	path string
+	f    *os.File
+
+	mu      sync.Mutex
+	pending []func() // called after the next sync
+	timer   *time.Timer
+	dirty   bool
+	err     error
+}
+
+// readJournal returns the records of a journal and the length of its good part. What follows the first record that
+// is damaged or cut was never acknowledged, or cannot be told from it.
+func readJournal(path string) (entries []entry, good int64, total int64, err error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, 0, nil
+	}
+	if err != nil {
+		return nil, 0, 0, fmt.Errorf("read journal: %w", err)
+	}
+	total = int64(len(data))
+	rest, ok := bytes.CutPrefix(data, []byte(journalHead))
+	if !ok {
+		return nil, 0, total, nil
+	}
+	for {
+		line, after, whole := bytes.Cut(rest, []byte("\n"))
+		if !whole {
+			break
+		}
+		var e entry
+		if len(line) < 18 || lineSum(line[17:]) != string(line[:16]) || json.Unmarshal(line[17:], &e) != nil {
+			break
+		}
+		entries = append(entries, e)
+		rest = after
+	}
+	return entries, total - int64(len(rest)), total, nil
+}
+
+func lineSum(text []byte) string {
+	sum := cache.Sum(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// openJournal opens a journal for appending after its good part.
+func openJournal(path string, good int64) (*journal, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{path: path, f: f}
+	if good == 0 {
+		err = f.Truncate(0)
+		if err == nil {
+			_, err = f.WriteAt([]byte(journalHead), 0)
+		}
+		good = int64(len(journalHead))
+	} else {
+		err = f.Truncate(good)
+	}
+	if err == nil {
+		_, err = f.Seek(good, 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	return j, nil
+}
+
+// append writes records at once and makes them durable within syncWithin; then it calls done, if there is one. A
+// record survives a kill of the process from the moment append returns, a loss of power from the moment of done.
+func (j *journal) append(done func(), entries ...entry) error {
+	var b bytes.Buffer
+	for _, e := range entries {
+		text := compact(e)
+		fmt.Fprintf(&b, "%s %s\n", lineSum(text), text)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
+	}
+	if _, err := j.f.Write(b.Bytes()); err != nil {
+		j.err = fmt.Errorf("write journal: %w", err)
+		return j.err
+	}
+	if done == nil {
+		return nil
+	}
+	j.dirty = true
+	j.pending = append(j.pending, done)
+	if j.timer == nil {
+		j.timer = time.AfterFunc(syncWithin, func() { j.flush() })
+	}
+	return nil
+}
+
+// flush syncs what was written and calls the functions that wait for it.
+func (j *journal) flush() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.timer != nil {
+		j.timer.Stop()
+		j.timer = nil
+	}
+	if j.err == nil && j.dirty {
+		if err := j.f.Sync(); err != nil {
+			j.err = fmt.Errorf("sync journal: %w", err)
+		}
+		j.dirty = false
+	}
+	if j.err == nil {
+		for _, done := range j.pending {
+			done()
+		}
+	}
+	j.pending = nil
+	return j.err
+}
+
+// close flushes. The file stays: only a written lock makes it superfluous.
+func (j *journal) close() error {
+	err := j.flush()
+	if closed := j.f.Close(); err == nil {
+		err = closed
+	}
+	return err
+}

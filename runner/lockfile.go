@@ -1,0 +1,222 @@
+package runner
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"lpipe/cache"
+)
+
+// lockSchema is the version of the lock file's format; doc/format.md describes it.
+const lockSchema = 1
+
+// Lock is what a lock file says: what every stage and source was when it was last brought up to date. It holds only
+// what follows from content, so that another machine's run of the same thing changes nothing in it.
+type Lock struct {
+	Sources map[string]LockSource // by path
+	Stages  map[string]LockStage  // by step name
+}
+
+// LockSource is the content of a path that no stage makes.
+type LockSource struct {
+	cache.Content
+	Stored bool   `json:"stored,omitempty"` // `lpipe add` put it into the cache
+	Pin    string `json:"pin,omitempty"`    // what a download's branch was resolved to
+}
+
+// LockStage is the last finished state of a stage. Settings, Code, Tools and Env are digests of those parts of the
+// key's description: they say which part changed where the description itself is not at hand.
+type LockStage struct {
+	Key      cache.Key             `json:"key"`
+	Kind     string                `json:"kind"`
+	Settings string                `json:"settings,omitempty"`
+	Code     string                `json:"code,omitempty"`
+	Tools    string                `json:"tools,omitempty"`
+	Env      string                `json:"env,omitempty"`
+	In       map[string]cache.ID   `json:"in,omitempty"`
+	Out      map[string]LockOutput `json:"out"`
+}
+
+// LockOutput is an output's place and content.
+type LockOutput struct {
+	Path string `json:"path"`
+	cache.Content
+}
+
+func newLock() *Lock {
+	return &Lock{Sources: map[string]LockSource{}, Stages: map[string]LockStage{}}
+}
+
+// LockPath is the lock file of a profile, "" being none.
+func LockPath(dir, profile string) string {
+	if profile == "" {
+		return filepath.Join(dir, "pipeline.lock")
+	}
+	return filepath.Join(dir, "pipeline."+profile+".lock")
+}
+
+// ReadLock reads a lock file; a missing one is an empty lock. What cannot be trusted is an error that is
+// cache.ErrDamaged and says what to do.
+func ReadLock(path string) (*Lock, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newLock(), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read lock: %w", err)
+	}
+	return parseLock(filepath.Base(path), data)
+}
+
+func parseLock(name string, data []byte) (*Lock, error) {
+	if conflicted(data) {
+		return nil, fmt.Errorf("%s holds a merge conflict; lpipe repro rebuilds it from recorded results: %w", name, cache.ErrDamaged)
+	}
+	file := struct {
+		Schema int `json:"schema"`
+		Lock
+	}{Lock: *newLock()}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&file)
+	switch {
+	case file.Schema > lockSchema:
+		return nil, fmt.Errorf("%s has schema %d and this lpipe knows %d: it was written by a newer lpipe; install that one", name, file.Schema, lockSchema)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w (%w); lpipe repro rebuilds it from recorded results", name, cache.ErrDamaged, err)
+	case file.Schema != lockSchema:
+		return nil, fmt.Errorf("%s: %w (no schema); lpipe repro rebuilds it from recorded results", name, cache.ErrDamaged)
+	}
+	return &file.Lock, nil
+}
+
+func conflicted(data []byte) bool {
+	for _, mark := range []string{"<<<<<<< ", ">>>>>>> "} {
+		if bytes.HasPrefix(data, []byte(mark)) || bytes.Contains(data, []byte("\n"+mark)) {
+			return true
+		}
+	}
+	return false
+}
+
+// salvage reads from a damaged lock the lines that stand for themselves: sources. Stages come back from results by
+// key; the content of a source that is missing stands nowhere else. Where two sides of a merge differ, neither is
+// taken.
+func salvage(data []byte) *Lock {
+	lock := newLock()
+	line := regexp.MustCompile(`(?m)^    ("(?:[^"\\]|\\.)*"): (\{"id":.*\}),?$`)
+	for _, match := range line.FindAllSubmatch(data, -1) {
+		var path string
+		var source LockSource
+		if json.Unmarshal(match[1], &path) != nil || json.Unmarshal(match[2], &source) != nil {
+			continue
+		}
+		if other, twice := lock.Sources[path]; twice && other != source {
+			source = LockSource{}
+		}
+		lock.Sources[path] = source
+	}
+	maps.DeleteFunc(lock.Sources, func(_ string, s LockSource) bool { return s.ID.IsZero() })
+	return lock
+}
+
+// encode gives the file's bytes: sorted, a source on one line, a stage on a few, so that merges of Git touch only
+// what changed.
+func (l *Lock) encode() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "{\n  \"schema\": %d,\n  \"sources\": {", lockSchema)
+	writeSorted(&b, "    ", l.Sources, func(s LockSource) { b.Write(compact(s)) })
+	b.WriteString("},\n  \"stages\": {")
+	writeSorted(&b, "    ", l.Stages, func(s LockStage) {
+		head := s
+		head.In, head.Out = nil, nil
+		line := compact(head)
+		b.WriteString("{\n      ")
+		b.Write(line[1 : len(line)-len(`"out":null}`)])
+		if len(s.In) > 0 {
+			b.WriteString("\n      \"in\": {")
+			writeSorted(&b, "        ", s.In, func(id cache.ID) { fmt.Fprintf(&b, "%q", id.String()) })
+			b.WriteString("},")
+		}
+		b.WriteString("\n      \"out\": {")
+		writeSorted(&b, "        ", s.Out, func(o LockOutput) { b.Write(compact(o)) })
+		b.WriteString("}\n    }")
+	})
+	b.WriteString("}\n}\n")
+	return b.Bytes()
+}
+
+// writeSorted writes a map's entries, each beginning on a line of its own, and the line break before the closing
+// brace.
+func writeSorted[V any](b *bytes.Buffer, indent string, entries map[string]V, write func(V)) {
+	for i, name := range slices.Sorted(maps.Keys(entries)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n" + indent)
+		b.Write(compact(name))
+		b.WriteString(": ")
+		write(entries[name])
+	}
+	if len(entries) > 0 {
+		b.WriteString("\n" + indent[2:])
+	}
+}
+
+// compact is a value's JSON without escapes for HTML.
+func compact(v any) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic("runner: a value that JSON cannot hold")
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// writeFile replaces a file by rename, durably.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes renames in a folder durable. File systems that cannot sync a folder say so by EINVAL.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"lpipe/cache"
+)
+
+// Options are what a Runner works with. Pipeline and Cache must be set; State, and all that describes the machine
+// and the person, may be left out.
+type Options struct {
+	Pipeline *Pipeline
+	Cache    *cache.Cache
+	State    *cache.State
+	Fetcher  Fetcher // who is asked after a miss in the cache; nil: nobody
+
+	Jobs    int      // stages at once; 0: as many as CPUs
+	CPUs    int      // 0: this machine's
+	RAM     int64    // bytes; 0: no limit
+	GPUs    []int    // ids of those that may be used
+	Device  string   // handed to stages
+	Environ []string // of this process; shell stages see a part of it
+
+	Version, User, Host string // for the records of results
+
+	// LockTimeout is how long to wait for another lpipe in the same workspace; 0: as long as it takes.
+	LockTimeout time.Duration
+	// AllowMissing accepts sources that do not exist and whose content is not on record.
+	AllowMissing bool
+	// Report is told what happens, one call at a time. Nil: nobody is.
+	Report func(RunEvent)
+	Now    func() time.Time // nil: time.Now
+}
+
+// Fetcher brings results and content from elsewhere into the cache.
+type Fetcher interface {
+	// Result returns what is recorded under a key, cache.ErrNotFound where nothing is. It brings no content.
+	Result(ctx context.Context, key cache.Key) (*cache.Result, error)
+	// Content brings all objects of a content that the cache lacks, cache.ErrNotFound where one is not there either.
+	Content(ctx context.Context, want cache.Content) error
+}
+
+// RunEvent is something that happened, for whoever watches.
+type RunEvent struct {
+	// Event is "plan" (Total stages will be looked at), "start" (a stage runs now), "progress" (Progress says how
+	// far), "stage" (a stage is finished: How), "warning" and "note" (Message), "wait" (Message: who holds the lock).
+	Event   string        `json:"event"`
+	Time    time.Time     `json:"time"`
+	Stage   string        `json:"stage,omitempty"`
+	Kind    string        `json:"kind,omitempty"`
+	How     string        `json:"how,omitempty"` // ran, workspace, cache, remote, skipped, failed
+	Seconds float64       `json:"seconds,omitempty"`
+	Log     string        `json:"log,omitempty"` // relative to the workspace
+	Message string        `json:"message,omitempty"`
+	Total   int           `json:"total,omitempty"`
+	Reasons []Reason      `json:"reasons,omitempty"` // of "start": why it runs
+	Error   string        `json:"error,omitempty"`
+	Failure *StageFailure `json:"-"`
+	// Progress is what the running stage told.
+	Progress *Event `json:"progress,omitempty"`
+}
+
+// How a stage came to be up to date.
+const (
+	HowRan       = "ran"
+	HowWorkspace = "workspace" // it stood there
+	HowCache     = "cache"
+	HowRemote    = "remote"
+	HowSkipped   = "skipped" // frozen, or not tried because of a failure
+	HowFailed    = "failed"
+)
+
+// Runner brings a workspace up to date with its pipeline, and says how far it is.
+type Runner struct {
+	Options
+	Plan *Plan
+
+	dir    string
+	ignore func(path string, dir bool) bool
+
+	mu         sync.Mutex
+	lock       *Lock
+	lockErr    error // why the lock file could not be read; its content is then salvaged as far as possible
+	journaled  int   // good records in the journal when the lock was read
+	stamp      stamp
+	reportMu   sync.Mutex
+	remoteDown bool
+}
+
+// New reads the lock and plans the pipeline. The diagnostics are the mistakes of the pipeline, complete; the error
+// is about anything else. A lock that is damaged is an error of the methods that need it, not of New.
+func New(o Options) (*Runner, hcl.Diagnostics, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CPUs <= 0 {
+		o.CPUs = runtime.NumCPU()
+	}
+	if o.Jobs <= 0 {
+		o.Jobs = o.CPUs
+	}
+	r := &Runner{Options: o, dir: o.Pipeline.Dir}
+	ignore, err := Ignored(r.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.ignore = ignore
+	if err := r.readLock(); err != nil {
+		return nil, nil, err
+	}
+	plan, diags := NewPlan(o.Pipeline, PlanOptions{Known: r.knownSource})
+	r.Plan = plan
+	return r, diags, nil
+}
+
+// KnownSources tells which paths have their content on record, for a plan that is made without a Runner.
+func KnownSources(p *Pipeline) func(path string) bool {
+	r := &Runner{Options: Options{Pipeline: p}, dir: p.Dir}
+	if err := r.readLock(); err != nil {
+		return nil
+	}
+	return r.knownSource
+}
+
+func (r *Runner) knownSource(path string) bool {
+	_, known := r.lock.Sources[path]
+	return known || r.AllowMissing
+}
+
+// stamp tells whether the files that a lock was read from are still the same.
+type stamp [2]struct {
+	size  int64
+	mtime time.Time
+}
+
+func (r *Runner) stampNow() stamp {
+	var s stamp
+	for i, path := range []string{LockPath(r.dir, r.Pipeline.Profile), r.path("journal")} {
+		if info, err := os.Stat(path); err == nil {
+			s[i].size, s[i].mtime = info.Size(), info.ModTime()
+		}
+	}
+	return s
+}
+
+// readLock reads the lock file and, over it, the journal: the state as the last command left it, however it ended.
+// Only what cannot be read at all is an error.
+func (r *Runner) readLock() error {
+	r.stamp = r.stampNow()
+	path := LockPath(r.dir, r.Pipeline.Profile)
+	lock, err := ReadLock(path)
+	r.lockErr = nil
+	if errors.Is(err, cache.ErrDamaged) {
+		data, _ := os.ReadFile(path)
+		lock, r.lockErr, err = salvage(data), err, nil
+	}
+	if err != nil {
+		return err
+	}
+	entries, _, _, err := readJournal(r.path("journal"))
+	if err != nil {
+		return err
+	}
+	r.lock = lock
+	r.journaled = len(entries)
+	for _, e := range entries {
+		if e.Profile == r.Pipeline.Profile {
+			lock.apply(e)
+		}
+	}
+	return nil
+}
+
+func (l *Lock) apply(e entry) {
+	switch {
+	case e.Done != nil:
+		l.Stages[e.Stage] = *e.Done
+	case e.Content != nil:
+		l.Sources[e.Source] = *e.Content
+	}
+}
+
+// Lock is the recorded state as it was read, and the error that says why if it is not whole.
+func (r *Runner) Lock() (*Lock, error) { return r.lock, r.lockErr }
+
+// path is a path in .lpipe.
+func (r *Runner) path(elem ...string) string {
+	return filepath.Join(append([]string{r.dir, ".lpipe"}, elem...)...)
+}
+
+// rel is a path relative to the workspace, for messages and records.
+func (r *Runner) rel(path string) string {
+	if rel, err := filepath.Rel(r.dir, path); err == nil {
+		return filepath.ToSlash(rel)
+	}
+	return path
+}
+
+// exclusive runs f as the only lpipe that writes in this workspace.
+func (r *Runner) exclusive(ctx context.Context, f func() error) error {
+	if err := os.MkdirAll(r.path(), 0o777); err != nil {
+		return writeError(r.dir, err)
+	}
+	waiting := ctx
+	if r.LockTimeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, r.LockTimeout)
+		defer cancel()
+		waiting = limited
+	}
+	held, err := cache.LockFile(waiting, r.path("lock"), true, func(holder string) {
+		r.report(RunEvent{Event: "wait", Message: "waiting for " + holder + ", which works in this workspace"})
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return writeError(r.dir, err)
+	}
+	defer held.Release()
+	if r.stampNow() != r.stamp {
+		if err := r.readLock(); err != nil {
+			return err
+		}
+	}
+	return f()
+}
+
+// needLock is for commands that cannot do their work without a whole lock.
+func (r *Runner) needLock() error { return r.lockErr }
+
+// writeLock folds the journal into the lock file: the lock first, then the journal goes.
+func (r *Runner) writeLock(lock *Lock) error {
+	if err := writeFile(LockPath(r.dir, r.Pipeline.Profile), lock.encode()); err != nil {
+		return writeError(r.dir, fmt.Errorf("write lock: %w", err))
+	}
+	if err := os.Remove(r.path("journal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return writeError(r.dir, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lock, r.lockErr, r.journaled = lock, nil, 0
+	r.stamp = r.stampNow()
+	return nil
+}
+
+// changeLock applies a change to a copy of the lock and writes it if that made a difference.
+func (r *Runner) changeLock(change func(*Lock) error) error {
+	if err := r.needLock(); err != nil {
+		return err
+	}
+	next := &Lock{Sources: maps.Clone(r.lock.Sources), Stages: maps.Clone(r.lock.Stages)}
+	if err := change(next); err != nil {
+		return err
+	}
+	if r.journaled == 0 && string(next.encode()) == string(r.lock.encode()) {
+		return nil
+	}
+	return r.writeLock(next)
+}
+
+// report tells whoever watches, one event at a time.
+func (r *Runner) report(e RunEvent) {
+	if r.Report == nil {
+		return
+	}
+	e.Time = r.Now()
+	r.reportMu.Lock()
+	defer r.reportMu.Unlock()
+	r.Report(e)
+}
+
+func (r *Runner) warn(stage, format string, args ...any) {
+	r.report(RunEvent{Event: "warning", Stage: stage, Message: fmt.Sprintf(format, args...)})
+}
