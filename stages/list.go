@@ -1,0 +1,8 @@
+package stages
+
+import "lpipe/runner"
+
+// Kinds is every built-in kind, in the order of the reference pipeline.
+func Kinds() []*runner.Kind {
+	return []*runner.Kind{}
+}
