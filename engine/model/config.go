@@ -1,0 +1,257 @@
+package model
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Config is a model's shape, as config.json gives it
+// (https://huggingface.co/docs/transformers/model_doc/qwen2, Qwen2Config).
+type Config struct {
+	Layers int
+	C      int // hidden_size: width of the residual stream
+	H, KV  int // query heads; key and value heads, a divisor of H
+	D      int // width of one head, even
+	F      int // intermediate_size
+	V      int // vocab_size: rows of the embedding
+
+	Eps          float32 // rms_norm_eps; base and Instruct models of one family differ in it
+	Theta        float64 // rope_theta
+	Tied         bool    // the embedding is also the output head
+	MaxPositions int
+	DType        string  // the type that the weights were saved in: "bfloat16"
+	EOS          []int32 // tokens that end a generation, from generation_config.json or else config.json
+
+	file map[string]json.RawMessage // all of config.json, to be written beside merged weights
+}
+
+// architecture is the one that forward.go computes.
+const architecture = "Qwen2ForCausalLM"
+
+// ReadConfig reads config.json of a model folder. Everything that this package cannot compute exactly is
+// refused, all of it in one error.
+func ReadConfig(dir string) (Config, error) {
+	path := filepath.Join(dir, "config.json")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("%s is not a model folder: it has no config.json: %w", dir, err)
+	} else if err != nil {
+		return Config{}, fmt.Errorf("read model configuration: %w", err)
+	}
+	c, err := parseConfig(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("model configuration %s: %w", path, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "generation_config.json")); err == nil {
+		var g struct {
+			EOS tokens `json:"eos_token_id"`
+		}
+		if err := json.Unmarshal(text, &g); err != nil {
+			return Config{}, fmt.Errorf("generation configuration %s: %w", filepath.Join(dir, "generation_config.json"), err)
+		}
+		if len(g.EOS) > 0 {
+			c.EOS = g.EOS
+		}
+	}
+	return c, nil
+}
+
+// tokens is one token id or a list of them.
+type tokens []int32
+
+func (t *tokens) UnmarshalJSON(b []byte) error {
+	var one *int32
+	if json.Unmarshal(b, &one) == nil {
+		if *t = nil; one != nil {
+			*t = tokens{*one}
+		}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]int32)(t))
+}
+
+// rope holds the rotary settings: transformers 5 writes rope_parameters, earlier ones rope_theta and rope_scaling.
+type rope struct {
+	Theta *float64 `json:"rope_theta"`
+	Type  string   `json:"rope_type"`
+	Old   string   `json:"type"`
+}
+
+func parseConfig(text []byte) (Config, error) {
+	var f struct {
+		Architectures []string        `json:"architectures"`
+		ModelType     string          `json:"model_type"`
+		Hidden        int             `json:"hidden_size"`
+		Layers        int             `json:"num_hidden_layers"`
+		Heads         int             `json:"num_attention_heads"`
+		KVHeads       *int            `json:"num_key_value_heads"`
+		HeadDim       *int            `json:"head_dim"`
+		FFN           int             `json:"intermediate_size"`
+		Vocab         int             `json:"vocab_size"`
+		Act           string          `json:"hidden_act"`
+		Eps           *float64        `json:"rms_norm_eps"`
+		Theta         *float64        `json:"rope_theta"`
+		Rope          *rope           `json:"rope_parameters"`
+		Scaling       *rope           `json:"rope_scaling"`
+		Tied          bool            `json:"tie_word_embeddings"`
+		MaxPositions  int             `json:"max_position_embeddings"`
+		Sliding       bool            `json:"use_sliding_window"`
+		LayerTypes    []string        `json:"layer_types"`
+		Quantization  json.RawMessage `json:"quantization_config"`
+		DType         string          `json:"dtype"`
+		TorchDType    string          `json:"torch_dtype"`
+		EOS           tokens          `json:"eos_token_id"`
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		return Config{}, err
+	}
+	if !slices.Contains(f.Architectures, architecture) && (len(f.Architectures) > 0 || f.ModelType != "qwen2") {
+		found := strings.Join(f.Architectures, ", ")
+		if found == "" {
+			found = f.ModelType
+		}
+		return Config{}, fmt.Errorf("the model is a %q; only %s (Qwen2, Qwen2.5 and models of that shape) can be computed", found, architecture)
+	}
+	c := Config{
+		Layers: f.Layers, C: f.Hidden, H: f.Heads, KV: f.Heads, F: f.FFN, V: f.Vocab,
+		Tied: f.Tied, MaxPositions: f.MaxPositions, DType: f.DType, EOS: f.EOS,
+	}
+	if c.DType == "" {
+		c.DType = f.TorchDType
+	}
+	if f.KVHeads != nil {
+		c.KV = *f.KVHeads
+	}
+	if f.HeadDim != nil {
+		c.D = *f.HeadDim
+	} else if c.H > 0 {
+		c.D = c.C / c.H
+	}
+	if f.Eps != nil {
+		c.Eps = float32(*f.Eps)
+	}
+	if f.Rope != nil && f.Rope.Theta != nil {
+		c.Theta = *f.Rope.Theta
+	} else if f.Theta != nil {
+		c.Theta = *f.Theta
+	}
+
+	var wrong []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			wrong = append(wrong, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(f.Act != "" && f.Act != "silu", "hidden_act is %q; only silu can be computed", f.Act)
+	refuse(f.Sliding, "use_sliding_window is true; sliding attention cannot be computed")
+	for _, kind := range f.LayerTypes {
+		if kind != "full_attention" {
+			refuse(true, "layer_types names %q; only full_attention can be computed", kind)
+			break
+		}
+	}
+	refuse(len(f.Quantization) > 0 && string(f.Quantization) != "null", "quantization_config is set; quantized models cannot be read, take the original one")
+	for _, r := range []*rope{f.Rope, f.Scaling} {
+		if r == nil {
+			continue
+		}
+		kind := r.Type
+		if kind == "" {
+			kind = r.Old
+		}
+		refuse(kind != "" && kind != "default", "the rotary type is %q; only the default can be computed", kind)
+	}
+	wrong = append(wrong, c.Check())
+	if err := errors.Join(wrong...); err != nil {
+		return Config{}, err
+	}
+	return c, json.Unmarshal(text, &c.file)
+}
+
+// Check says what is wrong with a model's shape, all at once.
+func (c Config) Check() error {
+	var wrong []error
+	for _, size := range []struct {
+		name  string
+		value int
+	}{
+		{"hidden_size", c.C}, {"num_hidden_layers", c.Layers}, {"num_attention_heads", c.H}, {"num_key_value_heads", c.KV},
+		{"head_dim", c.D}, {"intermediate_size", c.F}, {"vocab_size", c.V},
+	} {
+		if size.value <= 0 || size.value > math.MaxInt32 {
+			wrong = append(wrong, fmt.Errorf("%s is missing or not a usable size (%d)", size.name, size.value))
+		}
+	}
+	if len(wrong) == 0 {
+		if c.H%c.KV != 0 {
+			wrong = append(wrong, fmt.Errorf("num_attention_heads %d is not a multiple of num_key_value_heads %d", c.H, c.KV))
+		}
+		if c.D%2 != 0 {
+			wrong = append(wrong, fmt.Errorf("head_dim %d is odd; rotary positions need pairs", c.D))
+		}
+	}
+	if !(c.Eps > 0 && c.Eps < 1) {
+		wrong = append(wrong, fmt.Errorf("rms_norm_eps is missing or not between 0 and 1 (%g)", c.Eps))
+	}
+	if !(c.Theta >= 1) || math.IsInf(c.Theta, 1) {
+		wrong = append(wrong, fmt.Errorf("rope_theta is missing or not a usable base (%g)", c.Theta))
+	}
+	return errors.Join(wrong...)
+}
+
+// QKV is the width of a token's queries, keys and values together.
+func (c Config) QKV() int { return (c.H + 2*c.KV) * c.D }
+
+// Parameters is the number of weights.
+func (c Config) Parameters() int64 {
+	n := int64(0)
+	for _, t := range c.tensors() {
+		n += int64(t.len())
+	}
+	return n
+}
+
+// frequencies are the angles that a token's position is multiplied by, theta^(-2j/D), with the roundings to
+// float32 that torch makes.
+func (c Config) frequencies() []float32 {
+	freq := make([]float32, c.D/2)
+	for j := range freq {
+		e := float32(2*j) / float32(c.D)
+		freq[j] = 1 / float32(math.Pow(c.Theta, float64(e)))
+	}
+	return freq
+}
+
+// encode is config.json for weights saved as dtype ("" leaves the type as it was read).
+func (c Config) encode(dtype string) ([]byte, error) {
+	file := map[string]json.RawMessage{}
+	if c.file == nil {
+		return nil, errors.New("the configuration was not read from a file")
+	}
+	for k, v := range c.file {
+		file[k] = v
+	}
+	vocab, err := json.Marshal(c.V)
+	if err != nil {
+		return nil, err
+	}
+	file["vocab_size"] = vocab
+	if dtype != "" {
+		key := "torch_dtype"
+		if _, ok := file["dtype"]; ok {
+			key = "dtype"
+		}
+		if file[key], err = json.Marshal(dtype); err != nil {
+			return nil, err
+		}
+	}
+	text, err := json.MarshalIndent(file, "", "  ")
+	return append(text, '\n'), err
+}
