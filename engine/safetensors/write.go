@@ -179,12 +179,18 @@ func WriteDir(dir string, tensors []Source, shard int64, metadata map[string]str
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, Index)
-	if err := writeFile(path, func(w io.Writer) error {
-		_, err := w.Write(append(text, '\n'))
+	return WriteFile(filepath.Join(dir, Index), append(text, '\n'))
+}
+
+// WriteFile makes a small file that belongs to weights, such as config.json, as Write does: it appears whole
+// or not at all.
+func WriteFile(path string, content []byte) error {
+	err := writeFile(path, func(w io.Writer) error {
+		_, err := w.Write(content)
 		return err
-	}); err != nil {
-		return fmt.Errorf("write weights' index %s: %w", path, err)
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

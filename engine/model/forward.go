@@ -1,0 +1,78 @@
+package model
+
+import (
+	"math"
+
+	"lpipe/engine/ops"
+)
+
+// forward computes what the output head sees from the tokens that begin or feed brought to the device. With
+// a cache, tokens go on from what their slots hold; without, documents stand whole in the batch.
+func (m *Model) forward(cache *Cache) {
+	d, c, p := m.dev, m.Config, &m.plan
+	d.Embedding(p.layers[0].x, m.embed, p.ids, p.N, c.C)
+	d.RoPETable(p.cos, p.sin, m.freq, p.positions, p.N, c.D)
+	for i := range m.layers {
+		m.forwardAttention(i, cache)
+		m.forwardMLP(i)
+	}
+	d.RMSNorm(p.out, p.rstd, p.x, m.norm, c.Eps, p.N, c.C)
+}
+
+// forwardAttention: mid = x + o(attention(rope(qkv(norm(x))))).
+func (m *Model) forwardAttention(i int, cache *Cache) {
+	d, c, p := m.dev, m.Config, &m.plan
+	l, a := &m.layers[i], &p.layers[i]
+	d.RMSNorm(a.norm1, a.rstd1, a.x, l.norm1, c.Eps, p.N, c.C)
+	m.forwardLinear(i, linQKV, a.qkv, a.norm1)
+	d.RoPE(a.qkv, p.cos, p.sin, p.N, c.H, c.KV, c.D)
+	if cache != nil {
+		d.CacheStore(cache.layers[i], a.qkv, p.slots, p.positions, cache.Length, p.N, c.H, c.KV, c.D)
+	}
+	if cache == nil || cache.fresh {
+		d.Attention(a.attention, a.lse, a.qkv, p.starts, m.attentionScale(), p.N, c.H, c.KV, c.D)
+	} else {
+		d.AttentionCached(a.attention, a.qkv, cache.layers[i], p.slots, p.positions, m.attentionScale(), cache.Length, p.N, c.H, c.KV, c.D)
+	}
+	m.forwardLinear(i, linO, p.y, a.attention)
+	d.Add(a.mid, a.x, p.y, p.N*c.C)
+}
+
+// forwardMLP: the next layer's x = mid + down(swiglu(gateUp(norm(mid)))).
+func (m *Model) forwardMLP(i int) {
+	d, c, p := m.dev, m.Config, &m.plan
+	l, a := &m.layers[i], &p.layers[i]
+	d.RMSNorm(a.norm2, a.rstd2, a.mid, l.norm2, c.Eps, p.N, c.C)
+	m.forwardLinear(i, linGateUp, a.gateUp, a.norm2)
+	d.SwiGLU(a.h, a.gateUp, p.N, c.F)
+	m.forwardLinear(i, linDown, p.y, a.h)
+	d.Add(m.after(i), a.mid, p.y, p.N*c.C)
+}
+
+// after is the residual stream behind layer i.
+func (m *Model) after(i int) ops.Buf {
+	if i+1 < len(m.layers) {
+		return m.plan.layers[i+1].x
+	}
+	return m.plan.x
+}
+
+// forwardLinear: y = x Wᵀ + bias, and the adapters' part.
+func (m *Model) forwardLinear(i, j int, y, x ops.Buf) {
+	l := &m.layers[i].linears[j]
+	m.dev.Linear(y, m.plan.layers[i].xa[j], x, l.w, l.bias, l.lora, m.plan.N, l.C, l.F)
+}
+
+// loss computes the losses of the batch's targets and, for training, the gradient of what the head saw.
+func (m *Model) loss(scale float32, train bool) {
+	c, p := m.Config, &m.plan
+	var dnorm, dhead ops.Buf
+	if train {
+		dnorm, dhead = p.dnorm, m.dhead
+	}
+	m.dev.HeadLoss(p.loss, p.nll, dnorm, dhead, p.out, m.head, p.targets, scale, p.N, c.C, c.V)
+}
+
+func (m *Model) attentionScale() float32 {
+	return float32(1 / math.Sqrt(float64(m.Config.D)))
+}

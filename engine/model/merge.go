@@ -1,0 +1,198 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"lpipe/engine/safetensors"
+)
+
+// SaveOptions say how whole models are written. The zero value: one file, each tensor of the type that it had.
+type SaveOptions struct {
+	DType string // "float32", "bfloat16", "float16"; "" keeps what the base model has
+	Shard int64  // bytes of a file; 0: no limit
+}
+
+// dtypes are the types that weights can be written as, under torch's names.
+var dtypes = map[string]safetensors.DType{
+	"float32": safetensors.F32, "bfloat16": safetensors.BF16, "float16": safetensors.F16,
+}
+
+func (o SaveOptions) check() error {
+	if _, ok := dtypes[o.DType]; !ok && o.DType != "" {
+		return fmt.Errorf("dtype %q is not known; there are float32, bfloat16 and float16", o.DType)
+	}
+	if o.Shard < 0 {
+		return fmt.Errorf("shard size %d is negative", o.Shard)
+	}
+	return nil
+}
+
+// companions are the files that belong to a model beside its weights and config.json.
+var companions = []string{
+	"generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
+	"added_tokens.json", "special_tokens_map.json", "chat_template.jinja",
+}
+
+// Merge writes into out the model of folder base with the adapter's part added to its weights,
+// W + scale·B A in float32, rounded once: a model folder that needs no adapter any more. It holds one tensor in
+// memory at a time.
+func Merge(ctx context.Context, base, adapter, out string, o SaveOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	config, err := ReadConfig(base)
+	if err != nil {
+		return err
+	}
+	files, err := safetensors.OpenDir(base)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	if err := config.checkTensors(base, files); err != nil {
+		return err
+	}
+	a, err := OpenAdapter(adapter, config)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	byTensor := map[string]module{}
+	for _, m := range config.allModules() {
+		if a.rank[m.fullName] > 0 {
+			byTensor[m.fullName+".weight"] = m
+		}
+	}
+	read := func(t tensor, dst []float32) error {
+		if err := files.Float32(t.name, dst); err != nil {
+			return err
+		}
+		if m, ok := byTensor[t.name]; ok {
+			return a.addTo(dst, m)
+		}
+		return nil
+	}
+	return config.save(ctx, base, out, files, read, o)
+}
+
+// addTo adds scale·B A to the weight w of module m.
+func (a *Adapter) addTo(w []float32, m module) error {
+	r := a.rank[m.fullName]
+	matrixA, matrixB := make([]float32, r*m.in), make([]float32, m.out*r)
+	if err := a.file.Float32(peftName(m.fullName, "A"), matrixA); err != nil {
+		return err
+	}
+	if err := a.file.Float32(peftName(m.fullName, "B"), matrixB); err != nil {
+		return err
+	}
+	scale := float32(a.LoRA.scale(m.fullName, r))
+	rows := (m.out + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
+	var group sync.WaitGroup
+	for from := 0; from < m.out; from += rows {
+		group.Go(func() {
+			delta := make([]float32, m.in)
+			for i := from; i < min(from+rows, m.out); i++ {
+				clear(delta)
+				for k := range r {
+					b := matrixB[i*r+k]
+					for j, v := range matrixA[k*m.in : (k+1)*m.in] {
+						delta[j] += b * v
+					}
+				}
+				row := w[i*m.in : (i+1)*m.in]
+				for j, v := range delta {
+					row[j] += scale * v
+				}
+			}
+		})
+	}
+	group.Wait()
+	return nil
+}
+
+// Save writes the whole model, as it is now, into out as a model folder; adapters are left out. Tokenizer and
+// other companion files come from the folder that the model was loaded from.
+func (m *Model) Save(ctx context.Context, out string, o SaveOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	files, err := safetensors.OpenDir(m.dir)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	read := func(t tensor, dst []float32) error {
+		p := m.places[t.name]
+		if p.vector.Present() {
+			m.dev.Read(dst, p.vector)
+		} else {
+			m.dev.ReadWeight(dst, p.weight, p.row)
+		}
+		return m.dev.Err()
+	}
+	return m.Config.save(ctx, m.dir, out, files, read, o)
+}
+
+// save writes config.json, companions and the weights that read gives. The types are those of files unless o
+// names one.
+func (c Config) save(ctx context.Context, base, out string, files *safetensors.Folder, read func(tensor, []float32) error, o SaveOptions) error {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return fmt.Errorf("save model: %w", err)
+	}
+	var sources []safetensors.Source
+	for _, t := range c.tensors() {
+		d, ok := dtypes[o.DType]
+		if !ok {
+			old, found := files.Tensor(t.name)
+			if d = old.DType; !found {
+				d = safetensors.F32
+			}
+		}
+		sources = append(sources, safetensors.Source{Name: t.name, DType: d, Shape: t.shape, Write: func(w io.Writer) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			values := make([]float32, t.len())
+			if err := read(t, values); err != nil {
+				return err
+			}
+			return safetensors.WriteFloat32(w, d, values)
+		}})
+	}
+	if err := safetensors.WriteDir(out, sources, o.Shard, map[string]string{"format": "pt"}); err != nil {
+		return err
+	}
+	text, err := c.encode(o.DType)
+	if err != nil {
+		return fmt.Errorf("save model %s: %w", out, err)
+	}
+	if err := safetensors.WriteFile(filepath.Join(out, "config.json"), text); err != nil {
+		return err
+	}
+	return CopyCompanions(base, out)
+}
+
+// CopyCompanions copies the tokenizer, chat template and generation settings of a model folder into another, as far
+// as they exist.
+func CopyCompanions(from, to string) error {
+	for _, name := range companions {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("copy model files: %w", err)
+		}
+		if err := safetensors.WriteFile(filepath.Join(to, name), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}

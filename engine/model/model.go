@@ -1,0 +1,270 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"lpipe/engine/ops"
+	"lpipe/engine/safetensors"
+)
+
+// Method says what is trained.
+type Method string
+
+// The methods.
+const (
+	Frozen    Method = ""     // nothing: evaluation and generation
+	TrainLoRA Method = "lora" // adapters; the base model has no gradients
+	TrainFull Method = "full" // every weight
+)
+
+// Options say how a model is loaded. The zero value loads the base model to be run, not trained.
+type Options struct {
+	Method Method
+	// LoRA describes new adapters for TrainLoRA without Adapter; they are drawn from Seed.
+	LoRA LoRA
+	Seed uint64
+	// Adapter is a PEFT folder: its adapters are run, or trained further with TrainLoRA.
+	Adapter string
+	// Weights is how frozen matrices are stored. Trained ones are always float32.
+	Weights ops.Type
+}
+
+// Model is a Qwen2 model on a device. It is used by one goroutine at a time.
+type Model struct {
+	Config Config
+	LoRA   LoRA // of its adapters, if it has any
+	Method Method
+
+	dir string
+	dev ops.Device
+
+	embed, head   ops.Weight // the same if tied
+	dembed        ops.Buf    // gradients here and below: absent unless all weights are trained
+	dhead         ops.Buf    // the same as dembed if tied
+	norm, dnorm   ops.Buf    // of the final norm
+	layers        []layer
+	adapters      []adapter
+	freq          ops.Buf // rotary frequencies [D/2]
+	vectors       ops.Buf // one allocation: all norms and biases
+	lowest        int     // the lowest layer with something trained, and its lowest linear: backward ends there
+	lowestLinear  int
+	places        map[string]place
+	trained       []Parameter
+	gradients     ops.Buf // one allocation: all gradients
+	adapterMemory ops.Buf // one allocation: all adapters
+
+	plan plan
+	host host
+}
+
+// layer is one decoder layer: two norms and four linears.
+type layer struct {
+	norm1, norm2   ops.Buf
+	dnorm1, dnorm2 ops.Buf
+	linears        [linears]linear
+}
+
+// linear is one or several modules of a layer whose weights are stacked.
+type linear struct {
+	C, F   int // inputs, outputs
+	w      ops.Weight
+	bias   ops.Buf
+	dw, db ops.Buf // absent unless all weights are trained
+	lora   []ops.LoRA
+	ranks  int // their sum
+}
+
+// Parameter is one trained tensor.
+type Parameter struct {
+	// Name is that of adapter_model.safetensors or, for TrainFull, of model.safetensors.
+	Name          string
+	Shape         []int
+	Weights, Grad ops.Buf
+	// Decay says whether weight decay applies: to all but biases and norms, as transformers' Trainer does.
+	Decay bool
+}
+
+// Load reads a Hugging Face model folder into dev. The error lists every tensor that is missing, unknown or
+// of another shape than config.json says. The caller closes dev after the model.
+func Load(ctx context.Context, dir string, dev ops.Device, o Options) (*Model, error) {
+	switch o.Method {
+	case Frozen, TrainLoRA, TrainFull:
+	default:
+		return nil, fmt.Errorf("method %q is not known; there are %q and %q", o.Method, TrainLoRA, TrainFull)
+	}
+	if o.Method == TrainFull && o.Adapter != "" {
+		return nil, errors.New("method full trains no adapter: merge the adapter first and train the merged model")
+	}
+	config, err := ReadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	files, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer files.Close()
+	if err := config.checkTensors(dir, files); err != nil {
+		return nil, err
+	}
+	m := &Model{Config: config, Method: o.Method, dir: dir, dev: dev}
+	if o.Method == TrainFull {
+		o.Weights = ops.F32
+	}
+	m.allocate(o.Weights)
+	if err := m.read(ctx, files); err != nil {
+		m.Free()
+		return nil, err
+	}
+	if err := m.adapt(o); err != nil {
+		m.Free()
+		return nil, err
+	}
+	m.list()
+	if err := dev.Err(); err != nil {
+		m.Free()
+		return nil, fmt.Errorf("load model %s: %w", dir, err)
+	}
+	return m, nil
+}
+
+// adapt gives the model new adapters, or those of a folder.
+func (m *Model) adapt(o Options) error {
+	train := o.Method == TrainLoRA
+	if o.Adapter != "" {
+		return m.loadAdapter(o.Adapter, train)
+	}
+	if !train {
+		return nil
+	}
+	names, err := o.LoRA.Modules(m.Config)
+	if err != nil {
+		return err
+	}
+	rank := map[string]int{}
+	for _, name := range names {
+		rank[name] = o.LoRA.rank(name)
+	}
+	m.attach(o.LoRA, rank, true)
+	m.initialise(o.Seed)
+	return nil
+}
+
+// list names the trained tensors and finds the layer where backward may end.
+func (m *Model) list() {
+	switch m.Method {
+	case TrainLoRA:
+		m.lowest = len(m.layers)
+		for _, a := range m.adapters {
+			if a.layer < m.lowest { // adapters come in the order of layers, and of linears
+				m.lowest, m.lowestLinear = a.layer, a.linear
+			}
+			m.trained = append(m.trained,
+				Parameter{peftName(a.fullName, "A"), []int{a.rank, a.in}, a.a, a.da, true},
+				Parameter{peftName(a.fullName, "B"), []int{a.out, a.rank}, a.b, a.db, true})
+		}
+	case TrainFull:
+		for _, t := range m.Config.tensors() {
+			p := m.places[t.name]
+			m.trained = append(m.trained, Parameter{t.name, t.shape, p.values(), p.grad, !t.undecayed()})
+		}
+	}
+}
+
+// Parameters are the trained tensors, in a fixed order.
+func (m *Model) Parameters() []Parameter { return m.trained }
+
+// Gradients is the allocation that holds the gradient of every parameter and nothing else: for its norm, and
+// to scale all of it at once.
+func (m *Model) Gradients() ops.Buf { return m.gradients }
+
+// ZeroGrad clears the gradients, before the first Step of an optimiser step.
+func (m *Model) ZeroGrad() {
+	if m.gradients.Present() {
+		m.dev.Zero(m.gradients)
+	}
+}
+
+// Device is where the model lives.
+func (m *Model) Device() ops.Device { return m.dev }
+
+// Step runs a batch forward and backward and adds to the gradients. It returns the loss
+//
+//	Σ over targets of -log p(target) / tokens
+//
+// where tokens counts the targets of all micro-batches of the optimiser step, so that the losses and
+// gradients of its micro-batches sum up to the mean over all of its targets.
+func (m *Model) Step(b Batch, tokens int) (float64, error) {
+	if m.Method == Frozen {
+		return 0, errors.New("the model was loaded to be run, not trained")
+	}
+	if err := m.begin(b, true); err != nil {
+		return 0, err
+	}
+	m.dropout(m.LoRA.Dropout, b.Seed)
+	m.forward(nil)
+	m.loss(1/float32(tokens), true)
+	m.backward()
+	return m.meanLoss(tokens)
+}
+
+// Loss is Step without backward pass, gradients and dropout.
+func (m *Model) Loss(b Batch, tokens int) (float64, error) {
+	if err := m.begin(b, false); err != nil {
+		return 0, err
+	}
+	m.dropout(0, 0)
+	m.forward(nil)
+	m.loss(1/float32(tokens), false)
+	return m.meanLoss(tokens)
+}
+
+// TokenLosses are the -log p(target) of the last Step or Loss, one for each token of its batch, at the place of the token
+// that predicts; 0 where there is no target. The slice is valid until the next call.
+func (m *Model) TokenLosses() []float32 { return m.host.nll }
+
+// meanLoss sums the losses of single tokens in float64: in float32 a sum over a large batch loses digits
+// that a comparison of runs would miss.
+func (m *Model) meanLoss(tokens int) (float64, error) {
+	m.host.nll = m.host.nllMemory[:m.plan.N]
+	m.dev.Read(m.host.nll, m.plan.nll)
+	if err := m.dev.Err(); err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for _, v := range m.host.nll {
+		sum += float64(v)
+	}
+	return sum / float64(tokens), nil
+}
+
+// Logits runs a batch forward and hands each token's logits [V] to yield, in order; the slice is valid
+// during the call.
+func (m *Model) Logits(b Batch, yield func(token int, logits []float32) error) error {
+	if err := m.begin(b, false); err != nil {
+		return err
+	}
+	m.dropout(0, 0)
+	m.forward(nil)
+	return m.eachLogits(yield)
+}
+
+// Free gives the model's memory back to the device.
+func (m *Model) Free() {
+	for _, l := range m.layers {
+		for _, lin := range l.linears {
+			m.dev.FreeWeight(lin.w)
+		}
+	}
+	if m.head != m.embed {
+		m.dev.FreeWeight(m.head)
+	}
+	m.dev.FreeWeight(m.embed)
+	for _, b := range []ops.Buf{m.freq, m.vectors, m.gradients, m.adapterMemory} {
+		m.dev.Free(b)
+	}
+	m.release()
+	*m = Model{Config: m.Config, dev: m.dev}
+}

@@ -1,0 +1,192 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"lpipe/engine/ops"
+	"lpipe/engine/safetensors"
+)
+
+// checkTensors lists every tensor that is missing, has another shape than config.json says, or is unknown. The
+// vocabulary's size is taken from the embedding: trimmed re-uploads leave config.json as it was.
+func (c *Config) checkTensors(dir string, files *safetensors.Folder) error {
+	if t, ok := files.Tensor(embedName); ok && len(t.Shape) == 2 && t.Shape[0] > 0 {
+		c.V = t.Shape[0]
+	}
+	var wrong []error
+	known := map[string]bool{}
+	for _, want := range c.tensors() {
+		known[want.name] = true
+		got, ok := files.Tensor(want.name)
+		switch {
+		case !ok:
+			wrong = append(wrong, fmt.Errorf("tensor %s is missing", want.name))
+		case !equal(got.Shape, want.shape):
+			wrong = append(wrong, fmt.Errorf("tensor %s has shape %v where config.json needs %v", want.name, got.Shape, want.shape))
+		case got.DType != safetensors.F32 && got.DType != safetensors.BF16 && got.DType != safetensors.F16:
+			wrong = append(wrong, fmt.Errorf("tensor %s has type %s; float32, bfloat16 and float16 can be read", want.name, got.DType))
+		}
+	}
+	for _, t := range files.Tensors() {
+		if !known[t.Name] && !c.superfluous(t.Name) {
+			wrong = append(wrong, fmt.Errorf("tensor %s is not part of %s", t.Name, architecture))
+		}
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return fmt.Errorf("the weights of model %s do not fit its config.json:\n%w", dir, err)
+	}
+	return nil
+}
+
+func equal(a, b []int) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// place is where a tensor of the weight files lies on the device: a vector, or rows of a weight.
+type place struct {
+	vector    ops.Buf
+	weight    ops.Weight
+	row, rows int
+	grad      ops.Buf
+}
+
+// values is the memory of a tensor that can be trained.
+func (p place) values() ops.Buf {
+	if p.vector.Present() {
+		return p.vector
+	}
+	cols := p.weight.Cols
+	return p.weight.Values.Slice(p.row*cols, (p.row+p.rows)*cols)
+}
+
+// allocate makes all weights, stored as t, and, when all are trained, their gradients.
+func (m *Model) allocate(t ops.Type) {
+	c, d := m.Config, m.dev
+	size := 0
+	for _, t := range c.tensors() {
+		size += t.len()
+	}
+	if m.Method == TrainFull {
+		m.gradients = d.Alloc(size)
+	}
+	m.vectors = d.Alloc(c.C + c.Layers*(2*c.C+c.QKV()))
+	m.freq = d.Alloc(c.D / 2)
+	m.embed = d.AllocWeight(t, c.V, c.C)
+	m.head = m.embed
+	if !c.Tied {
+		m.head = d.AllocWeight(t, c.V, c.C)
+	}
+	m.layers = make([]layer, c.Layers)
+	for i := range m.layers {
+		m.layers[i].linears = [linears]linear{
+			linQKV:    {C: c.C, F: c.QKV()},
+			linO:      {C: c.H * c.D, F: c.C},
+			linGateUp: {C: c.C, F: 2 * c.F},
+			linDown:   {C: c.F, F: c.C},
+		}
+		for j := range m.layers[i].linears {
+			lin := &m.layers[i].linears[j]
+			lin.w = d.AllocWeight(t, lin.F, lin.C)
+		}
+	}
+	if d.Err() == nil {
+		m.lay()
+		d.Write(m.freq, c.frequencies())
+	}
+}
+
+// lay cuts vectors and gradients into pieces and notes the place of every tensor.
+func (m *Model) lay() {
+	c := m.Config
+	vectors, gradients := cutter{m.vectors, 0}, cutter{m.gradients, 0}
+	m.places = map[string]place{}
+	add := func(name string, p place) { m.places[name] = p }
+
+	m.dembed = gradients.cut(c.V * c.C)
+	add(embedName, place{weight: m.embed, rows: c.V, grad: m.dembed})
+	for i := range m.layers {
+		l := &m.layers[i]
+		for j := range l.linears {
+			lin := &l.linears[j]
+			lin.dw = gradients.cut(lin.F * lin.C)
+			if j == linQKV {
+				lin.bias, lin.db = vectors.cut(lin.F), gradients.cut(lin.F)
+			}
+		}
+		for _, mod := range c.modules(i) {
+			lin := &l.linears[mod.linear]
+			add(mod.fullName+".weight", place{
+				weight: lin.w, row: mod.from, rows: mod.out,
+				grad: part(lin.dw, mod.from*lin.C, mod.out*lin.C),
+			})
+			if mod.biased {
+				add(mod.fullName+".bias", place{vector: part(lin.bias, mod.from, mod.out), grad: part(lin.db, mod.from, mod.out)})
+			}
+		}
+		l.norm1, l.dnorm1 = vectors.cut(c.C), gradients.cut(c.C)
+		l.norm2, l.dnorm2 = vectors.cut(c.C), gradients.cut(c.C)
+		add(fmt.Sprintf("model.layers.%d.input_layernorm.weight", i), place{vector: l.norm1, grad: l.dnorm1})
+		add(fmt.Sprintf("model.layers.%d.post_attention_layernorm.weight", i), place{vector: l.norm2, grad: l.dnorm2})
+	}
+	m.norm, m.dnorm = vectors.cut(c.C), gradients.cut(c.C)
+	add(normName, place{vector: m.norm, grad: m.dnorm})
+	m.dhead = m.dembed
+	if !c.Tied {
+		m.dhead = gradients.cut(c.V * c.C)
+		add(headName, place{weight: m.head, rows: c.V, grad: m.dhead})
+	}
+}
+
+// cutter cuts one allocation into pieces; of an absent one every piece is absent.
+type cutter struct {
+	from ops.Buf
+	at   int
+}
+
+func (c *cutter) cut(n int) ops.Buf {
+	b := part(c.from, c.at, n)
+	c.at += n
+	return b
+}
+
+// part is n values of b from at on, or absent if b is.
+func part(b ops.Buf, at, n int) ops.Buf {
+	if !b.Present() {
+		return ops.Buf{}
+	}
+	return b.Slice(at, at+n)
+}
+
+// read copies the weights to the device, one tensor at a time.
+func (m *Model) read(ctx context.Context, files *safetensors.Folder) error {
+	var buf []float32
+	for _, t := range m.Config.tensors() {
+		if err := errors.Join(ctx.Err(), m.dev.Err()); err != nil {
+			return fmt.Errorf("load model %s: %w", m.dir, err)
+		}
+		if n := t.len(); cap(buf) < n {
+			buf = make([]float32, n)
+		}
+		buf = buf[:t.len()]
+		if err := files.Float32(t.name, buf); err != nil {
+			return err
+		}
+		p := m.places[t.name]
+		if p.vector.Present() {
+			m.dev.Write(p.vector, buf)
+		} else {
+			m.dev.WriteWeight(p.weight, p.row, buf)
+		}
+	}
+	return nil
+}
