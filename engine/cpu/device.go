@@ -1,28 +1,73 @@
 package cpu
 
 import (
+	"fmt"
 	"runtime"
+	"slices"
 
 	"lpipe/engine/ops"
 )
 
 // Options choose how a Device works. The zero value is right for most.
 type Options struct {
-	Threads int // 0: as many as the program may use
+	Threads int    // 0: as many as the program may use
+	Kernel  string // "avx512", "avx2" or "go"; empty: the best that the processor has
 }
 
-// Device is the fast device. Operations that cost little are Plain's.
+// Device is the fast device. What costs little is left to Plain.
 type Device struct {
 	Plain
-	threads int
+	k    *kernel
+	pool *pool
+	mem  arena // scratch of the operation in progress
+
+	// The jobs of operations, kept so that starting one allocates nothing.
+	products productsJob
+	packs    packJob
+	columns  columnsJob
+	dropout  dropoutJob
 }
 
 var _ ops.Device = (*Device)(nil)
 
-// New makes a device. Close ends its threads.
+// New makes a device and starts its threads; Close ends them. A kernel that this processor lacks is an error that Err
+// returns; nothing is computed then.
 func New(o Options) *Device {
 	if o.Threads <= 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	return &Device{threads: o.Threads}
+	all := kernels()
+	d := &Device{k: all[0]}
+	if o.Kernel != "" {
+		i := slices.IndexFunc(all, func(k *kernel) bool { return k.name == o.Kernel })
+		if i < 0 {
+			d.fail(fmt.Errorf("cpu kernel %q: this processor has %q", o.Kernel, Kernels()))
+			i = 0
+		}
+		d.k = all[i]
+	}
+	d.pool = newPool(o.Threads)
+	d.products.k, d.packs.nr = d.k, d.k.nr
+	return d
+}
+
+// Kernels names the kernels that this processor can run, best first.
+func Kernels() []string {
+	var names []string
+	for _, k := range kernels() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// Info describes the device.
+func (d *Device) Info() ops.Info {
+	return ops.Info{Name: "cpu", Detail: d.k.name, Threads: len(d.pool.workers), Bytes: d.bytes}
+}
+
+// Close ends the threads and frees the memory.
+func (d *Device) Close() error {
+	d.pool.close()
+	d.mem = arena{}
+	return d.Plain.Close()
 }

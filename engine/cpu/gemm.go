@@ -1,0 +1,229 @@
+package cpu
+
+// This file multiplies matrices: product.rows computes a range of rows and columns of
+//
+//	C (= or +=) bias + Σ_terms A·B
+//
+// on one thread. B is cut into panels, kernel.nr columns wide, in which the values of one k lie together (packed
+// by pack.go, or used where they lie). A is read where it lies, by broadcast, since its rows are as good as packed;
+// only a transposed A is copied together, a few rows at a time. The order of sums of an element is that
+// of the terms and of k, cut where the shape says; it does not depend on who computes which rows.
+
+// view is a strided matrix: element (i, j) stands at data[i*rs+j*cs].
+type view struct {
+	data   []float32
+	rs, cs int
+}
+
+// term is one summand A·B of a product: A [M, K], B [K, columns]. Columns outside [from, to) get nothing.
+type term struct {
+	a        view
+	k        int
+	b        view      // B where it lies, b.cs = 1; unused when packed is set
+	packed   []float32 // B's panels from panel from/nr on, each [K][nr]
+	from, to int       // the columns of C that the term adds to; for an unpacked B 0 and all
+}
+
+// product is one matrix product of a job.
+type product struct {
+	c     []float32
+	ldc   int
+	cols  int // columns of C
+	add   bool
+	bias  []float32 // nil, or one value a column; not with add
+	terms []term
+}
+
+// How much of B one pass over rows of A uses: depth·panels values must stay in a level-2 cache, a few rows of
+// A and one panel's part in level 1.
+const (
+	depth    = 512      // values of k
+	l2Floats = 96 << 10 // 384 KiB
+)
+
+// rows computes rows [r0, r1) and columns [c0, c1) of the product; c0 is the first column of a panel.
+func (k *kernel) rows(w *worker, p *product, r0, r1, c0, c1 int) {
+	if r0 >= r1 || c0 >= c1 {
+		return
+	}
+	group := max(1, l2Floats/(depth*k.nr)) * k.nr
+	if total := p.depth(); total < depth {
+		group = max(1, l2Floats/(max(total, 1)*k.nr)) * k.nr
+	}
+	for c := c0; c < c1; c += group {
+		k.group(w, p, r0, r1, c, min(c+group, c1))
+	}
+}
+
+func (p *product) depth() int {
+	sum := 0
+	for i := range p.terms {
+		sum += p.terms[i].k
+	}
+	return sum
+}
+
+// piece is a range of k of one term.
+type piece struct{ term, k0, k1 int }
+
+// group computes columns few enough that their part of B stays in cache. Terms are cut at multiples of depth, and
+// small ones follow in the same pass, so that C is touched once while it is near.
+func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1 int) {
+	var pieces [16]piece
+	n, sum, first := 0, 0, true
+	for t := range p.terms {
+		for k0 := 0; k0 < p.terms[t].k; {
+			k1 := min(k0+depth, p.terms[t].k)
+			if n == len(pieces) || sum+k1-k0 > depth {
+				k.pass(w, p, pieces[:n], first, r0, r1, c0, c1)
+				n, sum, first = 0, 0, false
+			}
+			pieces[n] = piece{t, k0, k1}
+			n, sum, k0 = n+1, sum+k1-k0, k1
+		}
+	}
+	k.pass(w, p, pieces[:n], first, r0, r1, c0, c1)
+}
+
+// pass runs the pieces for all rows, a tile's rows at a time.
+func (k *kernel) pass(w *worker, p *product, pieces []piece, first bool, r0, r1, c0, c1 int) {
+	for r := r0; r < r1; {
+		groups := k.height(r1-r, r1-r0)
+		high := groups * k.step
+		start, skip := r, 0
+		if high > r1-r { // step back: rows above are computed again, not stored
+			start, skip = max(r1-high, r0), high-(r1-r)
+		}
+		for i, piece := range pieces {
+			k.strip(w, p, piece, first && i == 0, start, skip, groups, r1, c0, c1)
+		}
+		r = start + high
+	}
+}
+
+// height chooses how many groups of rows the next tile has, for rem rows that are left of avail.
+func (k *kernel) height(rem, avail int) int {
+	most := len(k.run)
+	if rem >= most*k.step {
+		if rem > most*k.step && rem <= (most+1)*k.step && most > 2 {
+			return most - 1 // two middling tiles instead of a high and a low one
+		}
+		return most
+	}
+	need := (rem + k.step - 1) / k.step
+	if need*k.step <= avail {
+		return need
+	}
+	return max(1, avail/k.step)
+}
+
+// strip runs one piece for one tile's rows, panel by panel.
+func (k *kernel) strip(w *worker, p *product, pc piece, first bool, row, skip, groups, end, c0, c1 int) {
+	t, high := &p.terms[pc.term], groups*k.step
+	from, to := max(c0, t.from/k.nr*k.nr), min(c1, t.to)
+	wholeRow := first && !p.add // C must be set where this term has no columns too
+	if wholeRow && (from > c0 || to < c1) {
+		panic("cpu: the first term of a product must span its columns")
+	}
+	w.tile.a, w.tile.rs, w.tile.cs = k.gatherA(w, t.a, row, high, end, pc)
+	w.tile.ldc, w.tile.k, w.tile.add = p.ldc*4, pc.k1-pc.k0, 1
+	if wholeRow {
+		w.tile.add = 0
+	}
+	for c := from; c < to; c += k.nr {
+		cols := min(k.nr, to-c)
+		w.tile.b, w.tile.ldb = k.panel(w, t, pc, c, cols)
+		w.tile.bias = nil
+		if wholeRow && p.bias != nil {
+			w.tile.bias = &p.bias[c]
+		}
+		narrow := 0
+		if cols <= k.nr/2 {
+			narrow = 1
+		}
+		w.tile.cols = cols
+		if row < 0 || row+high > end {
+			k.padded(w, p, row, end, c, groups, narrow)
+			continue
+		}
+		w.tile.skip = skip
+		w.tile.c = &p.c[row*p.ldc+c]
+		k.run[groups-1][narrow](&w.tile)
+	}
+}
+
+// gatherA says where a tile finds its rows of A for k from pc.k0 on. Rows that do not exist, and rows whose
+// values of k do not lie together, are copied first.
+func (k *kernel) gatherA(w *worker, a view, row, high, end int, pc piece) (p *float32, rs, cs int) {
+	if a.cs == 1 && row+high <= end {
+		return &a.data[row*a.rs+pc.k0], a.rs * 4, 4
+	}
+	n, have := pc.k1-pc.k0, min(high, end-row)
+	buf := w.buf(scratchA, n*high)
+	if a.rs == 1 && have == high {
+		transposeRows(buf, a.data[pc.k0*a.cs+row:], a.cs, n, high)
+		return &buf[0], 4, high * 4
+	}
+	for j := range n {
+		line := buf[j*high:][:high]
+		for i := range line {
+			line[i] = 0
+			if i < have {
+				line[i] = a.data[(row+i)*a.rs+(pc.k0+j)*a.cs]
+			}
+		}
+	}
+	return &buf[0], 4, high * 4
+}
+
+// transposeRows copies n runs of high values, stride apart, together.
+func transposeRows(dst, src []float32, stride, n, high int) {
+	switch high {
+	case 12:
+		for j := range n {
+			*(*[12]float32)(dst[j*12:]) = *(*[12]float32)(src[j*stride:])
+		}
+	case 8:
+		for j := range n {
+			*(*[8]float32)(dst[j*8:]) = *(*[8]float32)(src[j*stride:])
+		}
+	default:
+		for j := range n {
+			copy(dst[j*high:][:high], src[j*stride:])
+		}
+	}
+}
+
+// panel says where a tile finds its columns of B for k from pc.k0 on.
+func (k *kernel) panel(w *worker, t *term, pc piece, c, cols int) (p *float32, ldb int) {
+	if t.packed != nil {
+		return &t.packed[(c/k.nr-t.from/k.nr)*t.k*k.nr+pc.k0*k.nr], k.nr * 4
+	}
+	if cols == k.nr {
+		return &t.b.data[pc.k0*t.b.rs+c], t.b.rs * 4
+	}
+	buf := w.buf(scratchB, (pc.k1-pc.k0)*k.nr)
+	for j := range pc.k1 - pc.k0 {
+		line := buf[j*k.nr:][:k.nr]
+		clear(line[copy(line, t.b.data[(pc.k0+j)*t.b.rs+c:][:cols]):])
+	}
+	return &buf[0], k.nr * 4
+}
+
+// padded runs a tile of which only the rows up to end exist: into scratch, from where they are copied.
+func (k *kernel) padded(w *worker, p *product, row, end, c, groups, narrow int) {
+	t, add := &w.tile, w.tile.add
+	t.c, t.ldc, t.skip, t.add = &w.edge[0], k.nr*4, 0, 0
+	k.run[groups-1][narrow](t)
+	for i := range end - row {
+		line, from := p.c[(row+i)*p.ldc+c:][:t.cols], w.edge[i*k.nr:]
+		for j := range line {
+			if add != 0 {
+				line[j] += from[j]
+			} else {
+				line[j] = from[j]
+			}
+		}
+	}
+	t.ldc, t.add = p.ldc*4, add
+}

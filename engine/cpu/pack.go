@@ -1,0 +1,116 @@
+package cpu
+
+// source is a matrix B [k, columns] to be packed: value (k, j) stands at k*rs + j*cs, and one of the strides is 1.
+type source struct {
+	m      matrix
+	at     int // offset of the first value
+	rs, cs int
+	scale  float32
+}
+
+// packJob packs the B of several terms into panels, a panel a task.
+type packJob struct {
+	nr    int
+	terms []packTerm
+}
+
+type packTerm struct {
+	dst      []float32
+	src      source
+	k        int
+	from, to int // columns of C
+	first    int // number of the first task
+}
+
+// add plans one term and returns its panels, to be filled by the job.
+func (j *packJob) add(mem *arena, src source, k, from, to int) []float32 {
+	first := j.tasks()
+	panels := (to+j.nr-1)/j.nr - from/j.nr
+	dst := mem.take(panels * k * j.nr)
+	j.terms = append(j.terms, packTerm{dst, src, k, from, to, first})
+	return dst
+}
+
+func (j *packJob) tasks() int {
+	if len(j.terms) == 0 {
+		return 0
+	}
+	t := &j.terms[len(j.terms)-1]
+	return t.first + (t.to+j.nr-1)/j.nr - t.from/j.nr
+}
+
+func (j *packJob) task(_ *worker, i int) {
+	n := len(j.terms) - 1
+	for j.terms[n].first > i {
+		n--
+	}
+	t := &j.terms[n]
+	p := i - t.first
+	left := (t.from/j.nr + p) * j.nr // the panel's first column of C
+	packPanel(t.dst[p*t.k*j.nr:][:t.k*j.nr], &t.src, j.nr, t.k, left-t.from, t.to-t.from)
+}
+
+// packPanel fills one panel [k][nr] with columns first … first+nr-1 of B; those outside [0, cols) become zero.
+func packPanel(dst []float32, s *source, nr, k, first, cols int) {
+	lo, hi := max(0, -first), min(nr, cols-first)
+	if lo > 0 || hi < nr {
+		clear(dst)
+	}
+	scale := s.scale
+	switch {
+	case s.cs == 1 && s.m.f != nil && scale == 1:
+		for i := range k {
+			copy(dst[i*nr+lo:i*nr+hi], s.m.f[s.at+i*s.rs+first+lo:])
+		}
+	case s.cs == 1 && s.m.f != nil:
+		for i := range k {
+			from := s.m.f[s.at+i*s.rs+first+lo:]
+			for j, v := range from[:hi-lo] {
+				dst[i*nr+lo+j] = v * scale
+			}
+		}
+	case s.cs == 1:
+		for i := range k {
+			for j, v := range s.m.h[s.at+i*s.rs+first+lo:][:hi-lo] {
+				dst[i*nr+lo+j] = unbf16(v) * scale
+			}
+		}
+	case s.m.f != nil:
+		for j := lo; j < hi; j++ {
+			for i, v := range s.m.f[s.at+(first+j)*s.cs:][:k] {
+				dst[i*nr+j] = v * scale
+			}
+		}
+	default:
+		for j := lo; j < hi; j++ {
+			for i, v := range s.m.h[s.at+(first+j)*s.cs:][:k] {
+				dst[i*nr+j] = unbf16(v) * scale
+			}
+		}
+	}
+}
+
+// arena lends scratch memory for the time of one operation. What did not fit is allocated, and the next reset makes
+// the block as large as was needed, so that repeated steps allocate nothing.
+type arena struct {
+	block      []float32
+	used, need int
+}
+
+func (a *arena) reset() {
+	if a.need > len(a.block) {
+		a.block = make([]float32, a.need)
+	}
+	a.used, a.need = 0, 0
+}
+
+// take lends n values; their content is undefined.
+func (a *arena) take(n int) []float32 {
+	n16 := (n + 15) &^ 15 // whole cache lines
+	a.need += n16
+	if a.used+n16 > len(a.block) {
+		return make([]float32, n)
+	}
+	a.used += n16
+	return a.block[a.used-n16:][:n:n]
+}

@@ -1,0 +1,42 @@
+package cpu
+
+import "golang.org/x/sys/cpu"
+
+//go:noescape
+func tile12x32(t *tile)
+
+//go:noescape
+func tile8x32(t *tile)
+
+//go:noescape
+func tile4x32(t *tile)
+
+//go:noescape
+func tile12x16(t *tile)
+
+//go:noescape
+func tile8x16(t *tile)
+
+//go:noescape
+func tile4x16(t *tile)
+
+//go:noescape
+func tile6x16(t *tile)
+
+//go:noescape
+func tile3x16(t *tile)
+
+// kernels are those that this processor can run, best first.
+func kernels() []*kernel {
+	var all []*kernel
+	x := &cpu.X86
+	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX2 && x.HasFMA {
+		all = append(all, &kernel{name: "avx512", nr: 32, step: 4, vec: true,
+			run: [][2]func(*tile){{tile4x32, tile4x16}, {tile8x32, tile8x16}, {tile12x32, tile12x16}}})
+	}
+	if x.HasAVX2 && x.HasFMA {
+		all = append(all, &kernel{name: "avx2", nr: 16, step: 3, vec: true,
+			run: [][2]func(*tile){{tile3x16, tile3x16}, {tile6x16, tile6x16}}})
+	}
+	return append(all, goKernel())
+}

@@ -1,0 +1,497 @@
+#include "textflag.h"
+#include "go_asm.h"
+
+// Register tiles of the matrix product: C[rows, cols] (=|+=) bias + Σ_k A[row, k]·B[k, col]. See tile in tile.go.
+//
+// A's elements are broadcast from where they lie: row i of a group of rows at base + i·rs, next k at + cs. B
+// comes in rows of one panel, ldb bytes apart. AX holds the tile throughout.
+
+// ---- AVX-512: up to 12 rows of 32 columns in Z0..Z23; B in Z24, Z25.
+
+#define LOAD512 \
+	MOVQ t+0(FP), AX;       \
+	MOVQ tile_cols(AX), CX; \
+	MOVQ $1, BX;            \
+	SHLQ CX, BX;            \
+	DECQ BX;                \
+	KMOVW BX, K1;           \
+	SHRQ $16, BX;           \
+	KMOVW BX, K2;           \
+	VPXORD Z24, Z24, Z24;   \
+	VPXORD Z25, Z25, Z25;   \
+	MOVQ tile_bias(AX), BX; \
+	TESTQ BX, BX;           \
+	JZ 3(PC);               \
+	VMOVUPS.Z (BX), K1, Z24; \
+	VMOVUPS.Z 64(BX), K2, Z25; \
+	MOVQ tile_a(AX), R8;    \
+	MOVQ tile_rs(AX), R11;  \
+	LEAQ (R11)(R11*2), R12; \
+	LEAQ (R8)(R11*4), R9;   \
+	LEAQ (R9)(R11*4), R10;  \
+	MOVQ tile_cs(AX), R13;  \
+	MOVQ tile_b(AX), SI;    \
+	MOVQ tile_ldb(AX), DX;  \
+	MOVQ tile_k(AX), CX;    \
+	MOVQ tile_c(AX), DI
+
+#define INIT2(a, b, c, d, e, f, g, h) \
+	VMOVAPS Z24, a; VMOVAPS Z25, b; VMOVAPS Z24, c; VMOVAPS Z25, d; \
+	VMOVAPS Z24, e; VMOVAPS Z25, f; VMOVAPS Z24, g; VMOVAPS Z25, h
+
+#define INIT1(a, b, c, d) \
+	VMOVAPS Z24, a; VMOVAPS Z24, b; VMOVAPS Z24, c; VMOVAPS Z24, d
+
+// Four rows, two vectors: eight sums.
+#define FMA2(base, a, b, c, d, e, f, g, h) \
+	VBROADCASTSS (base), Z26;        \
+	VBROADCASTSS (base)(R11*1), Z27; \
+	VFMADD231PS Z24, Z26, a;         \
+	VFMADD231PS Z25, Z26, b;         \
+	VBROADCASTSS (base)(R11*2), Z28; \
+	VFMADD231PS Z24, Z27, c;         \
+	VFMADD231PS Z25, Z27, d;         \
+	VBROADCASTSS (base)(R12*1), Z29; \
+	VFMADD231PS Z24, Z28, e;         \
+	VFMADD231PS Z25, Z28, f;         \
+	ADDQ R13, base;                  \
+	VFMADD231PS Z24, Z29, g;         \
+	VFMADD231PS Z25, Z29, h
+
+#define FMA1(base, a, b, c, d) \
+	VFMADD231PS.BCST (base), Z24, a;        \
+	VFMADD231PS.BCST (base)(R11*1), Z24, b; \
+	VFMADD231PS.BCST (base)(R11*2), Z24, c; \
+	VFMADD231PS.BCST (base)(R12*1), Z24, d; \
+	ADDQ R13, base
+
+#define B2 \
+	VMOVUPS (SI), Z24;   \
+	VMOVUPS 64(SI), Z25; \
+	ADDQ DX, SI
+
+#define B1 \
+	VMOVUPS (SI), Z24; \
+	ADDQ DX, SI
+
+#define STORE512 \
+	MOVQ tile_ldc(AX), R8;  \
+	MOVQ tile_skip(AX), R9; \
+	CMPQ tile_add(AX), $0
+
+#define PUT2(i, a, b) \
+	CMPQ R9, $i;           \
+	JGT 3(PC);             \
+	VMOVUPS a, K1, (DI);   \
+	VMOVUPS b, K2, 64(DI); \
+	ADDQ R8, DI
+
+#define ADD2(i, a, b) \
+	CMPQ R9, $i;              \
+	JGT 5(PC);                \
+	VADDPS (DI), a, K1, a;    \
+	VADDPS 64(DI), b, K2, b;  \
+	VMOVUPS a, K1, (DI);      \
+	VMOVUPS b, K2, 64(DI);    \
+	ADDQ R8, DI
+
+#define PUT1(i, a) \
+	CMPQ R9, $i;         \
+	JGT 2(PC);           \
+	VMOVUPS a, K1, (DI); \
+	ADDQ R8, DI
+
+#define ADD1(i, a) \
+	CMPQ R9, $i;           \
+	JGT 3(PC);             \
+	VADDPS (DI), a, K1, a; \
+	VMOVUPS a, K1, (DI);   \
+	ADDQ R8, DI
+
+// func tile12x32(t *tile)
+TEXT ·tile12x32(SB), NOSPLIT, $0-8
+	LOAD512
+	INIT2(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	INIT2(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
+	INIT2(Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B2
+	FMA2(R8, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	FMA2(R9, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
+	FMA2(R10, Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23)
+	DECQ CX
+	JNZ loop
+store:
+	STORE512
+	JNE add
+	PUT2(0, Z0, Z1)
+	PUT2(1, Z2, Z3)
+	PUT2(2, Z4, Z5)
+	PUT2(3, Z6, Z7)
+	PUT2(4, Z8, Z9)
+	PUT2(5, Z10, Z11)
+	PUT2(6, Z12, Z13)
+	PUT2(7, Z14, Z15)
+	PUT2(8, Z16, Z17)
+	PUT2(9, Z18, Z19)
+	PUT2(10, Z20, Z21)
+	PUT2(11, Z22, Z23)
+	VZEROUPPER
+	RET
+add:
+	ADD2(0, Z0, Z1)
+	ADD2(1, Z2, Z3)
+	ADD2(2, Z4, Z5)
+	ADD2(3, Z6, Z7)
+	ADD2(4, Z8, Z9)
+	ADD2(5, Z10, Z11)
+	ADD2(6, Z12, Z13)
+	ADD2(7, Z14, Z15)
+	ADD2(8, Z16, Z17)
+	ADD2(9, Z18, Z19)
+	ADD2(10, Z20, Z21)
+	ADD2(11, Z22, Z23)
+	VZEROUPPER
+	RET
+
+// func tile8x32(t *tile)
+TEXT ·tile8x32(SB), NOSPLIT, $0-8
+	LOAD512
+	INIT2(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	INIT2(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B2
+	FMA2(R8, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	FMA2(R9, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
+	DECQ CX
+	JNZ loop
+store:
+	STORE512
+	JNE add
+	PUT2(0, Z0, Z1)
+	PUT2(1, Z2, Z3)
+	PUT2(2, Z4, Z5)
+	PUT2(3, Z6, Z7)
+	PUT2(4, Z8, Z9)
+	PUT2(5, Z10, Z11)
+	PUT2(6, Z12, Z13)
+	PUT2(7, Z14, Z15)
+	VZEROUPPER
+	RET
+add:
+	ADD2(0, Z0, Z1)
+	ADD2(1, Z2, Z3)
+	ADD2(2, Z4, Z5)
+	ADD2(3, Z6, Z7)
+	ADD2(4, Z8, Z9)
+	ADD2(5, Z10, Z11)
+	ADD2(6, Z12, Z13)
+	ADD2(7, Z14, Z15)
+	VZEROUPPER
+	RET
+
+// func tile4x32(t *tile)
+TEXT ·tile4x32(SB), NOSPLIT, $0-8
+	LOAD512
+	INIT2(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B2
+	FMA2(R8, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	DECQ CX
+	JNZ loop
+store:
+	STORE512
+	JNE add
+	PUT2(0, Z0, Z1)
+	PUT2(1, Z2, Z3)
+	PUT2(2, Z4, Z5)
+	PUT2(3, Z6, Z7)
+	VZEROUPPER
+	RET
+add:
+	ADD2(0, Z0, Z1)
+	ADD2(1, Z2, Z3)
+	ADD2(2, Z4, Z5)
+	ADD2(3, Z6, Z7)
+	VZEROUPPER
+	RET
+
+// func tile12x16(t *tile)
+TEXT ·tile12x16(SB), NOSPLIT, $0-8
+	LOAD512
+	INIT1(Z0, Z1, Z2, Z3)
+	INIT1(Z4, Z5, Z6, Z7)
+	INIT1(Z8, Z9, Z10, Z11)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B1
+	FMA1(R8, Z0, Z1, Z2, Z3)
+	FMA1(R9, Z4, Z5, Z6, Z7)
+	FMA1(R10, Z8, Z9, Z10, Z11)
+	DECQ CX
+	JNZ loop
+store:
+	STORE512
+	JNE add
+	PUT1(0, Z0)
+	PUT1(1, Z1)
+	PUT1(2, Z2)
+	PUT1(3, Z3)
+	PUT1(4, Z4)
+	PUT1(5, Z5)
+	PUT1(6, Z6)
+	PUT1(7, Z7)
+	PUT1(8, Z8)
+	PUT1(9, Z9)
+	PUT1(10, Z10)
+	PUT1(11, Z11)
+	VZEROUPPER
+	RET
+add:
+	ADD1(0, Z0)
+	ADD1(1, Z1)
+	ADD1(2, Z2)
+	ADD1(3, Z3)
+	ADD1(4, Z4)
+	ADD1(5, Z5)
+	ADD1(6, Z6)
+	ADD1(7, Z7)
+	ADD1(8, Z8)
+	ADD1(9, Z9)
+	ADD1(10, Z10)
+	ADD1(11, Z11)
+	VZEROUPPER
+	RET
+
+// func tile8x16(t *tile)
+TEXT ·tile8x16(SB), NOSPLIT, $0-8
+	LOAD512
+	INIT1(Z0, Z1, Z2, Z3)
+	INIT1(Z4, Z5, Z6, Z7)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B1
+	FMA1(R8, Z0, Z1, Z2, Z3)
+	FMA1(R9, Z4, Z5, Z6, Z7)
+	DECQ CX
+	JNZ loop
+store:
+	STORE512
+	JNE add
+	PUT1(0, Z0)
+	PUT1(1, Z1)
+	PUT1(2, Z2)
+	PUT1(3, Z3)
+	PUT1(4, Z4)
+	PUT1(5, Z5)
+	PUT1(6, Z6)
+	PUT1(7, Z7)
+	VZEROUPPER
+	RET
+add:
+	ADD1(0, Z0)
+	ADD1(1, Z1)
+	ADD1(2, Z2)
+	ADD1(3, Z3)
+	ADD1(4, Z4)
+	ADD1(5, Z5)
+	ADD1(6, Z6)
+	ADD1(7, Z7)
+	VZEROUPPER
+	RET
+
+// func tile4x16(t *tile)
+TEXT ·tile4x16(SB), NOSPLIT, $0-8
+	LOAD512
+	INIT1(Z0, Z1, Z2, Z3)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B1
+	FMA1(R8, Z0, Z1, Z2, Z3)
+	DECQ CX
+	JNZ loop
+store:
+	STORE512
+	JNE add
+	PUT1(0, Z0)
+	PUT1(1, Z1)
+	PUT1(2, Z2)
+	PUT1(3, Z3)
+	VZEROUPPER
+	RET
+add:
+	ADD1(0, Z0)
+	ADD1(1, Z1)
+	ADD1(2, Z2)
+	ADD1(3, Z3)
+	VZEROUPPER
+	RET
+
+// ---- AVX2: up to 6 rows of 16 columns in Y0..Y11; B in Y12, Y13.
+
+// Sixteen ones, sixteen zeros: eight values from 16-cols on are the mask of the first vector.
+DATA colmask<>+0(SB)/8, $-1
+DATA colmask<>+8(SB)/8, $-1
+DATA colmask<>+16(SB)/8, $-1
+DATA colmask<>+24(SB)/8, $-1
+DATA colmask<>+32(SB)/8, $-1
+DATA colmask<>+40(SB)/8, $-1
+DATA colmask<>+48(SB)/8, $-1
+DATA colmask<>+56(SB)/8, $-1
+DATA colmask<>+64(SB)/8, $0
+DATA colmask<>+72(SB)/8, $0
+DATA colmask<>+80(SB)/8, $0
+DATA colmask<>+88(SB)/8, $0
+DATA colmask<>+96(SB)/8, $0
+DATA colmask<>+104(SB)/8, $0
+DATA colmask<>+112(SB)/8, $0
+DATA colmask<>+120(SB)/8, $0
+GLOBL colmask<>(SB), RODATA|NOPTR, $128
+
+#define MASK2 \
+	MOVQ tile_cols(AX), CX;       \
+	NEGQ CX;                      \
+	LEAQ colmask<>+64(SB), BX;    \
+	VMOVUPS (BX)(CX*4), Y14;      \
+	VMOVUPS 32(BX)(CX*4), Y15
+
+#define LOAD256 \
+	MOVQ t+0(FP), AX;       \
+	MASK2;                  \
+	VXORPS Y12, Y12, Y12;   \
+	VXORPS Y13, Y13, Y13;   \
+	MOVQ tile_bias(AX), BX; \
+	TESTQ BX, BX;           \
+	JZ 3(PC);               \
+	VMASKMOVPS (BX), Y14, Y12; \
+	VMASKMOVPS 32(BX), Y15, Y13; \
+	MOVQ tile_a(AX), R8;    \
+	MOVQ tile_rs(AX), R11;  \
+	LEAQ (R8)(R11*2), R9;   \
+	ADDQ R11, R9;           \
+	MOVQ tile_cs(AX), R13;  \
+	MOVQ tile_b(AX), SI;    \
+	MOVQ tile_ldb(AX), DX;  \
+	MOVQ tile_k(AX), CX;    \
+	MOVQ tile_c(AX), DI
+
+#define INIT3(a, b, c, d, e, f) \
+	VMOVAPS Y12, a; VMOVAPS Y13, b; VMOVAPS Y12, c; VMOVAPS Y13, d; VMOVAPS Y12, e; VMOVAPS Y13, f
+
+#define FMA3(base, a, b, c, d, e, f) \
+	VBROADCASTSS (base), Y14;        \
+	VBROADCASTSS (base)(R11*1), Y15; \
+	VFMADD231PS Y12, Y14, a;         \
+	VFMADD231PS Y13, Y14, b;         \
+	VBROADCASTSS (base)(R11*2), Y14; \
+	VFMADD231PS Y12, Y15, c;         \
+	VFMADD231PS Y13, Y15, d;         \
+	ADDQ R13, base;                  \
+	VFMADD231PS Y12, Y14, e;         \
+	VFMADD231PS Y13, Y14, f
+
+#define B256 \
+	VMOVUPS (SI), Y12;   \
+	VMOVUPS 32(SI), Y13; \
+	ADDQ DX, SI
+
+#define STORE256 \
+	MASK2;                  \
+	MOVQ tile_ldc(AX), R8;  \
+	MOVQ tile_skip(AX), R9; \
+	CMPQ tile_add(AX), $0
+
+#define PUT3(i, a, b) \
+	CMPQ R9, $i;               \
+	JGT 3(PC);                 \
+	VMASKMOVPS a, Y14, (DI);   \
+	VMASKMOVPS b, Y15, 32(DI); \
+	ADDQ R8, DI
+
+#define ADD3(i, a, b) \
+	CMPQ R9, $i;                 \
+	JGT 7(PC);                   \
+	VMASKMOVPS (DI), Y14, Y12;   \
+	VMASKMOVPS 32(DI), Y15, Y13; \
+	VADDPS Y12, a, a;            \
+	VADDPS Y13, b, b;            \
+	VMASKMOVPS a, Y14, (DI);     \
+	VMASKMOVPS b, Y15, 32(DI);   \
+	ADDQ R8, DI
+
+// func tile6x16(t *tile)
+TEXT ·tile6x16(SB), NOSPLIT, $0-8
+	LOAD256
+	INIT3(Y0, Y1, Y2, Y3, Y4, Y5)
+	INIT3(Y6, Y7, Y8, Y9, Y10, Y11)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B256
+	FMA3(R8, Y0, Y1, Y2, Y3, Y4, Y5)
+	FMA3(R9, Y6, Y7, Y8, Y9, Y10, Y11)
+	DECQ CX
+	JNZ loop
+store:
+	STORE256
+	JNE add
+	PUT3(0, Y0, Y1)
+	PUT3(1, Y2, Y3)
+	PUT3(2, Y4, Y5)
+	PUT3(3, Y6, Y7)
+	PUT3(4, Y8, Y9)
+	PUT3(5, Y10, Y11)
+	VZEROUPPER
+	RET
+add:
+	ADD3(0, Y0, Y1)
+	ADD3(1, Y2, Y3)
+	ADD3(2, Y4, Y5)
+	ADD3(3, Y6, Y7)
+	ADD3(4, Y8, Y9)
+	ADD3(5, Y10, Y11)
+	VZEROUPPER
+	RET
+
+// func tile3x16(t *tile)
+TEXT ·tile3x16(SB), NOSPLIT, $0-8
+	LOAD256
+	INIT3(Y0, Y1, Y2, Y3, Y4, Y5)
+	TESTQ CX, CX
+	JZ store
+	PCALIGN $32
+loop:
+	B256
+	FMA3(R8, Y0, Y1, Y2, Y3, Y4, Y5)
+	DECQ CX
+	JNZ loop
+store:
+	STORE256
+	JNE add
+	PUT3(0, Y0, Y1)
+	PUT3(1, Y2, Y3)
+	PUT3(2, Y4, Y5)
+	VZEROUPPER
+	RET
+add:
+	ADD3(0, Y0, Y1)
+	ADD3(1, Y2, Y3)
+	ADD3(2, Y4, Y5)
+	VZEROUPPER
+	RET

@@ -1,0 +1,6 @@
+//go:build !amd64
+
+package cpu
+
+// kernels are those that this processor can run, best first.
+func kernels() []*kernel { return []*kernel{goKernel()} }
