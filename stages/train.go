@@ -1,0 +1,315 @@
+package stages
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"lpipe/engine"
+	"lpipe/runner"
+)
+
+// trainKind describes `stage "train"`.
+func trainKind() *runner.Kind {
+	return &runner.Kind{
+		Name:    "train",
+		Doc:     "Fine-tunes a Qwen2-architecture model on a token folder: a LoRA adapter in PEFT's format, or all weights.",
+		Version: 1,
+		In: []runner.Port{
+			{Name: "model", Doc: "Hugging Face folder of the base model"},
+			{Name: "train", Doc: "token folder to train on"},
+			{Name: "validation", Doc: "token folder, or a map of them, to measure the loss on", Optional: true, Map: true},
+			{Name: "from", Doc: "adapter whose weights are the start; the optimiser is fresh", Optional: true},
+			{Name: "checkpoint", Doc: "checkpoint of an earlier train stage, to go on exactly", Optional: true},
+		},
+		Out: []runner.Port{
+			{Name: "adapter", Doc: "PEFT folder with tokenizer and template (lora)", Optional: true, Folder: true},
+			{Name: "model", Doc: "Hugging Face folder (full)", Optional: true, Folder: true},
+			{Name: "metrics", Doc: "losses, steps and tokens", Ext: ".json", Metrics: true},
+			{Name: "curve", Doc: "one line a step", Ext: ".jsonl", Optional: true, Plots: true},
+			{Name: "samples", Doc: "what the trained model writes for some validation rows", Ext: ".jsonl", Optional: true},
+			{Name: "checkpoint", Doc: "the state after the last step, to go on from", Optional: true, Folder: true},
+		},
+		Resources: func(runner.Stage) runner.Resources { return runner.Resources{CPU: 1 << 10} },
+		New:       func() runner.Stage { return newTrain() },
+	}
+}
+
+// Train are the settings of a train stage.
+type Train struct {
+	Method       string   `hcl:"method,optional" doc:"lora: a low-rank adapter beside frozen weights; full: all weights"`
+	Rank         int      `hcl:"rank,optional" doc:"rank of the adapter"`
+	Alpha        float64  `hcl:"alpha,optional" doc:"the adapter's output is multiplied by alpha/rank; a number of its own, not a multiple of rank"`
+	Dropout      float64  `hcl:"dropout,optional" doc:"share of the adapter's inputs dropped in training"`
+	Targets      Targets  `hcl:"targets,optional" doc:"linear layers that get an adapter: all-linear, or a list of names and patterns"`
+	Init         string   `hcl:"init,optional" doc:"how A is drawn: kaiming or gaussian; B is 0"`
+	RSLoRA       bool     `hcl:"rslora,optional" doc:"multiply by alpha/sqrt(rank) instead"`
+	LoRAPlus     *float64 `hcl:"lora_plus,optional" doc:"learning rate of B over that of A; left out: the same"`
+	RankPattern  Numbers  `hcl:"rank_pattern,optional" doc:"rank of the modules whose name ends in a pattern"`
+	AlphaPattern Numbers  `hcl:"alpha_pattern,optional" doc:"alpha of the modules whose name ends in a pattern"`
+	Quantize     string   `hcl:"quantize,optional" doc:"how frozen weights are stored: none"`
+
+	SequenceLength int      `hcl:"sequence_length,optional" unit:"tokens" doc:"size of one pack of rows; no row may be longer"`
+	BatchTokens    int      `hcl:"batch_tokens,optional" unit:"tokens" doc:"size of one optimiser step, over all its packs"`
+	MicroBatch     int      `hcl:"micro_batch,optional" unit:"packs" doc:"packs computed at once"`
+	Epochs         *float64 `hcl:"epochs,optional" doc:"how often each row is seen; 1 if steps is left out too"`
+	Steps          *int     `hcl:"steps,optional" doc:"optimiser steps, instead of epochs"`
+
+	LR          *float64  `hcl:"lr,optional" doc:"highest learning rate; lora: 2e-4, full must state it"`
+	Schedule    string    `hcl:"schedule,optional" doc:"constant, linear or cosine, after the warm-up"`
+	Warmup      float64   `hcl:"warmup,optional" unit:"share or steps" doc:"length of the rise from 0"`
+	LRMin       float64   `hcl:"lr_min,optional" doc:"rate at the end of linear and cosine"`
+	Optimizer   Optimizer `hcl:"optimizer,optional" doc:"\"adamw\", or an object with beta1, beta2, eps"`
+	WeightDecay float64   `hcl:"weight_decay,optional" doc:"decoupled decay"`
+	Clip        float64   `hcl:"clip,optional" doc:"largest global norm of the gradient; 0: no clipping"`
+	Precision   string    `hcl:"precision,optional" doc:"bf16: frozen weights hold bf16 values; what is trained, the optimiser and every sum are float32. fp32: everything float32"`
+
+	EvalEvery float64        `hcl:"eval_every,optional" unit:"share or steps" doc:"how often validation is measured, besides step 0 and the end; 0: never between"`
+	EvalLimit int            `hcl:"eval_limit,optional" unit:"rows" doc:"rows of each validation set used, evenly spread; 0: all"`
+	Select    string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best by validation loss"`
+	EarlyStop *TrainStopping `hcl:"early_stop,optional" doc:"stop when a validation loss no longer falls: metric, patience, min_delta"`
+
+	CheckpointEvery Interval `hcl:"checkpoint_every,optional" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"` // when it is saved changes no result
+	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                            // the same
+	Seed            int64    `hcl:"seed,optional" doc:"decides the order of rows, the adapter's start and dropout"`
+}
+
+// TrainStopping says when training ends early.
+type TrainStopping struct {
+	Metric   string  `hcl:"metric,optional" doc:"validation/loss, or validation/<name>/loss"`
+	Patience int     `hcl:"patience,optional" doc:"evaluations without a better value"`
+	MinDelta float64 `hcl:"min_delta,optional" doc:"how much lower counts as better"`
+}
+
+func newTrain() *Train {
+	return &Train{
+		Method: "lora", Rank: 16, Alpha: 32, Targets: Targets{"all-linear"}, Init: "kaiming", Quantize: "none",
+		SequenceLength: 4096, BatchTokens: 65536, MicroBatch: 1,
+		Schedule: "cosine", Warmup: 0.03,
+		Optimizer: Optimizer{Name: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, Clip: 1, Precision: "bf16",
+		EvalEvery: 0.1, EvalLimit: 512, Select: "last",
+		CheckpointEvery: Interval{Time: 15 * time.Minute}, Seed: 42,
+	}
+}
+
+// Outputs names the outputs that are made when the block does not choose.
+func (t *Train) Outputs() []string {
+	weights := "adapter"
+	if t.Method == "full" {
+		weights = "model"
+	}
+	return []string{weights, "metrics", "curve", "samples", "checkpoint"}
+}
+
+// Check refuses settings that make no sense, and those whose work is not in this version.
+func (t *Train) Check() error {
+	switch t.Method {
+	case "lora", "full":
+	case "dora", "dpo":
+		return fmt.Errorf("method: %q is not in this version of lpipe; use lora or full", t.Method)
+	default:
+		return fmt.Errorf("method: %q is neither lora nor full", t.Method)
+	}
+	switch t.Quantize {
+	case "none":
+	case "nf4":
+		return fmt.Errorf(`quantize: "nf4" is not in this version of lpipe; leave it out, or use "none"`)
+	default:
+		return fmt.Errorf("quantize: %q is not a way to store weights; use none", t.Quantize)
+	}
+	switch t.Precision {
+	case "bf16", "fp32":
+	default:
+		return fmt.Errorf("precision: %q is neither bf16 nor fp32", t.Precision)
+	}
+	if t.Method == "full" && t.LR == nil {
+		return fmt.Errorf("lr: method full must state it; 1e-5 is a usual start for a trained model, 1e-3 for a small new one")
+	}
+	if err := t.checkAdapter(); err != nil {
+		return err
+	}
+	return t.checkLength()
+}
+
+func (t *Train) checkAdapter() error {
+	if t.Method != "lora" {
+		return nil
+	}
+	switch {
+	case t.Rank < 1:
+		return fmt.Errorf("rank: must be at least 1, not %d", t.Rank)
+	case !(t.Alpha > 0):
+		return fmt.Errorf("alpha: must be above 0, not %v", t.Alpha)
+	case !(t.Dropout >= 0 && t.Dropout < 1):
+		return fmt.Errorf("dropout: must be from 0 to below 1, not %v", t.Dropout)
+	case t.Init != "kaiming" && t.Init != "gaussian":
+		return fmt.Errorf("init: %q is neither kaiming nor gaussian", t.Init)
+	case len(t.Targets) == 0:
+		return fmt.Errorf(`targets: names no layer; use "all-linear" or a list like ["q_proj", "v_proj"]`)
+	case t.LoRAPlus != nil && !(*t.LoRAPlus > 0):
+		return fmt.Errorf("lora_plus: must be above 0, not %v", *t.LoRAPlus)
+	}
+	for pattern, rank := range t.RankPattern {
+		if rank < 1 || rank != float64(int(rank)) {
+			return fmt.Errorf("rank_pattern: the rank of %q must be a whole number from 1, not %v", pattern, rank)
+		}
+	}
+	return nil
+}
+
+func (t *Train) checkLength() error {
+	switch {
+	case t.SequenceLength < 2:
+		return fmt.Errorf("sequence_length: must be at least 2, not %d", t.SequenceLength)
+	case t.BatchTokens < 2:
+		return fmt.Errorf("batch_tokens: must be at least 2, not %d", t.BatchTokens)
+	case t.MicroBatch != 1:
+		return fmt.Errorf("micro_batch: must be 1: packs of a step are computed one after the other")
+	case t.Epochs != nil && t.Steps != nil:
+		return fmt.Errorf("steps: stands beside epochs; keep one of the two")
+	case t.Epochs != nil && !(*t.Epochs > 0 && *t.Epochs < 1e6):
+		return fmt.Errorf("epochs: must be above 0, not %v", *t.Epochs)
+	case t.Steps != nil && *t.Steps < 1:
+		return fmt.Errorf("steps: must be at least 1, not %d", *t.Steps)
+	case !(t.Warmup >= 0):
+		return fmt.Errorf("warmup: must not be negative")
+	case !(t.EvalEvery >= 0):
+		return fmt.Errorf("eval_every: must not be negative")
+	case t.EvalLimit < 0:
+		return fmt.Errorf("eval_limit: must not be negative")
+	case t.Select != "last" && t.Select != "best":
+		return fmt.Errorf("select: %q is neither last nor best", t.Select)
+	case t.EarlyStop != nil && t.EarlyStop.Patience < 0:
+		return fmt.Errorf("early_stop: patience must not be negative")
+	case t.Clip < 0:
+		return fmt.Errorf("clip: must not be negative; 0 switches it off")
+	case t.WeightDecay < 0:
+		return fmt.Errorf("weight_decay: must not be negative")
+	case t.CheckpointPush:
+		return fmt.Errorf("checkpoint_push: is not in this version of lpipe; declare the checkpoint output and push that")
+	}
+	if err := t.Optimizer.check(); err != nil {
+		return err
+	}
+	return t.schedule().Check()
+}
+
+func (t *Train) schedule() engine.Schedule {
+	s := engine.Schedule{Kind: t.Schedule, Rate: 2e-4, Min: t.LRMin}
+	if t.LR != nil {
+		s.Rate = *t.LR
+	}
+	return s
+}
+
+// Run trains.
+func (t *Train) Run(ctx context.Context, env *runner.Env) error {
+	return nil
+}
+
+// Targets is "all-linear", or a list of module names.
+type Targets []string
+
+// UnmarshalJSON reads a string or a list of strings.
+func (t *Targets) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*t = Targets{one}
+		return nil
+	}
+	var list []string
+	if err := json.Unmarshal(b, &list); err != nil {
+		return fmt.Errorf(`must be "all-linear" or a list of module names`)
+	}
+	*t = list
+	return nil
+}
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (t Targets) MarshalJSON() ([]byte, error) {
+	if len(t) == 1 && t[0] == "all-linear" {
+		return json.Marshal(t[0])
+	}
+	return json.Marshal([]string(t))
+}
+
+// Numbers maps names to numbers.
+type Numbers map[string]float64
+
+// UnmarshalJSON reads an object of numbers.
+func (n *Numbers) UnmarshalJSON(b []byte) error {
+	var m map[string]float64
+	if err := json.Unmarshal(b, &m); err != nil {
+		return fmt.Errorf("must be an object of numbers")
+	}
+	*n = m
+	return nil
+}
+
+// Optimizer is "adamw", or an object that changes its numbers.
+type Optimizer struct {
+	Name  string  `json:"name"`
+	Beta1 float64 `json:"beta1"`
+	Beta2 float64 `json:"beta2"`
+	Eps   float64 `json:"eps"`
+}
+
+// UnmarshalJSON reads a name or an object.
+func (o *Optimizer) UnmarshalJSON(b []byte) error {
+	*o = newTrain().Optimizer
+	if json.Unmarshal(b, &o.Name) == nil {
+		return nil
+	}
+	type plain Optimizer
+	dec := json.NewDecoder(strings.NewReader(string(b)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode((*plain)(o)); err != nil {
+		return fmt.Errorf(`must be "adamw" or an object with beta1, beta2, eps: %v`, err)
+	}
+	return nil
+}
+
+func (o Optimizer) check() error {
+	switch {
+	case strings.ToLower(o.Name) != "adamw":
+		return fmt.Errorf("optimizer: %q is not known; use adamw", o.Name)
+	case !(o.Beta1 >= 0 && o.Beta1 < 1) || !(o.Beta2 >= 0 && o.Beta2 < 1):
+		return fmt.Errorf("optimizer: beta1 and beta2 must be from 0 to below 1")
+	case !(o.Eps > 0):
+		return fmt.Errorf("optimizer: eps must be above 0")
+	}
+	return nil
+}
+
+// Interval is a duration ("15m"), or a number of steps.
+type Interval struct {
+	Time  time.Duration
+	Steps int
+}
+
+// UnmarshalJSON reads a duration or a number.
+func (i *Interval) UnmarshalJSON(b []byte) error {
+	var steps int
+	if json.Unmarshal(b, &steps) == nil && steps > 0 {
+		*i = Interval{Steps: steps}
+		return nil
+	}
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		if d, err := time.ParseDuration(text); err == nil && d > 0 {
+			*i = Interval{Time: d}
+			return nil
+		}
+	}
+	return fmt.Errorf(`must be a duration like "15m" or a number of steps`)
+}
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (i Interval) MarshalJSON() ([]byte, error) {
+	if i.Steps > 0 {
+		return json.Marshal(i.Steps)
+	}
+	return json.Marshal(i.Time.String())
+}
