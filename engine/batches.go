@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"lpipe/dataset"
+	"lpipe/engine/model"
 )
 
 // Rows is what training reads: sequences of token ids, and which tokens are trained on, as targets.
@@ -91,10 +92,11 @@ func (s *rowSet) spread(limit int) []int32 {
 // step, so that no step is small but the very last one. Step n thus depends on seed, data, batch_tokens and n:
 // a run that resumes, or one that goes on for longer, meets the same rows.
 type plan struct {
+	planOptions
 	set      *rowSet
-	seed     uint64
 	capacity int     // tokens of one pack
-	start    []int64 // start[n]: place in the endless order where step n+1 begins; one more than steps
+	done     int     // steps made before this plan
+	start    []int64 // start[n]: place in the endless order where step done+n+1 begins; one more than steps left
 
 	epoch int // whose order is held
 	order []int32
@@ -109,7 +111,7 @@ type planOptions struct {
 }
 
 func newPlan(set *rowSet, o planOptions) (*plan, error) {
-	p := &plan{set: set, seed: o.Seed, capacity: min(o.SequenceLength, o.BatchTokens), epoch: -1}
+	p := &plan{planOptions: o, set: set, capacity: min(o.SequenceLength, o.BatchTokens), epoch: -1}
 	if set.longest > p.capacity {
 		name := "sequence_length"
 		if o.BatchTokens < o.SequenceLength {
@@ -118,36 +120,43 @@ func newPlan(set *rowSet, o planOptions) (*plan, error) {
 		return nil, fmt.Errorf("%s: the longest row has %d tokens, more than %d: raise %s, or cut rows with "+
 			"max_tokens in the tokenize stage", name, set.longest, p.capacity, name)
 	}
-	n := int64(len(set.rows))
+	return p, p.continueFrom(0, 0)
+}
+
+// continueFrom plans the steps behind the given number of steps, which ended at the given place.
+func (p *plan) continueFrom(done int, place int64) error {
 	end := int64(math.MaxInt64)
-	if o.Steps == 0 {
-		end = int64(math.Ceil(o.Epochs * float64(n)))
+	if p.Steps == 0 {
+		end = int64(math.Ceil(p.Epochs * float64(len(p.set.rows))))
 	}
-	p.start = []int64{0}
-	for at := int64(0); at < end && (o.Steps == 0 || len(p.start) <= o.Steps); {
-		used := 0
-		for at < end {
-			l := int(set.length[p.at(at)])
-			if used+l > o.BatchTokens {
+	if p.Steps > 0 && done > p.Steps || place > end {
+		return fmt.Errorf("%d steps are already made, more than this run has: raise steps or epochs", done)
+	}
+	p.done, p.start = done, []int64{place}
+	for at := place; at < end && (p.Steps == 0 || p.steps() < p.Steps); {
+		for used := 0; at < end; at++ {
+			used += int(p.set.length[p.at(at)])
+			if used > p.BatchTokens {
 				break
 			}
-			used += l
-			at++
 		}
 		p.start = append(p.start, at)
 	}
-	return p, nil
+	return nil
 }
 
-// steps returns the number of optimiser steps.
-func (p *plan) steps() int { return len(p.start) - 1 }
+// steps returns the number of optimiser steps of the whole run.
+func (p *plan) steps() int { return p.done + len(p.start) - 1 }
+
+// place returns where the endless order stands after step n.
+func (p *plan) place(n int) int64 { return p.start[n-p.done] }
 
 // at returns the usable row at a place of the endless order.
 func (p *plan) at(place int64) int32 {
 	n := int64(len(p.set.rows))
 	if epoch := int(place / n); epoch != p.epoch {
 		p.epoch = epoch
-		p.order = newRandom(p.seed, forOrder, uint64(epoch)).permutation(int(n))
+		p.order = newRandom(p.Seed, forOrder, uint64(epoch)).permutation(int(n))
 	}
 	return p.order[place%n]
 }
@@ -155,7 +164,7 @@ func (p *plan) at(place int64) int32 {
 // step returns the packs of optimiser step n, counted from 1, and how many targets they hold.
 func (p *plan) step(n int) (packs [][]int32, targets int) {
 	var rows []int32
-	for place := p.start[n-1]; place < p.start[n]; place++ {
+	for place := p.place(n - 1); place < p.place(n); place++ {
 		k := p.at(place)
 		rows = append(rows, k)
 		targets += int(p.set.targets[k])
@@ -163,9 +172,9 @@ func (p *plan) step(n int) (packs [][]int32, targets int) {
 	return p.set.pack(rows, p.capacity), targets
 }
 
-// epochs returns how often each row has been seen on average after step n.
-func (p *plan) epochs(n int) float64 {
-	return float64(p.start[n]) / float64(len(p.set.rows))
+// epochs returns how often each row has been seen on average at a place.
+func (s *rowSet) epochs(place int64) float64 {
+	return float64(place) / float64(len(s.rows))
 }
 
 // pack puts usable rows into packs of at most capacity tokens.
@@ -182,4 +191,31 @@ func (s *rowSet) pack(rows []int32, capacity int) [][]int32 {
 		}
 	}
 	return packs
+}
+
+// batch is the memory of one pack after the other.
+type batch struct {
+	model.Batch
+	mask []bool
+}
+
+// fill lays usable rows one behind the other as one packed sequence: each is a document of its own.
+func (b *batch) fill(s *rowSet, rows []int32) model.Batch {
+	b.IDs, b.Labels = b.IDs[:0], b.Labels[:0]
+	b.Positions, b.Sequence = b.Positions[:0], b.Sequence[:0]
+	for number, k := range rows {
+		i, from := int(s.rows[k]), len(b.IDs)
+		b.IDs = s.IDs(i, b.IDs)[:from+int(s.length[k])]
+		b.mask = s.Mask(i, b.mask[:0])
+		for t, id := range b.IDs[from:] {
+			if !b.mask[t] {
+				id = model.Ignored
+			}
+			b.Labels = append(b.Labels, id)
+			b.Positions = append(b.Positions, int32(t))
+			b.Sequence = append(b.Sequence, int32(number))
+		}
+	}
+	b.B, b.T = 1, len(b.IDs)
+	return b.Batch
 }

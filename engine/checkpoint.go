@@ -24,17 +24,17 @@ import (
 //
 //	8 bytes   "LPCKPT" and a version, little endian uint16: 1
 //	8 bytes   length of the header, little endian uint64
-//	header    JSON: fingerprint of the run, its state, name and size of each tensor
+//	header    JSON: settings of the run, its state, name and size of each tensor
 //	tensors   float32, little endian, in the header's order
 //	32 bytes  BLAKE3 of everything before
 //
 // It appears by rename when it is whole and on disk, and the one before stays until then. Files that do not match
 // their hash are passed over.
 type checkpoint struct {
-	Fingerprint string          `json:"fingerprint"` // of model, data and settings: see fingerprint()
-	Step        int             `json:"step"`
-	State       json.RawMessage `json:"state"`
-	Tensors     []namedTensor   `json:"tensors"`
+	Settings map[string]string `json:"settings"` // of the run, by name: see run.settings
+	Step     int               `json:"step"`
+	State    json.RawMessage   `json:"state"`
+	Tensors  []namedTensor     `json:"tensors"`
 }
 
 // namedTensor is a flat float32 array: a weight, a moment of the optimiser, a best weight.
@@ -71,6 +71,7 @@ func (c *checkpoint) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	removeLeftovers(dir)
 	path := filepath.Join(dir, checkpointName(c.Step))
 	err := writeFile(path, func(w io.Writer) error { return c.encode(w) })
 	if err != nil {
@@ -84,6 +85,14 @@ func (c *checkpoint) save(dir string) error {
 		os.Remove(filepath.Join(dir, name)) // one too many is no harm
 	}
 	return nil
+}
+
+// removeLeftovers removes what a killed run was writing.
+func removeLeftovers(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, ".step-*"+checkpointEnding+".*"))
+	for _, path := range left {
+		os.Remove(path)
+	}
 }
 
 func checkpointName(step int) string {

@@ -3,21 +3,16 @@ package engine
 import (
 	"fmt"
 	"math"
+	"strings"
 
+	"lpipe/engine/model"
 	"lpipe/engine/ops"
 )
-
-// Param is one trained tensor: its weight and gradient on the device.
-type Param struct {
-	Name string // as in the file it is saved to
-	W, G ops.Buf
-	Rate float64 // multiplies the learning rate; 0 means 1
-}
 
 // AdamW are the optimiser's settings.
 type AdamW struct {
 	Beta1, Beta2, Eps float64
-	Decay             float64 // weight_decay; A and B of an adapter decay alike, as in PEFT
+	Decay             float64 // weight_decay; biases and norms are spared, A and B of an adapter decay alike, as with PEFT
 	Clip              float64 // largest global norm of the gradient; 0: no clipping
 }
 
@@ -25,35 +20,45 @@ type AdamW struct {
 type optimizer struct {
 	AdamW
 	dev    ops.Device
-	params []Param
+	params []model.Parameter
+	rates  []float64 // of each parameter, relative to the schedule's
 	m, v   []ops.Buf
+	grad   ops.Buf // of all parameters
 	sum    ops.Buf
 	step   int // steps made
 }
 
-func newOptimizer(dev ops.Device, params []Param, settings AdamW) *optimizer {
-	o := &optimizer{AdamW: settings, dev: dev, params: params, sum: dev.Alloc(1)}
-	for _, p := range params {
-		o.m = append(o.m, dev.Alloc(p.W.Len))
-		o.v = append(o.v, dev.Alloc(p.W.Len))
+// newOptimizer makes an optimiser of all that m trains. plus is LoRA+'s ratio of the rates of B and A (Hayou et al.
+// 2024, arXiv 2402.12354); 0: none.
+func newOptimizer(m *model.Model, settings AdamW, plus float64) *optimizer {
+	dev := m.Device()
+	o := &optimizer{AdamW: settings, dev: dev, params: m.Parameters(), grad: m.Gradients(), sum: dev.Alloc(1)}
+	for _, p := range o.params {
+		rate := 1.0
+		if plus > 0 && strings.HasSuffix(p.Name, ".lora_B.weight") {
+			rate = plus
+		}
+		o.rates = append(o.rates, rate)
+		o.m = append(o.m, dev.Alloc(p.Weights.Len))
+		o.v = append(o.v, dev.Alloc(p.Weights.Len))
 	}
 	return o
 }
 
-// zero clears the gradients.
-func (o *optimizer) zero() {
-	for _, p := range o.params {
-		o.dev.Zero(p.G)
+// free gives the moments back.
+func (o *optimizer) free() {
+	for i := range o.m {
+		o.dev.Free(o.m[i])
+		o.dev.Free(o.v[i])
 	}
+	o.dev.Free(o.sum)
 }
 
 // apply clips the gradients to a global norm as torch's clip_grad_norm_ does, makes a step of the given rate and
 // returns the norm before clipping. A norm that is not a number changes nothing.
 func (o *optimizer) apply(rate float64) (norm float64, err error) {
 	o.dev.Zero(o.sum)
-	for _, p := range o.params {
-		o.dev.SumSquares(o.sum, p.G, p.G.Len)
-	}
+	o.dev.SumSquares(o.sum, o.grad, o.grad.Len)
 	var squares [1]float32
 	o.dev.Read(squares[:], o.sum)
 	if err := o.dev.Err(); err != nil {
@@ -69,14 +74,14 @@ func (o *optimizer) apply(rate float64) (norm float64, err error) {
 	}
 	o.step++
 	for i, p := range o.params {
-		lr := rate
-		if p.Rate != 0 {
-			lr *= p.Rate
+		decay := o.Decay
+		if !p.Decay {
+			decay = 0
 		}
-		o.dev.AdamW(p.W, o.m[i], o.v[i], p.G, ops.AdamW{
-			LR: lr, Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: o.Decay,
+		o.dev.AdamW(p.Weights, o.m[i], o.v[i], p.Grad, ops.AdamW{
+			LR: rate * o.rates[i], Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: decay,
 			GradScale: scale, Step: o.step,
-		}, p.W.Len)
+		}, p.Weights.Len)
 	}
 	return norm, nil
 }
@@ -86,7 +91,7 @@ func (o *optimizer) tensors() []namedTensor {
 	var all []namedTensor
 	for i, p := range o.params {
 		all = append(all,
-			o.read("weight."+p.Name, p.W), o.read("exp_avg."+p.Name, o.m[i]), o.read("exp_avg_sq."+p.Name, o.v[i]))
+			o.read("weight."+p.Name, p.Weights), o.read("exp_avg."+p.Name, o.m[i]), o.read("exp_avg_sq."+p.Name, o.v[i]))
 	}
 	return all
 }
@@ -103,8 +108,8 @@ func (o *optimizer) restore(c *checkpoint) error {
 		for _, part := range []struct {
 			prefix string
 			to     ops.Buf
-		}{{"weight.", p.W}, {"exp_avg.", o.m[i]}, {"exp_avg_sq.", o.v[i]}} {
-			data, err := c.tensor(part.prefix+p.Name, p.W.Len)
+		}{{"weight.", p.Weights}, {"exp_avg.", o.m[i]}, {"exp_avg_sq.", o.v[i]}} {
+			data, err := c.tensor(part.prefix+p.Name, p.Weights.Len)
 			if err != nil {
 				return err
 			}
@@ -119,14 +124,14 @@ func (o *optimizer) restore(c *checkpoint) error {
 func (o *optimizer) weights() [][]float32 {
 	all := make([][]float32, len(o.params))
 	for i, p := range o.params {
-		all[i] = make([]float32, p.W.Len)
-		o.dev.Read(all[i], p.W)
+		all[i] = make([]float32, p.Weights.Len)
+		o.dev.Read(all[i], p.Weights)
 	}
 	return all
 }
 
 func (o *optimizer) writeWeights(all [][]float32) {
 	for i, p := range o.params {
-		o.dev.Write(p.W, all[i])
+		o.dev.Write(p.Weights, all[i])
 	}
 }

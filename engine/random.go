@@ -23,6 +23,7 @@ const (
 	forOrder    = 1
 	forSampling = 2
 	forBench    = 3
+	forDropout  = 4
 )
 
 func (r random) at(n uint64) uint64 {

@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// TrainResult are the numbers of a finished run. They follow from settings, data and device alone: no time, no
+// speed.
+type TrainResult struct {
+	Steps   int     `json:"steps"`
+	Epochs  float64 `json:"epochs"`
+	Tokens  int64   `json:"tokens"`  // seen, over all epochs
+	Trained int64   `json:"targets"` // of them trained on
+	Rows    int     `json:"rows"`
+	Unused  int     `json:"rows_without_targets"`
+	// Train holds the mean loss of the last tenth of the steps, and the last step's.
+	Train TrainNumbers `json:"train"`
+	// Validation holds "loss" and "perplexity", or one such object a named set, of the last evaluation.
+	Validation map[string]any `json:"validation,omitempty"`
+	// Last and Best name the loss that decides, and its step. Selected is the step whose weights were saved.
+	Last     *bestPoint `json:"last,omitempty"`
+	Best     *bestPoint `json:"best,omitempty"`
+	Selected int        `json:"selected_step"`
+	Stopped  bool       `json:"stopped_early"`
+}
+
+// TrainNumbers are the training losses of a finished run.
+type TrainNumbers struct {
+	Loss float64 `json:"loss"`
+	Last float64 `json:"last_loss"`
+}
+
+// finish chooses the weights and writes what the options name.
+func (r *run) finish(ctx context.Context) (*TrainResult, error) {
+	result := r.result()
+	if r.CheckpointOut != "" {
+		// Before the best weights are put in place: a run that goes on does so from the last.
+		if err := r.save(r.CheckpointOut); err != nil {
+			return nil, err
+		}
+	}
+	if r.SelectBest && r.Best != nil {
+		r.optimizer.writeWeights(r.best)
+		result.Selected = r.Best.Step
+	}
+	if r.Out != "" {
+		if err := r.saveWeights(); err != nil {
+			return nil, err
+		}
+	}
+	if r.CurveOut != "" {
+		lines, err := curveLines(r.Curve)
+		if err != nil {
+			return nil, err
+		}
+		if err := writeBytes(r.CurveOut, lines); err != nil {
+			return nil, fmt.Errorf("write curve: %w", err)
+		}
+	}
+	if r.SamplesOut != "" {
+		if err := r.writeSamples(ctx); err != nil {
+			return nil, fmt.Errorf("samples: %w", err)
+		}
+	}
+	return result, r.dev.Err()
+}
+
+func (r *run) result() *TrainResult {
+	res := &TrainResult{
+		Steps: r.Step, Epochs: r.plan.set.epochs(r.Place), Tokens: r.Tokens, Trained: r.Trained,
+		Rows: len(r.plan.set.rows), Unused: r.plan.set.unused,
+		Best: r.Best, Selected: r.Step, Stopped: r.Stopped,
+	}
+	var losses []float64
+	for _, p := range r.Curve {
+		if p.Loss != nil {
+			losses = append(losses, *p.Loss)
+		}
+	}
+	if len(losses) > 0 {
+		tail := losses[len(losses)-max(1, len(losses)/10):]
+		for _, v := range tail {
+			res.Train.Loss += v / float64(len(tail))
+		}
+		res.Train.Last = losses[len(losses)-1]
+	}
+	if last, step := r.lastLosses(); last != nil {
+		res.Last = &bestPoint{step, r.judged(last)}
+		res.Validation = map[string]any{}
+		for name, loss := range last {
+			numbers := map[string]any{"loss": loss, "perplexity": perplexity(loss)}
+			if set, named := strings.CutSuffix(strings.TrimPrefix(name, "validation/"), "/loss"); named {
+				res.Validation[set] = numbers
+			} else {
+				res.Validation = numbers
+			}
+		}
+	}
+	return res
+}
+
+// saveWeights writes the adapter or the model, with the tokenizer and template that belong to it.
+func (r *run) saveWeights() error {
+	var err error
+	if r.Method == "full" {
+		err = r.model.Save(r.Out)
+	} else {
+		err = r.model.SaveAdapter(r.Out)
+	}
+	if err != nil {
+		return err
+	}
+	return copyTokenizer(r.Out, r.Model)
+}
+
+// tokenizerFiles are what a Hugging Face folder may hold beside weights and config.json.
+var tokenizerFiles = [...]string{
+	"tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
+	"tokenizer_config.json", "chat_template.jinja", "generation_config.json",
+}
+
+// copyTokenizer copies a model folder's tokenizer and template, so that the result can be used alone.
+func copyTokenizer(to, from string) error {
+	for _, name := range tokenizerFiles {
+		in, err := os.Open(filepath.Join(from, name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("copy tokenizer: %w", err)
+		}
+		err = writeFile(filepath.Join(to, name), func(w io.Writer) error {
+			_, err := io.Copy(w, in)
+			return err
+		})
+		in.Close()
+		if err != nil {
+			return fmt.Errorf("copy tokenizer: %w", err)
+		}
+	}
+	return nil
+}
+
+func writeBytes(path string, b []byte) error {
+	return writeFile(path, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+}

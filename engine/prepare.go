@@ -1,0 +1,267 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"lpipe/dataset"
+	"lpipe/engine/model"
+	"lpipe/engine/ops"
+	"lpipe/engine/safetensors"
+	"lpipe/engine/tokenizer"
+)
+
+// prepare opens everything and refuses what cannot work, the cheap checks first: nothing long is done before an
+// error that could have been known.
+func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err error) {
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	r := &run{TrainOptions: o, dev: dev, state: state{Evaluated: -1}}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	config, err := model.ReadConfig(o.Model)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if err := r.openData(config); err != nil {
+		return nil, err
+	}
+	if err := r.openModel(ctx); err != nil {
+		return nil, err
+	}
+	r.optimizer = newOptimizer(r.model, o.Optimizer, o.LoRAPlus)
+	if r.settings, err = r.identity(); err != nil {
+		return nil, err
+	}
+	r.setSchedule()
+	r.clock.start(o.Now())
+	return r, dev.Err()
+}
+
+func (o *TrainOptions) check() error {
+	switch {
+	case o.Method != "lora" && o.Method != "full":
+		return fmt.Errorf("method: %q is neither lora nor full", o.Method)
+	case o.Precision != "bf16" && o.Precision != "fp32":
+		return fmt.Errorf("precision: %q is neither bf16 nor fp32", o.Precision)
+	case o.Steps <= 0 && !(o.Epochs > 0):
+		return errors.New("epochs: must be above 0 unless steps is given")
+	case o.Method == "full" && o.From != "":
+		return errors.New("from: method full trains no adapter; merge it into the model first")
+	case o.SelectBest && len(o.Validation) == 0:
+		return errors.New("select: best needs a validation set; give one, or select last")
+	case o.EarlyStop != nil && len(o.Validation) == 0:
+		return errors.New("early_stop: needs a validation set")
+	}
+	if o.EarlyStop != nil && o.EarlyStop.Metric != "" {
+		known := slices.ContainsFunc(o.Validation, func(d DataSet) bool { return d.lossName() == o.EarlyStop.Metric })
+		if !known {
+			return fmt.Errorf("early_stop: there is no metric %q; with these inputs it may be %q", o.EarlyStop.Metric, o.Validation[0].lossName())
+		}
+	}
+	return o.Schedule.Check()
+}
+
+// openData opens token folders and plans the steps.
+func (r *run) openData(config model.Config) (err error) {
+	if r.data, err = openTokens(r.Train, r.Model, config); err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	set, err := newRowSet(r.data, config.V)
+	if err != nil {
+		return fmt.Errorf("train: %s: %w", r.Train, err)
+	}
+	r.plan, err = newPlan(set, planOptions{
+		Seed: r.Seed, SequenceLength: r.SequenceLength, BatchTokens: r.BatchTokens, Epochs: r.Epochs, Steps: r.Steps,
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(r.Validation, func(a, b DataSet) int { return cmp.Compare(a.Name, b.Name) })
+	for _, d := range r.Validation {
+		v, err := openValidation(d, r.Model, config, r.plan.capacity, r.EvalLimit)
+		if err != nil {
+			return fmt.Errorf("validation: %w", err)
+		}
+		r.validation = append(r.validation, *v)
+	}
+	return nil
+}
+
+// openModel loads the model, with new adapters or those to start from.
+func (r *run) openModel(ctx context.Context) (err error) {
+	options := model.Options{Method: model.Method(r.Method), LoRA: r.LoRA, Seed: r.Seed, Adapter: r.From, Weights: storage(r.Precision)}
+	if r.From != "" {
+		if err := checkBase(r.Model, r.From); err != nil {
+			return fmt.Errorf("from: %w", err)
+		}
+	}
+	if r.model, err = model.Load(ctx, r.Model, r.dev, options); err != nil {
+		return err
+	}
+	if r.From != "" {
+		return sameShape(r.LoRA, r.model.LoRA)
+	}
+	return nil
+}
+
+// storage is how frozen weights are held. Trained ones, and every sum, are float32 with either.
+func storage(precision string) ops.Type {
+	if precision == "bf16" {
+		return ops.BF16
+	}
+	return ops.F32
+}
+
+// sameShape refuses an adapter to start from that is not what the settings describe: the saved one would be
+// neither.
+func sameShape(want, have model.LoRA) error {
+	if want.Rank != have.Rank || want.Alpha != have.Alpha || want.RSLoRA != have.RSLoRA {
+		return fmt.Errorf("from: the adapter has rank %d, alpha %g, rslora %t, the settings say %d, %g, %t: set them to the adapter's",
+			have.Rank, have.Alpha, have.RSLoRA, want.Rank, want.Alpha, want.RSLoRA)
+	}
+	return nil
+}
+
+// openTokens opens a token folder and makes sure that this model's tokenizer made it.
+func openTokens(path, modelDir string, config model.Config) (*dataset.Tokens, error) {
+	tokens, err := dataset.OpenTokens(path)
+	if err != nil {
+		return nil, err
+	}
+	m := tokens.Manifest()
+	if m.VocabSize > config.V {
+		tokens.Close()
+		return nil, fmt.Errorf("%s was made by a tokenizer of %d tokens, the model's vocabulary has %d: tokenize with the "+
+			"tokenizer of %s", path, m.VocabSize, config.V, modelDir)
+	}
+	tok, err := loadTokenizer(modelDir)
+	if err != nil {
+		tokens.Close()
+		return nil, err
+	}
+	if tok != nil && m.Tokenizer != "" && m.Tokenizer != tok.Fingerprint() {
+		tokens.Close()
+		return nil, fmt.Errorf("%s was made by another tokenizer than the model's: give the tokenize stage %s as its tokenizer", path, modelDir)
+	}
+	return tokens, nil
+}
+
+// loadTokenizer loads a model folder's tokenizer; nil if the folder has none.
+func loadTokenizer(dir string) (*tokenizer.Tokenizer, error) {
+	for _, name := range []string{"tokenizer.json", "vocab.json"} {
+		_, err := os.Stat(filepath.Join(dir, name))
+		if err == nil {
+			return tokenizer.Load(dir)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// identity is what runs must share so that one may go on from the other's checkpoint. How long they are and what
+// they measure is not in it.
+func (r *run) identity() (map[string]string, error) {
+	base, err := modelFingerprint(r.Model)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(r.data.Manifest())
+	if err != nil {
+		return nil, err
+	}
+	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	id := map[string]string{
+		"model": base, "train": fingerprint(data), "method": r.Method, "precision": r.Precision,
+		"sequence_length": strconv.Itoa(r.SequenceLength), "batch_tokens": strconv.Itoa(r.BatchTokens),
+		"schedule": r.Schedule.Kind, "lr": number(r.Schedule.Rate), "lr_min": number(r.Schedule.Min), "warmup": number(r.Warmup),
+		"beta1": number(r.Optimizer.Beta1), "beta2": number(r.Optimizer.Beta2), "eps": number(r.Optimizer.Eps),
+		"weight_decay": number(r.Optimizer.Decay), "clip": number(r.Optimizer.Clip), "lora_plus": number(r.LoRAPlus),
+		"seed": strconv.FormatUint(r.Seed, 10),
+	}
+	if r.Method == "lora" {
+		adapter, err := json.Marshal(r.LoRA)
+		if err != nil {
+			return nil, err
+		}
+		id["adapter"] = string(adapter)
+	}
+	return id, nil
+}
+
+// modelFingerprint tells models apart without reading all of them: BLAKE3 of the shapes and of both ends of every
+// tensor, as stored. How the tensors are spread over files does not matter.
+func modelFingerprint(dir string) (string, error) {
+	files, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("model: %w", err)
+	}
+	defer files.Close()
+	h := blake3.New()
+	tensors := files.Tensors()
+	slices.SortFunc(tensors, func(a, b safetensors.Tensor) int { return cmp.Compare(a.Name, b.Name) })
+	const end = 4096
+	for _, t := range tensors {
+		data, err := files.Bytes(t.Name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%q %s %v\n", t.Name, t.DType, t.Shape)
+		h.Write(data[:min(end, len(data))])
+		h.Write(data[max(0, len(data)-end):])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+func fingerprint(b []byte) string {
+	sum := blake3.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// setSchedule fixes what depends on the number of steps.
+func (r *run) setSchedule() {
+	steps := r.plan.steps()
+	r.Schedule.Steps = steps
+	r.Schedule.Warmup = Amount(r.Warmup, steps)
+	r.evalEvery = Amount(r.EvalEvery, steps)
+}
+
+func (r *run) close() {
+	if r.optimizer != nil {
+		r.optimizer.free()
+	}
+	if r.model != nil {
+		r.model.Free()
+	}
+	if r.data != nil {
+		r.data.Close()
+	}
+	for _, v := range r.validation {
+		v.data.Close()
+	}
+}

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// point is one line of the curve. Everything but tokens_per_s follows from the run's key; that one says how fast
+// the machine was, which is why two runs of one key have equal metrics and adapters but not equal curves.
+type point struct {
+	Step       int                `json:"step"`
+	Tokens     int64              `json:"tokens"`
+	Loss       *float64           `json:"train/loss,omitempty"`
+	Norm       *float64           `json:"train/grad_norm,omitempty"`
+	Rate       *float64           `json:"train/lr,omitempty"`
+	Validation map[string]float64 `json:"-"`
+	Speed      float64            `json:"tokens_per_s,omitempty"`
+	Memory     float64            `json:"memory_mb,omitempty"`
+}
+
+// MarshalJSON writes the validation losses beside the other fields: "validation/loss", "validation/<name>/loss".
+func (p point) MarshalJSON() ([]byte, error) {
+	type plain point
+	fields, err := json.Marshal(plain(p))
+	if err != nil || len(p.Validation) == 0 {
+		return fields, err
+	}
+	losses, err := json.Marshal(p.Validation)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(fields[:len(fields)-1], ','), losses[1:]...), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (p *point) UnmarshalJSON(b []byte) error {
+	type plain point
+	if err := json.Unmarshal(b, (*plain)(p)); err != nil {
+		return err
+	}
+	var all map[string]float64
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	for name, v := range all {
+		if strings.HasPrefix(name, "validation/") {
+			if p.Validation == nil {
+				p.Validation = map[string]float64{}
+			}
+			p.Validation[name] = v
+		}
+	}
+	return nil
+}
+
+// curveLines is the curve as JSON lines.
+func curveLines(curve []point) ([]byte, error) {
+	var b bytes.Buffer
+	for _, p := range curve {
+		line, err := json.Marshal(p)
+		if err != nil {
+			return nil, fmt.Errorf("curve, step %d: %w", p.Step, err)
+		}
+		b.Write(line)
+		b.WriteByte('\n')
+	}
+	return b.Bytes(), nil
+}
+
+// clock keeps the times of a run that tell how fast it is; none of them reaches a result but tokens_per_s.
+type clock struct {
+	begun     time.Time
+	tokens    int64         // since begun
+	training  time.Duration // in steps since begun
+	saved     time.Time
+	savedStep int
+}
+
+func (c *clock) start(now time.Time) { c.begun, c.saved = now, now }
+
+// announce says what is about to happen: steps, tokens of each, memory, time.
+func (r *run) announce(ctx context.Context) error {
+	set, steps := r.plan.set, r.plan.steps()
+	if r.Step >= steps {
+		return nil
+	}
+	trained := int64(0)
+	for _, p := range r.model.Parameters() {
+		trained += int64(p.Weights.Len)
+	}
+	r.logf("%s of %s: %d of %d parameters are trained, rows %d with %d tokens, %d of them targets",
+		r.Method, describe(r.model.Config), trained, r.model.Config.Parameters(), len(set.rows), set.tokens, set.trained)
+	if set.unused > 0 {
+		r.logf("%d rows have no token to train on and are left out", set.unused)
+	}
+	r.logf("%d steps of up to %d tokens in packs of up to %d, %.3g epochs", steps-r.Step, r.BatchTokens, r.plan.capacity,
+		set.epochs(r.plan.place(steps)-r.plan.place(r.Step)))
+	return r.estimate(ctx)
+}
+
+// estimate times one pack forward and backward and says how long the run will take, where the run is so long that
+// this does not matter. The gradients that it leaves are cleared by the first step.
+func (r *run) estimate(ctx context.Context) error {
+	const enough = 40 // packs
+	packs, _ := r.plan.step(r.Step + 1)
+	b := r.batch.fill(r.plan.set, packs[0])
+	left := r.tokensLeft()
+	if left < enough*int64(b.T) {
+		return nil
+	}
+	if _, err := r.model.Step(b, 1); err != nil { // the first pays for memory
+		return err
+	}
+	began := r.Now()
+	if _, err := r.model.Step(b, 1); err != nil {
+		return err
+	}
+	took := max(r.Now().Sub(began), time.Microsecond)
+	r.logf("%.0f MB on %s; about %s at %s tokens/s", r.megabytes(), r.dev.Info().Name,
+		clockText(time.Duration(float64(took)*float64(left)/float64(b.T))), perSecond(int64(b.T), took))
+	return ctx.Err()
+}
+
+// tokensLeft is close to the tokens of the steps not yet made: rows left, at the average length.
+func (r *run) tokensLeft() int64 {
+	rows := r.plan.place(r.plan.steps()) - r.plan.place(r.Step)
+	return int64(float64(rows) * float64(r.plan.set.tokens) / float64(len(r.plan.set.rows)))
+}
+
+// stepDone adds a step to the curve and reports it.
+func (r *run) stepDone(p point, tokens int, took time.Duration) {
+	took = max(took, time.Microsecond)
+	p.Speed = math.Round(float64(tokens)/took.Seconds()*10) / 10
+	r.Curve = append(r.Curve, p)
+	r.clock.tokens += int64(tokens)
+	r.clock.training += took
+	left := time.Duration(float64(r.clock.training) * float64(r.tokensLeft()) / float64(r.clock.tokens))
+	r.report(p, fmt.Sprintf("step %d/%d  loss %.4f  lr %.3g  %s tokens/s  %s left", p.Step, r.plan.steps(), *p.Loss, *p.Rate,
+		perSecond(r.clock.tokens, r.clock.training), clockText(left)))
+}
+
+// report hands a point to whoever watches.
+func (r *run) report(p point, message string) {
+	if r.Report == nil {
+		return
+	}
+	metrics := map[string]float64{}
+	for name, v := range map[string]*float64{"train/loss": p.Loss, "train/grad_norm": p.Norm, "train/lr": p.Rate} {
+		if v != nil {
+			metrics[name] = *v
+		}
+	}
+	for name, v := range p.Validation {
+		metrics[name] = v
+	}
+	if p.Speed > 0 {
+		metrics["tokens_per_s"] = p.Speed
+	}
+	r.Report(Progress{Step: p.Step, Steps: r.plan.steps(), Message: message, Metrics: metrics})
+}
+
+func (r *run) logf(format string, args ...any) { fmt.Fprintf(r.Log, format+"\n", args...) }
+
+func (r *run) megabytes() float64 { return math.Round(float64(r.dev.Info().Bytes)/1e5) / 10 }
+
+// perSecond is a rate with thousands set apart: "12,345".
+func perSecond(n int64, took time.Duration) string {
+	s := fmt.Sprintf("%.0f", float64(n)/max(took.Seconds(), 1e-6))
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// clockText is a duration as people read it: "0:34", "1:02:03".
+func clockText(d time.Duration) string {
+	s := int64(d.Round(time.Second) / time.Second)
+	if s < 3600 {
+		return fmt.Sprintf("%d:%02d", s/60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+}

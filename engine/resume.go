@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// resume puts the run where an earlier one stopped: a checkpoint of the same run in Scratch, else the one that
+// the options name, else the start.
+func (r *run) resume() error {
+	note := func(s string) { r.logf("%s", s) }
+	if r.Scratch != "" {
+		c, err := latestCheckpoint(r.Scratch, note)
+		if err != nil {
+			return fmt.Errorf("resume: %w", err)
+		}
+		if c != nil {
+			differs := differences(c.Settings, r.settings)
+			if len(differs) == 0 {
+				return r.restore(c)
+			}
+			r.logf("a checkpoint of step %d is of another run (%s): starting anew", c.Step, strings.Join(differs, "; "))
+		}
+	}
+	if r.Checkpoint == "" {
+		return nil
+	}
+	c, err := latestCheckpoint(r.Checkpoint, note)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if c == nil {
+		return fmt.Errorf("checkpoint: %s holds no usable checkpoint", r.Checkpoint)
+	}
+	if differs := differences(c.Settings, r.settings); len(differs) > 0 {
+		return fmt.Errorf("checkpoint: going on exactly needs the same run, but %s; to start from its weights with "+
+			"other settings, give its adapter as from", strings.Join(differs, "; "))
+	}
+	return r.restore(c)
+}
+
+// differences names the settings in which two runs differ.
+func differences(old, now map[string]string) []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if was := old[name]; was != now[name] {
+			list = append(list, fmt.Sprintf("%s was %s and is %s", name, orNone(was), orNone(now[name])))
+		}
+	}
+	return list
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// restore takes over a checkpoint.
+func (r *run) restore(c *checkpoint) error {
+	var s state
+	if err := json.Unmarshal(c.State, &s); err != nil {
+		return fmt.Errorf("checkpoint of step %d: %w", c.Step, err)
+	}
+	if err := r.plan.continueFrom(s.Step, s.Place); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := r.optimizer.restore(c); err != nil {
+		return err
+	}
+	r.state = s
+	if s.Best != nil && r.SelectBest {
+		r.best = nil
+		for _, p := range r.optimizer.params {
+			data, err := c.tensor("best."+p.Name, p.Weights.Len)
+			if err != nil {
+				return err
+			}
+			r.best = append(r.best, data)
+		}
+	}
+	r.setSchedule()
+	r.logf("going on after step %d of %d", s.Step, r.plan.steps())
+	return nil
+}
+
+// save writes a checkpoint of what stands into dir.
+func (r *run) save(dir string) error {
+	text, err := json.Marshal(r.state)
+	if err != nil {
+		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
+	}
+	c := &checkpoint{Settings: r.settings, Step: r.Step, State: text, Tensors: r.optimizer.tensors()}
+	for i, data := range r.best {
+		c.Tensors = append(c.Tensors, namedTensor{"best." + r.optimizer.params[i].Name, len(data), data})
+	}
+	if err := r.dev.Err(); err != nil {
+		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
+	}
+	return c.save(dir)
+}
+
+// saveIfDue saves when the interval has passed since the last save or the start.
+func (r *run) saveIfDue() error {
+	if r.Scratch == "" || r.Step == r.clock.savedStep {
+		return nil
+	}
+	bySteps := r.CheckpointSteps > 0 && r.Step-r.clock.savedStep >= r.CheckpointSteps
+	byTime := r.CheckpointTime > 0 && r.Now().Sub(r.clock.saved) >= r.CheckpointTime
+	if !bySteps && !byTime {
+		return nil
+	}
+	if err := r.save(r.Scratch); err != nil {
+		return err
+	}
+	r.clock.saved, r.clock.savedStep = r.Now(), r.Step
+	return nil
+}

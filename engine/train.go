@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"lpipe/dataset"
+	"lpipe/engine/model"
+	"lpipe/engine/ops"
+)
+
+// TrainOptions say what to train, on what and how. Paths are folders.
+type TrainOptions struct {
+	Model      string    // Hugging Face folder
+	Train      string    // token folder
+	Validation []DataSet // token folders; one without a name, or several with
+	From       string    // adapter whose weights are the start, or ""
+	Checkpoint string    // folder of a checkpoint to go on from, or ""
+
+	Method    string     // "lora" or "full"
+	LoRA      model.LoRA // of method lora
+	LoRAPlus  float64    // learning rate of B over that of A; 0: the same
+	Precision string     // "bf16": frozen weights hold bf16 values; "fp32"
+
+	SequenceLength int     // tokens of one pack
+	BatchTokens    int     // tokens of one optimiser step
+	Epochs         float64 // how often each row is seen, unless
+	Steps          int     // is above 0: optimiser steps
+
+	Schedule  Schedule // its Warmup and Steps are set by Train
+	Warmup    float64  // share of all steps, or a number of them
+	Optimizer AdamW
+
+	EvalEvery  float64 // share of all steps, or a number of them; 0: only before the first step and at the end
+	EvalLimit  int     // rows of each validation set; 0: all
+	SelectBest bool    // save the weights with the lowest validation loss, not the last
+	EarlyStop  *EarlyStop
+	Seed       uint64
+
+	CheckpointTime  time.Duration // between checkpoints; 0: never by time
+	CheckpointSteps int           // between checkpoints; 0: never by steps
+	Scratch         string        // folder for checkpoints, "": none
+
+	// What is written. The adapter's or model's folder must not exist; empty names are not written.
+	Out           string
+	CurveOut      string
+	SamplesOut    string
+	CheckpointOut string
+
+	Log    io.Writer      // messages, one a line; nil: none
+	Report func(Progress) // nil: none
+	Now    func() time.Time
+}
+
+// DataSet is a named token folder.
+type DataSet struct{ Name, Path string }
+
+// EarlyStop ends training when a validation loss has not fallen by more than MinDelta for Patience evaluations.
+type EarlyStop struct {
+	Metric   string // "validation/loss" or "validation/<name>/loss"; "": the only one, or the mean of all
+	Patience int
+	MinDelta float64
+}
+
+// Progress is what a run tells while it works.
+type Progress struct {
+	Step, Steps int
+	Message     string
+	Metrics     map[string]float64
+}
+
+// Train runs to its end, writes what options name and returns the numbers. The device is the caller's.
+//
+// When ctx is cancelled it saves a checkpoint and returns the context's error; the next call with the same
+// options goes on from there and gives the same bits as an undisturbed one.
+func Train(ctx context.Context, dev ops.Device, o TrainOptions) (*TrainResult, error) {
+	r, err := prepare(ctx, dev, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	if err := r.resume(); err != nil {
+		return nil, err
+	}
+	if err := r.announce(ctx); err != nil {
+		return nil, r.interrupted(ctx, err)
+	}
+	if err := r.loop(ctx); err != nil {
+		return nil, err
+	}
+	return r.finish(ctx)
+}
+
+// run is one training run.
+type run struct {
+	TrainOptions
+	state
+	dev        ops.Device
+	model      *model.Model
+	data       *dataset.Tokens
+	plan       *plan
+	optimizer  *optimizer
+	validation []validationSet
+	batch      batch             // reused by every pack
+	settings   map[string]string // what a checkpoint must share: see prepare.go
+	evalEvery  int               // in steps; 0: only first and last
+	best       [][]float32       // weights of the lowest validation loss
+	clock      clock
+}
+
+// state is what a checkpoint holds besides weights and moments.
+type state struct {
+	Step      int        `json:"step"`    // optimiser steps made
+	Place     int64      `json:"place"`   // rows seen, in the endless order
+	Tokens    int64      `json:"tokens"`  // tokens seen
+	Trained   int64      `json:"trained"` // targets seen
+	Curve     []point    `json:"curve"`
+	Evaluated int        `json:"evaluated"` // step of the last evaluation, -1: none yet
+	Best      *bestPoint `json:"best,omitempty"`
+	Mark      *float64   `json:"mark,omitempty"` // loss that early stopping compares with
+	Stale     int        `json:"stale"`          // evaluations since it was set
+	Stopped   bool       `json:"stopped,omitempty"`
+}
+
+// bestPoint is the lowest validation loss so far; nil before the first.
+type bestPoint struct {
+	Step int     `json:"step"`
+	Loss float64 `json:"loss"`
+}
+
+// loop makes the steps. Its order is: evaluate what stands, save it, make the next step.
+func (r *run) loop(ctx context.Context) error {
+	for {
+		if err := r.evaluateIfDue(ctx); err != nil {
+			return r.interrupted(ctx, err)
+		}
+		if r.Step == r.plan.steps() || r.Stopped {
+			return nil
+		}
+		if err := r.saveIfDue(); err != nil {
+			return err
+		}
+		if err := r.trainStep(ctx); err != nil {
+			return r.interrupted(ctx, err)
+		}
+	}
+}
+
+// trainStep makes one optimiser step: gradients of all its packs, clipping, AdamW. The loss of a step is the mean
+// over the targets of all its packs, not a mean of means.
+func (r *run) trainStep(ctx context.Context) error {
+	n := r.Step + 1
+	began := r.Now()
+	packs, targets := r.plan.step(n)
+	r.model.ZeroGrad()
+	loss, tokens := 0.0, 0
+	for i, pack := range packs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := r.batch.fill(r.plan.set, pack)
+		b.Seed = newRandom(r.Seed, forDropout, uint64(n)).at(uint64(i))
+		share, err := r.model.Step(b, targets)
+		if err != nil {
+			return fmt.Errorf("step %d: %w", n, err)
+		}
+		loss += share
+		tokens += b.T
+	}
+	rate := r.Schedule.At(n)
+	norm, err := r.optimizer.apply(rate)
+	if err != nil {
+		return fmt.Errorf("step %d: %w", n, err)
+	}
+	if !finite(loss) || !finite(norm) {
+		return r.diverged(n, loss, norm, rate)
+	}
+	r.Step, r.Place = n, r.plan.place(n)
+	r.Tokens += int64(tokens)
+	r.Trained += int64(targets)
+	r.stepDone(point{
+		Step: n, Tokens: r.Tokens, Loss: &loss, Norm: &norm, Rate: &rate, Memory: r.megabytes(),
+	}, tokens, r.Now().Sub(began))
+	return nil
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+func (r *run) diverged(step int, loss, norm, rate float64) error {
+	last := "it never was one"
+	for i := len(r.Curve) - 1; i >= 0; i-- {
+		if p := r.Curve[i]; p.Loss != nil {
+			last = fmt.Sprintf("at step %d it was %.4g", p.Step, *p.Loss)
+			break
+		}
+	}
+	return fmt.Errorf("step %d: the loss is %v and the gradient's norm %v (%s): training diverged; "+
+		"lower lr (now %.3g), lengthen warmup, or look for broken rows", step, loss, norm, last, rate)
+}
+
+// interrupted saves what is finished when the cause is the context, and passes the error on.
+func (r *run) interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+		return err
+	}
+	if r.Scratch == "" {
+		return err
+	}
+	if saveErr := r.save(r.Scratch); saveErr != nil {
+		return errors.Join(err, saveErr)
+	}
+	r.logf("stopped after step %d; the next run goes on from there", r.Step)
+	return err
+}

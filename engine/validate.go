@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"lpipe/dataset"
+	"lpipe/engine/model"
+)
+
+// validationSet is a token folder whose loss is measured during training.
+type validationSet struct {
+	DataSet
+	data    *dataset.Tokens
+	set     *rowSet
+	packs   [][]int32
+	targets int
+}
+
+// lossName is the name of the set's loss in curve, metrics and early_stop.
+func (d DataSet) lossName() string {
+	if d.Name == "" {
+		return "validation/loss"
+	}
+	return "validation/" + d.Name + "/loss"
+}
+
+func openValidation(d DataSet, modelDir string, config model.Config, capacity, limit int) (*validationSet, error) {
+	data, err := openTokens(d.Path, modelDir, config)
+	if err != nil {
+		return nil, err
+	}
+	set, err := newRowSet(data, config.V)
+	if err != nil {
+		data.Close()
+		return nil, fmt.Errorf("%s: %w", d.Path, err)
+	}
+	v := &validationSet{DataSet: d, data: data, set: set}
+	v.packs, v.targets = set.measured(set.spread(limit), capacity)
+	return v, nil
+}
+
+// measured packs rows for a pass without training; a row longer than capacity gets a pack of its own size.
+func (s *rowSet) measured(rows []int32, capacity int) (packs [][]int32, targets int) {
+	for _, k := range rows {
+		targets += int(s.targets[k])
+		capacity = max(capacity, int(s.length[k]))
+	}
+	return s.pack(rows, capacity), targets
+}
+
+// meanLoss is the mean over all targets of packs of -log p(target).
+func meanLoss(ctx context.Context, m *model.Model, s *rowSet, packs [][]int32, targets int) (float64, error) {
+	var b batch
+	total := 0.0
+	for _, pack := range packs {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		share, err := m.Loss(b.fill(s, pack), targets)
+		if err != nil {
+			return 0, err
+		}
+		total += share
+	}
+	return total, nil
+}
+
+// evaluateIfDue measures all validation sets before the first step, every eval_every steps and after the last.
+func (r *run) evaluateIfDue(ctx context.Context) error {
+	due := r.Step == 0 || r.Step == r.plan.steps() || r.evalEvery > 0 && r.Step%r.evalEvery == 0
+	if !due || r.Evaluated == r.Step || len(r.validation) == 0 {
+		return nil
+	}
+	losses := map[string]float64{}
+	text := ""
+	for _, v := range r.validation {
+		loss, err := meanLoss(ctx, r.model, v.set, v.packs, v.targets)
+		if err != nil {
+			return fmt.Errorf("%s after step %d: %w", v.lossName(), r.Step, err)
+		}
+		if !finite(loss) {
+			return fmt.Errorf("%s after step %d is %v: training diverged; lower lr, or lengthen warmup", v.lossName(), r.Step, loss)
+		}
+		losses[v.lossName()] = loss
+		text += fmt.Sprintf("  %s %.4f", v.lossName(), loss)
+	}
+	r.addLosses(losses)
+	r.judge(losses)
+	r.Evaluated = r.Step
+	r.report(point{Step: r.Step, Validation: losses}, fmt.Sprintf("step %d/%d%s", r.Step, r.plan.steps(), text))
+	return nil
+}
+
+// addLosses puts validation losses into the step's line of the curve; step 0 has no other numbers.
+func (r *run) addLosses(losses map[string]float64) {
+	if r.Step == 0 {
+		r.Curve = append(r.Curve, point{Memory: r.megabytes()})
+	}
+	r.Curve[len(r.Curve)-1].Validation = losses
+}
+
+// judge keeps the best weights and decides whether to stop early.
+func (r *run) judge(losses map[string]float64) {
+	loss := r.judged(losses)
+	if r.Best == nil || loss < r.Best.Loss {
+		r.Best = &bestPoint{r.Step, loss}
+		if r.SelectBest {
+			r.best = r.optimizer.weights()
+		}
+	}
+	if r.EarlyStop == nil {
+		return
+	}
+	if r.Mark == nil || loss < *r.Mark-r.EarlyStop.MinDelta {
+		r.Mark, r.Stale = &loss, 0
+		return
+	}
+	if r.Stale++; r.Stale >= max(1, r.EarlyStop.Patience) {
+		r.Stopped = true
+		r.logf("stopped early after step %d: no better loss in %d evaluations", r.Step, r.Stale)
+	}
+}
+
+// judged is the loss that select and early_stop look at: the one that early_stop names, else the mean of all sets.
+func (r *run) judged(losses map[string]float64) float64 {
+	if r.EarlyStop != nil && r.EarlyStop.Metric != "" {
+		return losses[r.EarlyStop.Metric]
+	}
+	sum := 0.0
+	for _, v := range r.validation { // in the order of names: the sum does not depend on a map's
+		sum += losses[v.lossName()]
+	}
+	return sum / float64(len(r.validation))
+}
+
+// lastLosses returns the newest validation losses and their step.
+func (r *run) lastLosses() (map[string]float64, int) {
+	for _, p := range slices.Backward(r.Curve) {
+		if len(p.Validation) > 0 {
+			return p.Validation, p.Step
+		}
+	}
+	return nil, 0
+}
+
+// perplexity is exp(loss), at most the largest number that JSON readers take.
+func perplexity(loss float64) float64 { return math.Min(math.Exp(loss), math.MaxFloat64) }
