@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"lpipe/engine/model"
 )
 
 // TrainResult are the numbers of a finished run. They follow from settings, data and device alone: no time, no
@@ -49,7 +50,7 @@ func (r *run) finish(ctx context.Context) (*TrainResult, error) {
 		result.Selected = r.Best.Step
 	}
 	if r.Out != "" {
-		if err := r.saveWeights(); err != nil {
+		if err := r.saveWeights(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -105,45 +106,18 @@ func (r *run) result() *TrainResult {
 }
 
 // saveWeights writes the adapter or the model, with the tokenizer and template that belong to it.
-func (r *run) saveWeights() error {
-	var err error
+func (r *run) saveWeights(ctx context.Context) error {
 	if r.Method == "full" {
-		err = r.model.Save(r.Out)
-	} else {
-		err = r.model.SaveAdapter(r.Out)
+		return r.model.Save(ctx, r.Out, model.SaveOptions{})
 	}
-	if err != nil {
+	// The folder's name, not its path: equal runs in two workspaces give equal adapters.
+	if err := r.model.SaveAdapter(r.Out, filepath.Base(r.Model)); err != nil {
 		return err
 	}
-	return copyTokenizer(r.Out, r.Model)
-}
-
-// tokenizerFiles are what a Hugging Face folder may hold beside weights and config.json.
-var tokenizerFiles = [...]string{
-	"tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
-	"tokenizer_config.json", "chat_template.jinja", "generation_config.json",
-}
-
-// copyTokenizer copies a model folder's tokenizer and template, so that the result can be used alone.
-func copyTokenizer(to, from string) error {
-	for _, name := range tokenizerFiles {
-		in, err := os.Open(filepath.Join(from, name))
-		if os.IsNotExist(err) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("copy tokenizer: %w", err)
-		}
-		err = writeFile(filepath.Join(to, name), func(w io.Writer) error {
-			_, err := io.Copy(w, in)
-			return err
-		})
-		in.Close()
-		if err != nil {
-			return fmt.Errorf("copy tokenizer: %w", err)
-		}
+	if err := writeOrigin(r.Out, origin{Base: r.settings["model"], Train: r.settings["train"]}); err != nil {
+		return err
 	}
-	return nil
+	return model.CopyCompanions(r.Model, r.Out)
 }
 
 func writeBytes(path string, b []byte) error {

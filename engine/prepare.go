@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,12 +14,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"lpipe/dataset"
 	"lpipe/engine/model"
 	"lpipe/engine/ops"
-	"lpipe/engine/safetensors"
 	"lpipe/engine/tokenizer"
 )
 
@@ -115,7 +111,7 @@ func (r *run) openData(config model.Config) (err error) {
 func (r *run) openModel(ctx context.Context) (err error) {
 	options := model.Options{Method: model.Method(r.Method), LoRA: r.LoRA, Seed: r.Seed, Adapter: r.From, Weights: storage(r.Precision)}
 	if r.From != "" {
-		if err := checkBase(r.Model, r.From); err != nil {
+		if err := CheckBase(r.Model, r.From); err != nil {
 			return fmt.Errorf("from: %w", err)
 		}
 	}
@@ -212,35 +208,6 @@ func (r *run) identity() (map[string]string, error) {
 		id["adapter"] = string(adapter)
 	}
 	return id, nil
-}
-
-// modelFingerprint tells models apart without reading all of them: BLAKE3 of the shapes and of both ends of every
-// tensor, as stored. How the tensors are spread over files does not matter.
-func modelFingerprint(dir string) (string, error) {
-	files, err := safetensors.OpenDir(dir)
-	if err != nil {
-		return "", fmt.Errorf("model: %w", err)
-	}
-	defer files.Close()
-	h := blake3.New()
-	tensors := files.Tensors()
-	slices.SortFunc(tensors, func(a, b safetensors.Tensor) int { return cmp.Compare(a.Name, b.Name) })
-	const end = 4096
-	for _, t := range tensors {
-		data, err := files.Bytes(t.Name)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(h, "%q %s %v\n", t.Name, t.DType, t.Shape)
-		h.Write(data[:min(end, len(data))])
-		h.Write(data[max(0, len(data)-end):])
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16]), nil
-}
-
-func fingerprint(b []byte) string {
-	sum := blake3.Sum256(b)
-	return hex.EncodeToString(sum[:16])
 }
 
 // setSchedule fixes what depends on the number of steps.

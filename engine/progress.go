@@ -8,6 +8,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"lpipe/engine/model"
 )
 
 // point is one line of the curve. Everything but tokens_per_s follows from the run's key; that one says how fast
@@ -184,4 +186,9 @@ func clockText(d time.Duration) string {
 		return fmt.Sprintf("%d:%02d", s/60, s%60)
 	}
 	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+}
+
+// describe says what a model is, in a few words.
+func describe(c model.Config) string {
+	return fmt.Sprintf("a model of %d layers, width %d, vocabulary %d", c.Layers, c.C, c.V)
 }

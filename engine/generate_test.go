@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"lpipe/engine/cpu"
+	"lpipe/engine/model"
+)
+
+// TestGenerateGreedy compares tokens with transformers' generate, alone, together, and with fewer slots than prompts.
+func TestGenerateGreedy(t *testing.T) {
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	m, err := model.Load(context.Background(), "testdata/models/untied", dev, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	var fixture struct {
+		Settings struct{ Prompts []int }
+		Stop     int32 `json:"stop_token"`
+	}
+	readCase(t, "generate_greedy", &fixture)
+	in := openTensors(t, "testdata/generate_greedy/inputs.safetensors")
+	expected := openTensors(t, "testdata/generate_greedy/expected.safetensors")
+	var prompts, want [][]int32
+	for i, n := range fixture.Settings.Prompts {
+		prompts = append(prompts, ints(t, in, fmt.Sprintf("prompt.%d", i), n))
+		want = append(want, ints(t, expected, fmt.Sprintf("tokens.%d", i), 32))
+	}
+	for _, atOnce := range []int{0, 1, 2} {
+		got := generateAll(t, m, prompts, GenerateOptions{MaxTokens: 32, AtOnce: atOnce})
+		for i := range want {
+			if !slices.Equal(got[i].IDs, want[i]) || got[i].Stopped {
+				t.Errorf("%d at once, prompt %d: %v, transformers wrote %v", atOnce, i, got[i].IDs, want[i])
+			}
+		}
+	}
+	tensor, _ := expected.Tensor("tokens.0.stopped")
+	stopped := ints(t, expected, "tokens.0.stopped", tensor.Len())
+	got := generateAll(t, m, prompts, GenerateOptions{MaxTokens: 32, Stop: []int32{fixture.Stop}})
+	if !slices.Equal(got[0].IDs, stopped) || !got[0].Stopped {
+		t.Errorf("with a stop token: %v, transformers wrote %v", got[0].IDs, stopped)
+	}
+}
+
+// TestGenerateSampled draws the same for the same seed, however many sequences are decoded at once.
+func TestGenerateSampled(t *testing.T) {
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	m, err := model.Load(context.Background(), "testdata/models/tied", dev, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	var prompts [][]int32
+	for i := range int32(7) {
+		prompts = append(prompts, []int32{1 + i%2, 2, 3}[:1+i%3])
+	}
+	o := GenerateOptions{Sampling: Sampling{Temperature: 1, TopK: 50, RepetitionPenalty: 1.1}, MaxTokens: 12, Seed: 5, Stop: []int32{9}}
+	all := generateAll(t, m, prompts, o)
+	o.AtOnce = 2
+	for i, c := range generateAll(t, m, prompts, o) {
+		if !slices.Equal(c.IDs, all[i].IDs) {
+			t.Errorf("prompt %d: %v with two at once, %v with all", i, c.IDs, all[i].IDs)
+		}
+	}
+	if slices.Equal(all[0].IDs, all[6].IDs) {
+		t.Error("equal prompts draw the same")
+	}
+	o.Seed = 6
+	if slices.Equal(generateAll(t, m, prompts, o)[0].IDs, all[0].IDs) {
+		t.Error("another seed draws the same")
+	}
+}
+
+func generateAll(t *testing.T, m *model.Model, prompts [][]int32, o GenerateOptions) []Continuation {
+	t.Helper()
+	out := make([]Continuation, len(prompts))
+	err := Generate(context.Background(), m, prompts, o, func(i int, c Continuation) error {
+		out[i] = c
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
