@@ -142,7 +142,15 @@ func sameShape(want, have model.LoRA) error {
 	return nil
 }
 
-// openTokens opens a token folder and makes sure that this model's tokenizer made it.
+// OpenTokens opens a token folder and makes sure that this model's tokenizer made it.
+func OpenTokens(path, modelDir string) (*dataset.Tokens, error) {
+	config, err := model.ReadConfig(modelDir)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	return openTokens(path, modelDir, config)
+}
+
 func openTokens(path, modelDir string, config model.Config) (*dataset.Tokens, error) {
 	tokens, err := dataset.OpenTokens(path)
 	if err != nil {

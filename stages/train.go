@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"lpipe/engine"
+	"lpipe/engine/model"
 	"lpipe/runner"
 )
 
@@ -33,23 +35,35 @@ func trainKind() *runner.Kind {
 			{Name: "checkpoint", Doc: "the state after the last step, to go on from", Optional: true, Folder: true},
 		},
 		Resources: func(runner.Stage) runner.Resources { return runner.Resources{CPU: 1 << 10} },
+		Ports:     trainPorts,
 		New:       func() runner.Stage { return newTrain() },
 	}
 }
 
+// trainPorts leaves out the output that the method does not make, and the input that it cannot take.
+func trainPorts(s runner.Stage, _ map[string]bool) (ins, outs []runner.Port) {
+	k := trainKind()
+	without := "model"
+	if s.(*Train).Method == "full" {
+		without = "adapter"
+		k.In = slices.DeleteFunc(k.In, func(p runner.Port) bool { return p.Name == "from" })
+	}
+	return k.In, slices.DeleteFunc(k.Out, func(p runner.Port) bool { return p.Name == without })
+}
+
 // Train are the settings of a train stage.
 type Train struct {
-	Method       string   `hcl:"method,optional" doc:"lora: a low-rank adapter beside frozen weights; full: all weights"`
-	Rank         int      `hcl:"rank,optional" doc:"rank of the adapter"`
-	Alpha        float64  `hcl:"alpha,optional" doc:"the adapter's output is multiplied by alpha/rank; a number of its own, not a multiple of rank"`
-	Dropout      float64  `hcl:"dropout,optional" doc:"share of the adapter's inputs dropped in training"`
-	Targets      Targets  `hcl:"targets,optional" doc:"linear layers that get an adapter: all-linear, or a list of names and patterns"`
-	Init         string   `hcl:"init,optional" doc:"how A is drawn: kaiming or gaussian; B is 0"`
-	RSLoRA       bool     `hcl:"rslora,optional" doc:"multiply by alpha/sqrt(rank) instead"`
-	LoRAPlus     *float64 `hcl:"lora_plus,optional" doc:"learning rate of B over that of A; left out: the same"`
-	RankPattern  Numbers  `hcl:"rank_pattern,optional" doc:"rank of the modules whose name ends in a pattern"`
-	AlphaPattern Numbers  `hcl:"alpha_pattern,optional" doc:"alpha of the modules whose name ends in a pattern"`
-	Quantize     string   `hcl:"quantize,optional" doc:"how frozen weights are stored: none"`
+	Method       string             `hcl:"method,optional" doc:"lora: a low-rank adapter beside frozen weights; full: all weights"`
+	Rank         int                `hcl:"rank,optional" doc:"rank of the adapter"`
+	Alpha        float64            `hcl:"alpha,optional" doc:"the adapter's output is multiplied by alpha/rank; a number of its own, not a multiple of rank"`
+	Dropout      float64            `hcl:"dropout,optional" doc:"share of the adapter's inputs dropped in training"`
+	Targets      Targets            `hcl:"targets,optional" type:"string or list of string" doc:"linear layers that get an adapter: all-linear, or a list of names and patterns"`
+	Init         string             `hcl:"init,optional" doc:"how A is drawn: kaiming or gaussian; B is 0"`
+	RSLoRA       bool               `hcl:"rslora,optional" doc:"multiply by alpha/sqrt(rank) instead"`
+	LoRAPlus     *float64           `hcl:"lora_plus,optional" doc:"learning rate of B over that of A; left out: the same"`
+	RankPattern  map[string]float64 `hcl:"rank_pattern,optional" doc:"rank of the modules whose name ends in a pattern"`
+	AlphaPattern map[string]float64 `hcl:"alpha_pattern,optional" doc:"alpha of the modules whose name ends in a pattern"`
+	Quantize     string             `hcl:"quantize,optional" doc:"how frozen weights are stored: none"`
 
 	SequenceLength int      `hcl:"sequence_length,optional" unit:"tokens" doc:"size of one pack of rows; no row may be longer"`
 	BatchTokens    int      `hcl:"batch_tokens,optional" unit:"tokens" doc:"size of one optimiser step, over all its packs"`
@@ -61,7 +75,7 @@ type Train struct {
 	Schedule    string    `hcl:"schedule,optional" doc:"constant, linear or cosine, after the warm-up"`
 	Warmup      float64   `hcl:"warmup,optional" unit:"share or steps" doc:"length of the rise from 0"`
 	LRMin       float64   `hcl:"lr_min,optional" doc:"rate at the end of linear and cosine"`
-	Optimizer   Optimizer `hcl:"optimizer,optional" doc:"\"adamw\", or an object with beta1, beta2, eps"`
+	Optimizer   Optimizer `hcl:"optimizer,optional" type:"string or object" doc:"\"adamw\", or an object with beta1, beta2, eps"`
 	WeightDecay float64   `hcl:"weight_decay,optional" doc:"decoupled decay"`
 	Clip        float64   `hcl:"clip,optional" doc:"largest global norm of the gradient; 0: no clipping"`
 	Precision   string    `hcl:"precision,optional" doc:"bf16: frozen weights hold bf16 values; what is trained, the optimiser and every sum are float32. fp32: everything float32"`
@@ -71,8 +85,8 @@ type Train struct {
 	Select    string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best by validation loss"`
 	EarlyStop *TrainStopping `hcl:"early_stop,optional" doc:"stop when a validation loss no longer falls: metric, patience, min_delta"`
 
-	CheckpointEvery Interval `hcl:"checkpoint_every,optional" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"` // when it is saved changes no result
-	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                            // the same
+	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"` // when it is saved changes no result
+	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                                                            // the same
 	Seed            int64    `hcl:"seed,optional" doc:"decides the order of rows, the adapter's start and dropout"`
 }
 
@@ -92,15 +106,6 @@ func newTrain() *Train {
 		EvalEvery: 0.1, EvalLimit: 512, Select: "last",
 		CheckpointEvery: Interval{Time: 15 * time.Minute}, Seed: 42,
 	}
-}
-
-// Outputs names the outputs that are made when the block does not choose.
-func (t *Train) Outputs() []string {
-	weights := "adapter"
-	if t.Method == "full" {
-		weights = "model"
-	}
-	return []string{weights, "metrics", "curve", "samples", "checkpoint"}
 }
 
 // Check refuses settings that make no sense, and those whose work is not in this version.
@@ -206,7 +211,56 @@ func (t *Train) schedule() engine.Schedule {
 
 // Run trains.
 func (t *Train) Run(ctx context.Context, env *runner.Env) error {
-	return nil
+	dev, err := openDevice(env)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	result, err := engine.Train(ctx, dev, t.options(env))
+	if err != nil {
+		return err
+	}
+	return writeMetrics(env, result)
+}
+
+// options puts settings and paths together.
+func (t *Train) options(env *runner.Env) engine.TrainOptions {
+	o := engine.TrainOptions{
+		Model: one(env, "model"), Train: one(env, "train"), From: one(env, "from"), Checkpoint: one(env, "checkpoint"),
+		Method: t.Method, Precision: t.Precision,
+		SequenceLength: t.SequenceLength, BatchTokens: t.BatchTokens, Epochs: 1,
+		Schedule: t.schedule(), Warmup: t.Warmup,
+		Optimizer: engine.AdamW{
+			Beta1: t.Optimizer.Beta1, Beta2: t.Optimizer.Beta2, Eps: t.Optimizer.Eps, Decay: t.WeightDecay, Clip: t.Clip,
+		},
+		EvalEvery: t.EvalEvery, EvalLimit: t.EvalLimit, SelectBest: t.Select == "best", Seed: uint64(t.Seed),
+		CheckpointTime: t.CheckpointEvery.Time, CheckpointSteps: t.CheckpointEvery.Steps, Scratch: env.Scratch,
+		Out:      env.Out["adapter"] + env.Out["model"], // one of the two is declared
+		CurveOut: env.Out["curve"], SamplesOut: env.Out["samples"], CheckpointOut: env.Out["checkpoint"],
+		Log: env.Log, Report: reportSteps(env, "steps"),
+	}
+	for _, in := range env.In["validation"] {
+		o.Validation = append(o.Validation, engine.DataSet{Name: in.Name, Path: in.Path})
+	}
+	if t.Method == "lora" {
+		o.LoRA = model.LoRA{
+			Rank: t.Rank, Alpha: t.Alpha, Dropout: t.Dropout, Targets: t.Targets, RSLoRA: t.RSLoRA, Init: t.Init,
+			RankPattern: model.NewPatterns(t.RankPattern), AlphaPattern: model.NewPatterns(t.AlphaPattern),
+		}
+	}
+	if t.LoRAPlus != nil {
+		o.LoRAPlus = *t.LoRAPlus
+	}
+	if t.Epochs != nil {
+		o.Epochs = *t.Epochs
+	}
+	if t.Steps != nil {
+		o.Steps = *t.Steps
+	}
+	if e := t.EarlyStop; e != nil {
+		o.EarlyStop = &engine.EarlyStop{Metric: e.Metric, Patience: e.Patience, MinDelta: e.MinDelta}
+	}
+	return o
 }
 
 // Targets is "all-linear", or a list of module names.
@@ -233,19 +287,6 @@ func (t Targets) MarshalJSON() ([]byte, error) {
 		return json.Marshal(t[0])
 	}
 	return json.Marshal([]string(t))
-}
-
-// Numbers maps names to numbers.
-type Numbers map[string]float64
-
-// UnmarshalJSON reads an object of numbers.
-func (n *Numbers) UnmarshalJSON(b []byte) error {
-	var m map[string]float64
-	if err := json.Unmarshal(b, &m); err != nil {
-		return fmt.Errorf("must be an object of numbers")
-	}
-	*n = m
-	return nil
 }
 
 // Optimizer is "adamw", or an object that changes its numbers.
