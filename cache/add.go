@@ -1,0 +1,360 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// AddOptions says how Add treats the files it stores.
+type AddOptions struct {
+	// Move makes the cache own the files: they become placed links of their objects, with no data copied
+	// where the file system allows. Without it they are copied (or cloned) and left alone.
+	Move bool
+}
+
+// Add stores the file or folder at path, durably, and returns what it is. On an error nothing is half stored,
+// and the files stand as they stood.
+func (c *Cache) Add(ctx context.Context, st *State, path string, o AddOptions) (Content, error) {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return Content{}, err
+	}
+	defer end()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Content{}, fmt.Errorf("store %s: %w", path, err)
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil && real != abs {
+		if info, err := os.Lstat(abs); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			o.Move = false // what a link leads to is somebody else's
+		}
+	}
+	scan, err := c.scan(ctx, st, abs, o.Move)
+	if err != nil {
+		return Content{}, err
+	}
+	a := adder{c: c, st: st, move: o.Move, batch: &Batch{c: c, folders: map[string]bool{}}, crew: newCrew()}
+	defer a.batch.drop()
+	if err := a.store(ctx, &scan.root, abs); err != nil {
+		return Content{}, fmt.Errorf("store %s in cache %s: %w", path, c.dir, err)
+	}
+	return scan.Content, nil
+}
+
+// adder stores one scanned file or folder.
+type adder struct {
+	c     *Cache
+	st    *State
+	move  bool
+	batch *Batch
+	crew  *crew
+	files []*item
+	trees []Object // with their bytes in treeData
+	data  [][]byte
+}
+
+// item is a file on its way into the cache.
+type item struct {
+	*node
+	path    string
+	how     how
+	first   *item // with the same content, which is stored instead of this one
+	touched bool  // its stat changed by what we did
+}
+
+type how byte
+
+const (
+	present how = iota // the object is there already
+	adopt              // the file itself becomes the object
+	copied             // a copy of it does
+)
+
+func (a *adder) store(ctx context.Context, root *node, path string) error {
+	a.collect(root, path)
+	if err := a.plan(ctx); err != nil {
+		return err
+	}
+	if err := a.copy(ctx); err != nil {
+		return err
+	}
+	for i, t := range a.trees {
+		if err := a.batch.bytes(t.ID, true, a.data[i]); err != nil {
+			return err
+		}
+	}
+	if err := a.barrier(); err != nil {
+		return err
+	}
+	if err := a.adopt(ctx); err != nil {
+		return err
+	}
+	if err := a.batch.publish(ctx); err != nil {
+		return err
+	}
+	if a.move {
+		if err := a.relink(ctx); err != nil {
+			return err
+		}
+	}
+	a.remember(root, path)
+	return nil
+}
+
+// collect lists the files, and the trees that the cache lacks.
+func (a *adder) collect(n *node, path string) {
+	switch n.typ {
+	case File, Exec:
+		a.files = append(a.files, &item{node: n, path: path})
+	case Dir:
+		for i := range n.kids {
+			a.collect(&n.kids[i], path+"/"+n.kids[i].name)
+		}
+		if _, err := a.c.readTree(n.sum.ID); err != nil {
+			data := n.tree().Encode()
+			a.trees = append(a.trees, Object{ID: n.sum.ID, Tree: true, Size: int64(len(data))})
+			a.data = append(a.data, data)
+		}
+	}
+}
+
+// plan says for each file how its content gets into the cache.
+func (a *adder) plan(ctx context.Context) error {
+	firsts := make(map[ID]*item, len(a.files))
+	for _, f := range a.files {
+		if one, ok := firsts[f.sum.ID]; ok {
+			f.first = one
+			continue
+		}
+		firsts[f.sum.ID] = f
+	}
+	return a.crew.each(ctx, len(a.files), 256, func(i int) error {
+		f := a.files[i]
+		if f.first != nil || f.placed {
+			return nil
+		}
+		now, err := a.c.verify(f.sum.ID)
+		switch {
+		case err == nil:
+			a.c.records.use(f.sum.ID, now, a.c.now())
+		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged):
+			return err
+		case a.adoptable(f):
+			f.how = adopt
+		default:
+			f.how = copied
+		}
+		return nil
+	})
+}
+
+// adoptable tells whether the file can become its own object: ours alone, on the cache's file system, and
+// hard links wanted. An executable needs another mode than the object has, and a file with more names could be
+// written to through them.
+func (a *adder) adoptable(f *item) bool {
+	return a.move && a.c.linkFor(f.dev) == "hardlink" && f.dev == a.c.dev && f.nlink == 1 && !f.exec() &&
+		(f.uid == uint32(os.Geteuid()) || os.Geteuid() == 0)
+}
+
+func (a *adder) copy(ctx context.Context) error {
+	return a.crew.each(ctx, len(a.files), 16, func(i int) error {
+		f := a.files[i]
+		if f.first != nil || f.how != copied {
+			return nil
+		}
+		err := a.batch.file(f.sum.ID, f.path, f.size)
+		if errors.Is(err, ErrDamaged) {
+			return fmt.Errorf("%s: %w", f.path, ErrChanged)
+		}
+		return err
+	})
+}
+
+// fewFiles is how many files are synced one by one; for more, one flush of the file system is faster.
+const fewFiles = 16
+
+// barrier makes all bytes durable before any name appears.
+func (a *adder) barrier() error {
+	adopted := 0
+	for _, f := range a.files {
+		if f.first == nil && f.how == adopt {
+			adopted++
+		}
+	}
+	if adopted+a.batch.len() > fewFiles {
+		a.batch.durable = true
+		return a.c.disk.syncAll(a.c.in("tmp"))
+	}
+	for _, f := range a.files {
+		if f.first == nil && f.how == adopt {
+			if err := a.c.disk.syncPath(f.path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// adopt gives the files a second name, as objects. The bytes are durable by now.
+func (a *adder) adopt(ctx context.Context) error {
+	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
+		f := a.files[i]
+		if f.first != nil || f.how != adopt {
+			return nil
+		}
+		err := a.adoptOne(f)
+		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) {
+			f.how = copied // a bind mount, say: one device, but no links across
+			a.batch.unsynced()
+			return a.batch.file(f.sum.ID, f.path, f.size)
+		}
+		return err
+	})
+}
+
+func (a *adder) adoptOne(f *item) (err error) {
+	c, to := a.c, a.c.Path(f.sum.ID)
+	now, err := lstat(f.path)
+	if err != nil {
+		return err
+	}
+	if !now.same(f.fileStat) {
+		return fmt.Errorf("%s: %w", f.path, ErrChanged)
+	}
+	if err := c.disk.chmod(f.path, fs.FileMode(now.mode&0o444)); err != nil {
+		return err
+	}
+	f.touched = true
+	defer func() {
+		if err != nil {
+			os.Chmod(f.path, fs.FileMode(now.mode&0o777))
+		}
+	}()
+	err = a.batch.named(to, func() error { return c.disk.link(f.path, to) })
+	if errors.Is(err, fs.ErrExist) {
+		_, err = c.verify(f.sum.ID) // another process was first
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	now, err = lstat(to)
+	if err == nil && (now.size != f.size || now.mtime != f.mtime || now.ino != f.ino) {
+		c.disk.remove(to)
+		err = fmt.Errorf("%s: %w", f.path, ErrChanged)
+	}
+	if err != nil {
+		return err
+	}
+	f.entry = f.asLinked(now)
+	c.records.note(f.sum.ID, now, f.settled)
+	return nil
+}
+
+// asLinked is the entry of a file that is a link of its object. A file that was hashed when its mtime was settled
+// stays so: our own link() and chmod() moved only ctime.
+func (e entry) asLinked(now fileStat) entry {
+	settled := e.settled || now.mtime == e.mtime && e.hashedSettled()
+	return entry{name: e.name, fileStat: now, id: e.id, settled: settled, linked: true}
+}
+
+// hashedSettled tells whether mtime alone was old when the file's ctime was last changed by others.
+func (e entry) hashedSettled() bool { return e.mtime < e.ctime-int64(e.granularity()) }
+
+// relink replaces the files whose content was there already by links of it: the same bytes are kept once.
+func (a *adder) relink(ctx context.Context) error {
+	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
+		f := a.files[i]
+		if f.placed || f.first == nil && f.how == adopt && f.linked {
+			return nil
+		}
+		object, err := lstat(a.c.Path(f.sum.ID))
+		if err != nil {
+			return err
+		}
+		if object.ino == f.ino && object.dev == f.dev {
+			f.entry, f.touched = f.asLinked(object), true
+			return nil
+		}
+		if f.exec() || a.c.linkFor(f.dev) == "copy" || a.c.linkFor(f.dev) == "reflink" && f.first == nil && f.how == copied {
+			return nil
+		}
+		now, err := lstat(f.path)
+		if err != nil || !now.same(f.fileStat) {
+			return fmt.Errorf("%s: %w", f.path, cmpErr(err, ErrChanged))
+		}
+		e, err := a.c.placeFile(f.sum, f.path)
+		if err != nil {
+			return err
+		}
+		f.placed = e.symlink()
+		e.name = f.name
+		f.entry, f.touched = e, true
+		return nil
+	})
+}
+
+// remember tells the state what became of the files.
+func (a *adder) remember(root *node, path string) {
+	if !slices.ContainsFunc(a.files, func(f *item) bool { return f.touched }) {
+		return
+	}
+	if root.typ != Dir {
+		if root.isFile() {
+			a.st.set(filepath.Dir(path), root.entry)
+		}
+		return
+	}
+	root.remember(a.st, path)
+}
+
+func (n *node) remember(st *State, path string) {
+	st.setDir(path, n.remembered())
+	for i := range n.kids {
+		if n.kids[i].typ == Dir {
+			n.kids[i].remember(st, path+"/"+n.kids[i].name)
+		}
+	}
+}
+
+// linkFor is how content is placed on a device, before trying: what cannot work is left out.
+func (c *Cache) linkFor(dev uint64) string {
+	for _, l := range c.links {
+		switch {
+		case l == "reflink" && (dev != c.dev || c.cloneRefused()):
+		case l == "hardlink" && dev != c.dev:
+		default:
+			return l
+		}
+	}
+	return "copy"
+}
+
+// cloneRefused tries once whether the cache's file system has reflinks.
+func (c *Cache) cloneRefused() bool {
+	c.cloneOnce.Do(func() {
+		c.noClone = true
+		a, err := c.disk.temp(c.in("tmp"))
+		if err != nil {
+			return
+		}
+		defer os.Remove(a.Name())
+		defer a.Close()
+		b, err := c.disk.temp(c.in("tmp"))
+		if err != nil {
+			return
+		}
+		defer os.Remove(b.Name())
+		defer b.Close()
+		a.WriteString("x")
+		c.noClone = clone(b, a) != nil
+	})
+	return c.noClone
+}

@@ -1,0 +1,276 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Batch stores many objects with few flushes: it writes them under temporary names, makes them durable
+// together, and then gives them their names. Its methods may be called from several goroutines.
+type Batch struct {
+	c   *Cache
+	end func() // nil within Add, which holds the cache itself
+
+	mu      sync.Mutex
+	written []pending
+	durable bool            // the bytes of all that is written are durable already
+	folders map[string]bool // that got names
+}
+
+type pending struct {
+	id   ID
+	tree bool
+	temp string
+	size int64
+}
+
+// NewBatch starts a batch. It holds the cache against a gc until Commit or Discard.
+func (c *Cache) NewBatch(ctx context.Context) (*Batch, error) {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Batch{c: c, end: end, folders: map[string]bool{}}, nil
+}
+
+// Put writes an object from r, verified: other bytes than id's are ErrDamaged. It appears with Commit.
+func (b *Batch) Put(ctx context.Context, id ID, tree bool, size int64, r io.Reader) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := b.put(id, tree, size, r, false); err != nil {
+		return fmt.Errorf("store object %s in cache %s: %w", id, b.c.dir, err)
+	}
+	return nil
+}
+
+// Commit makes what was put durable and visible, and ends the batch.
+func (b *Batch) Commit(ctx context.Context) error {
+	defer b.Discard()
+	if err := b.publish(ctx); err != nil {
+		return fmt.Errorf("store objects in cache %s: %w", b.c.dir, err)
+	}
+	return nil
+}
+
+// Discard removes what was put and not committed, and ends the batch. After Commit it does nothing.
+func (b *Batch) Discard() {
+	b.drop()
+	if b.end != nil {
+		b.end()
+		b.end = nil
+	}
+}
+
+// Put stores one object from r, durable when it returns, verified: other bytes than id's are ErrDamaged.
+func (c *Cache) Put(ctx context.Context, id ID, tree bool, size int64, r io.Reader) error {
+	b, err := c.NewBatch(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Discard()
+	if err := b.Put(ctx, id, tree, size, r); err != nil {
+		return err
+	}
+	return b.Commit(ctx)
+}
+
+func (b *Batch) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.written)
+}
+
+func (b *Batch) unsynced() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.durable = false
+}
+
+// file copies an object from a file, cloned where the file system can. Other bytes than id's are ErrDamaged.
+func (b *Batch) file(id ID, path string, size int64) error {
+	src, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	return b.put(id, false, size, src, !b.c.cloneRefused())
+}
+
+func (b *Batch) bytes(id ID, tree bool, data []byte) error {
+	return b.put(id, tree, int64(len(data)), &sliceReader{data}, false)
+}
+
+// sliceReader is bytes.Reader without WriteTo, so that writes go through disk.
+type sliceReader struct{ rest []byte }
+
+func (r *sliceReader) Read(b []byte) (int, error) {
+	if len(r.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// put writes one object under a temporary name, hashing what goes by.
+func (b *Batch) put(id ID, tree bool, size int64, r io.Reader, tryClone bool) (err error) {
+	f, err := b.c.disk.temp(b.c.in("tmp"))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if src, ok := r.(*os.File); ok && tryClone && clone(f, src) == nil {
+		r = f // hash the clone: what it shares cannot change any more
+	}
+	h := b.c.hashers.take()
+	defer b.c.hashers.give(h)
+	got, n, err := h.copy(b.c.disk, f, r)
+	if err != nil {
+		return err
+	}
+	if got != id || n != size {
+		return damaged("%d bytes with hash %s instead of %d with %s", n, got, size, id)
+	}
+	if err := f.Chmod(0o444); err != nil {
+		return err
+	}
+	// An mtime in the past: whatever writes to the object later, through a hard link say, must change it.
+	past := unix.NsecToTimespec(time.Now().Add(-2 * tick).UnixNano())
+	unix.UtimesNanoAt(unix.AT_FDCWD, f.Name(), []unix.Timespec{past, past}, 0)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.written = append(b.written, pending{id, tree, f.Name(), size})
+	return nil
+}
+
+// copy writes r to f, unless they are the same file, and returns the hash of what r gave.
+func (h *hashing) copy(d disk, f *os.File, r io.Reader) (id ID, n int64, err error) {
+	h.h.Reset()
+	for {
+		k, err := r.Read(h.buf)
+		if k > 0 {
+			h.h.Write(h.buf[:k])
+			n += int64(k)
+			if r != io.Reader(f) {
+				if _, err := d.write(f, h.buf[:k]); err != nil {
+					return id, n, err
+				}
+			}
+		}
+		if err == io.EOF {
+			h.h.Sum(id[:0])
+			return id, n, nil
+		}
+		if err != nil {
+			return id, n, err
+		}
+	}
+}
+
+// named runs a call that gives an object its name, making its folder where that is missing.
+func (b *Batch) named(to string, call func() error) error {
+	dir := filepath.Dir(to)
+	err := call()
+	made := errors.Is(err, fs.ErrNotExist)
+	if made {
+		if err = b.c.disk.mkdirAll(dir); err == nil {
+			err = call()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.folders[dir] = true
+	if made {
+		b.folders[filepath.Dir(dir)] = true
+	}
+	return nil
+}
+
+// publish makes the written objects durable and then visible, and their names durable.
+func (b *Batch) publish(ctx context.Context) error {
+	if err := b.sync(); err != nil {
+		return err
+	}
+	for len(b.written) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := b.name(b.written[0]); err != nil {
+			return err
+		}
+		b.written = b.written[1:]
+	}
+	return b.syncFolders()
+}
+
+func (b *Batch) sync() error {
+	switch {
+	case b.durable || len(b.written) == 0:
+		return nil
+	case len(b.written) > fewFiles:
+		return b.c.disk.syncAll(b.c.in("tmp"))
+	}
+	for _, p := range b.written {
+		if err := b.c.disk.syncPath(p.temp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Batch) name(p pending) error {
+	c, to := b.c, b.c.Path(p.id)
+	if p.tree {
+		to = c.treePath(p.id)
+	}
+	if err := b.named(to, func() error { return c.disk.rename(p.temp, to) }); err != nil {
+		return err
+	}
+	if p.tree {
+		return nil
+	}
+	now, err := lstat(to)
+	if err == nil {
+		c.records.note(p.id, now, now.settled(time.Now(), true))
+	}
+	return err
+}
+
+func (b *Batch) syncFolders() error {
+	defer clear(b.folders)
+	if len(b.folders) > fewFiles {
+		return b.c.disk.syncAll(b.c.dir)
+	}
+	for dir := range b.folders {
+		if err := b.c.disk.syncPath(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop removes what was written and not published.
+func (b *Batch) drop() {
+	for _, p := range b.written {
+		os.Remove(p.temp)
+	}
+	b.written = nil
+}

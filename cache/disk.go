@@ -1,0 +1,206 @@
+package cache
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// disk holds the operations that change files, so that a test can make the n-th of them fail.
+type disk struct {
+	fault func(op, path string) error // nil outside of tests
+}
+
+func (d disk) check(op, path string) error {
+	if d.fault == nil {
+		return nil
+	}
+	if err := d.fault(op, path); err != nil {
+		return &fs.PathError{Op: op, Path: path, Err: err}
+	}
+	return nil
+}
+
+// temp makes a new file in dir that only this process knows.
+func (d disk) temp(dir string) (*os.File, error) {
+	if err := d.check("create", dir); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, "t-*")
+}
+
+// create makes path, which must not exist, with the permissions that the user's umask leaves of perm.
+func (d disk) create(path string, perm fs.FileMode) (*os.File, error) {
+	if err := d.check("create", path); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+}
+
+func (d disk) mkdirAll(path string) error {
+	if err := d.check("mkdir", path); err != nil {
+		return err
+	}
+	return os.MkdirAll(path, 0o777)
+}
+
+func (d disk) link(from, to string) error {
+	if err := d.check("link", to); err != nil {
+		return err
+	}
+	return os.Link(from, to)
+}
+
+func (d disk) symlink(text, path string) error {
+	if err := d.check("symlink", path); err != nil {
+		return err
+	}
+	return os.Symlink(text, path)
+}
+
+func (d disk) rename(from, to string) error {
+	if err := d.check("rename", to); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+func (d disk) chmod(path string, mode fs.FileMode) error {
+	if err := d.check("chmod", path); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
+func (d disk) remove(path string) error {
+	if err := d.check("remove", path); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// removeAll removes a folder with what is in it, folders without write permission included.
+func (d disk) removeAll(path string) error {
+	if err := d.check("remove", path); err != nil {
+		return err
+	}
+	err := os.RemoveAll(path)
+	if errors.Is(err, fs.ErrPermission) {
+		filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				os.Chmod(p, 0o700)
+			}
+			return nil
+		})
+		err = os.RemoveAll(path)
+	}
+	return err
+}
+
+// write is what io.Copy and Write go through.
+func (d disk) write(f *os.File, b []byte) (int, error) {
+	if err := d.check("write", f.Name()); err != nil {
+		return 0, err
+	}
+	return f.Write(b)
+}
+
+func (d disk) sync(f *os.File) error {
+	if err := d.check("sync", f.Name()); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// syncPath makes a file's bytes, or a folder's names, durable.
+func (d disk) syncPath(path string) error {
+	if err := d.check("sync", path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = f.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		return nil // some file systems cannot sync a folder, and keep its names without
+	}
+	return err
+}
+
+// syncAll makes everything written to path's file system durable: one flush for any number of files.
+func (d disk) syncAll(path string) error {
+	if err := d.check("sync", path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := syncFS(f); err != nil {
+		return &fs.PathError{Op: "syncfs", Path: path, Err: err}
+	}
+	return nil
+}
+
+// exchange swaps two paths in one step where the system can; else old's name is free for a moment.
+func (d disk) exchange(fresh, old string) error {
+	if err := d.check("rename", old); err != nil {
+		return err
+	}
+	err := swap(fresh, old)
+	if err == nil || !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.ENOTSUP) {
+		return err
+	}
+	aside := fresh + "-old"
+	if err := os.Rename(old, aside); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, old); err != nil {
+		os.Rename(aside, old) // back to where it stood
+		return err
+	}
+	return os.Rename(aside, fresh)
+}
+
+// writeFile writes a small file whole or not at all: temporary file in dir, sync, rename, sync of the folder.
+func (d disk) writeFile(tmp, path string, data []byte, mode fs.FileMode) (err error) {
+	f, err := d.temp(tmp)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err := d.write(f, data); err != nil {
+		return err
+	}
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if err := d.sync(f); err != nil {
+		return err
+	}
+	if err := d.rename(f.Name(), path); errors.Is(err, fs.ErrNotExist) {
+		if err := d.mkdirAll(filepath.Dir(path)); err != nil {
+			return err
+		}
+		if err := d.rename(f.Name(), path); err != nil {
+			return err
+		}
+		if err := d.syncPath(filepath.Dir(filepath.Dir(path))); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return d.syncPath(filepath.Dir(path))
+}

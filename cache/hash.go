@@ -1,0 +1,99 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+)
+
+func pathError(op, path string, err error) error {
+	return &fs.PathError{Op: op, Path: path, Err: err}
+}
+
+// hashing is what one goroutine needs to hash files: BLAKE3 is fastest on 64 KiB and more.
+type hashing struct {
+	h   *blake3.Hasher
+	buf []byte
+}
+
+type hashers struct{ pool sync.Pool }
+
+func (p *hashers) take() *hashing {
+	if h, ok := p.pool.Get().(*hashing); ok {
+		return h
+	}
+	return &hashing{h: blake3.New(), buf: make([]byte, 128<<10)}
+}
+
+func (p *hashers) give(h *hashing) { p.pool.Put(h) }
+
+// file hashes dir/name, open folder dirfd, and returns the stat of the version that it hashed, and when it began.
+// With settle it first waits until a later write to a large file must show in its times.
+func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, settle bool) (ID, fileStat, time.Time, error) {
+	path := filepath.Join(dir, name)
+	fd := -1
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		return err
+	})
+	if err != nil {
+		return ID{}, fileStat{}, time.Time{}, pathError("open", path, err)
+	}
+	defer unix.Close(fd)
+	h := p.take()
+	defer p.give(h)
+	for try := 0; ; try++ {
+		before, err := fstat(fd, path)
+		if err != nil {
+			return ID{}, fileStat{}, time.Time{}, err
+		}
+		at := time.Now()
+		if settle && before.size >= 1<<20 && !before.settled(at, true) && before.settled(at.Add(2*tick), true) {
+			time.Sleep(tick + time.Millisecond)
+			at = time.Now()
+		}
+		id, err := h.sum(ctx, fd, path)
+		if err != nil {
+			return ID{}, fileStat{}, time.Time{}, err
+		}
+		after, err := fstat(fd, path)
+		if err != nil {
+			return ID{}, fileStat{}, time.Time{}, err
+		}
+		if before.same(after) {
+			return id, after, at, nil
+		}
+		if try == 2 {
+			return ID{}, fileStat{}, time.Time{}, fmt.Errorf("hash %s: %w", path, ErrChanged)
+		}
+		if _, err := unix.Seek(fd, 0, 0); err != nil {
+			return ID{}, fileStat{}, time.Time{}, pathError("seek", path, err)
+		}
+	}
+}
+
+func (h *hashing) sum(ctx context.Context, fd int, path string) (id ID, err error) {
+	h.h.Reset()
+	for {
+		n := 0
+		err := retry(func() (err error) { n, err = unix.Read(fd, h.buf); return err })
+		if err != nil {
+			return id, pathError("read", path, err)
+		}
+		if n <= 0 {
+			break
+		}
+		h.h.Write(h.buf[:n])
+		if err := ctx.Err(); err != nil {
+			return id, err
+		}
+	}
+	h.h.Sum(id[:0])
+	return id, nil
+}

@@ -1,0 +1,15 @@
+//go:build !linux
+
+package cache
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func syncFS(*os.File) error { unix.Sync(); return nil }
+
+func clone(dst, src *os.File) error { return unix.ENOTSUP }
+
+func swap(a, b string) error { return unix.ENOSYS }
