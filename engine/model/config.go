@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -231,12 +232,12 @@ func (c Config) frequencies() []float32 {
 
 // encode is config.json for weights saved as dtype ("" leaves the type as it was read).
 func (c Config) encode(dtype string) ([]byte, error) {
-	file := map[string]json.RawMessage{}
-	if c.file == nil {
-		return nil, errors.New("the configuration was not read from a file")
-	}
-	for k, v := range c.file {
-		file[k] = v
+	file := maps.Clone(c.file)
+	if file == nil {
+		var err error
+		if file, err = c.newFile(); err != nil {
+			return nil, err
+		}
 	}
 	vocab, err := json.Marshal(c.V)
 	if err != nil {

@@ -316,24 +316,6 @@ func (m *Model) initialise(seed uint64) {
 	}
 }
 
-// unit is uniform in (0, 1).
-func unit(key uint64, i int) float64 {
-	return (float64(mix(key+uint64(i)*0x9e3779b97f4a7c15)>>11) + 0.5) / (1 << 53)
-}
-
-// normal is one half of Box and Muller's pair.
-func normal(key uint64, i int) float64 {
-	return math.Sqrt(-2*math.Log(unit(key, 2*i))) * math.Cos(2*math.Pi*unit(key, 2*i+1))
-}
-
-// mix is the finalizer of SplitMix64 (Steele, Lea, Flood 2014).
-func mix(z uint64) uint64 {
-	z += 0x9e3779b97f4a7c15
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
-}
-
 func hash(name string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(name))

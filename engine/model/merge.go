@@ -80,7 +80,11 @@ func Merge(ctx context.Context, base, adapter, out string, o SaveOptions) error 
 		}
 		return nil
 	}
-	return config.save(ctx, base, out, files, read, o)
+	old := map[string]safetensors.DType{}
+	for _, t := range files.Tensors() {
+		old[t.Name] = t.DType
+	}
+	return config.save(ctx, base, out, old, read, o)
 }
 
 // addTo adds scale·B A to the weight w of module m.
@@ -119,31 +123,32 @@ func (a *Adapter) addTo(w []float32, m module) error {
 }
 
 // Save writes the whole model, as it is now, into out as a model folder; adapters are left out. Tokenizer and
-// other companion files come from the folder that the model was loaded from.
+// other companion files come from the folder that the model was loaded from, if it was.
 func (m *Model) Save(ctx context.Context, out string, o SaveOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	files, err := safetensors.OpenDir(m.dir)
-	if err != nil {
-		return err
-	}
-	defer files.Close()
-	read := func(t tensor, dst []float32) error {
-		p := m.places[t.name]
-		if p.vector.Present() {
-			m.dev.Read(dst, p.vector)
-		} else {
-			m.dev.ReadWeight(dst, p.weight, p.row)
+	old := map[string]safetensors.DType{} // none: a new model is saved as float32
+	if m.dir != "" {
+		files, err := safetensors.OpenDir(m.dir)
+		if err != nil {
+			return err
 		}
+		for _, t := range files.Tensors() {
+			old[t.Name] = t.DType
+		}
+		files.Close()
+	}
+	read := func(t tensor, dst []float32) error {
+		m.fetch(t, dst)
 		return m.dev.Err()
 	}
-	return m.Config.save(ctx, m.dir, out, files, read, o)
+	return m.Config.save(ctx, m.dir, out, old, read, o)
 }
 
-// save writes config.json, companions and the weights that read gives. The types are those of files unless o
+// save writes config.json, companions and the weights that read gives. The types are the old ones unless o
 // names one.
-func (c Config) save(ctx context.Context, base, out string, files *safetensors.Folder, read func(tensor, []float32) error, o SaveOptions) error {
+func (c Config) save(ctx context.Context, base, out string, old map[string]safetensors.DType, read func(tensor, []float32) error, o SaveOptions) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}
@@ -151,8 +156,7 @@ func (c Config) save(ctx context.Context, base, out string, files *safetensors.F
 	for _, t := range c.tensors() {
 		d, ok := dtypes[o.DType]
 		if !ok {
-			old, found := files.Tensor(t.name)
-			if d = old.DType; !found {
+			if d, ok = old[t.name]; !ok {
 				d = safetensors.F32
 			}
 		}
@@ -176,6 +180,9 @@ func (c Config) save(ctx context.Context, base, out string, files *safetensors.F
 	}
 	if err := safetensors.WriteFile(filepath.Join(out, "config.json"), text); err != nil {
 		return err
+	}
+	if base == "" {
+		return nil
 	}
 	return CopyCompanions(base, out)
 }

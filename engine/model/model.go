@@ -89,13 +89,8 @@ type Parameter struct {
 // Load reads a Hugging Face model folder into dev. The error lists every tensor that is missing, unknown or
 // of another shape than config.json says. The caller closes dev after the model.
 func Load(ctx context.Context, dir string, dev ops.Device, o Options) (*Model, error) {
-	switch o.Method {
-	case Frozen, TrainLoRA, TrainFull:
-	default:
-		return nil, fmt.Errorf("method %q is not known; there are %q and %q", o.Method, TrainLoRA, TrainFull)
-	}
-	if o.Method == TrainFull && o.Adapter != "" {
-		return nil, errors.New("method full trains no adapter: merge the adapter first and train the merged model")
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	config, err := ReadConfig(dir)
 	if err != nil {
@@ -110,24 +105,38 @@ func Load(ctx context.Context, dir string, dev ops.Device, o Options) (*Model, e
 		return nil, err
 	}
 	m := &Model{Config: config, Method: o.Method, dir: dir, dev: dev}
+	if err := m.build(o, func() error { return m.read(ctx, files) }); err != nil {
+		return nil, fmt.Errorf("load model %s: %w", dir, err)
+	}
+	return m, nil
+}
+
+func (o Options) check() error {
+	switch o.Method {
+	case Frozen, TrainLoRA, TrainFull:
+	default:
+		return fmt.Errorf("method %q is not known; there are %q and %q", o.Method, TrainLoRA, TrainFull)
+	}
+	if o.Method == TrainFull && o.Adapter != "" {
+		return errors.New("method full trains no adapter: merge the adapter first and train the merged model")
+	}
+	return nil
+}
+
+// build allocates the model, lets fill set its weights, and adds adapters. After an error nothing is left of it.
+func (m *Model) build(o Options, fill func() error) error {
 	if o.Method == TrainFull {
 		o.Weights = ops.F32
 	}
 	m.allocate(o.Weights)
-	if err := m.read(ctx, files); err != nil {
-		m.Free()
-		return nil, err
-	}
-	if err := m.adapt(o); err != nil {
-		m.Free()
-		return nil, err
+	for _, step := range []func() error{m.dev.Err, fill, func() error { return m.adapt(o) }, m.dev.Err} {
+		if err := step(); err != nil {
+			m.Free()
+			return err
+		}
 	}
 	m.list()
-	if err := dev.Err(); err != nil {
-		m.Free()
-		return nil, fmt.Errorf("load model %s: %w", dir, err)
-	}
-	return m, nil
+	return nil
 }
 
 // adapt gives the model new adapters, or those of a folder.
@@ -168,7 +177,7 @@ func (m *Model) list() {
 	case TrainFull:
 		for _, t := range m.Config.tensors() {
 			p := m.places[t.name]
-			m.trained = append(m.trained, Parameter{t.name, t.shape, p.values(), p.grad, !t.undecayed()})
+			m.trained = append(m.trained, Parameter{t.name, t.shape, p.values(), p.grad, !t.vector()})
 		}
 	}
 }

@@ -407,3 +407,42 @@ func TestHalfWeights(t *testing.T) {
 	}
 	nearNumber(t, "loss with bfloat16 weights", half, full, 0.02)
 }
+
+// TestNew: a new model can be saved and loaded, and follows from its seed.
+func TestNew(t *testing.T) {
+	c := Config{Layers: 2, C: 24, H: 4, KV: 2, D: 6, F: 20, V: 33, Eps: 1e-6, Theta: 1e4, MaxPositions: 64, EOS: []int32{2}}
+	b := Batch{B: 1, T: 5, IDs: []int32{1, 32, 5, 4, 9}}
+	for _, c.Tied = range []bool{false, true} {
+		m, err := New(c, Init{Seed: 5, Deviation: 0.2, Vary: 0.1}, cpu.NewPlain(), Options{Method: TrainFull})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if err := m.Save(context.Background(), dir, SaveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		again := load(t, dir, cpu.NewPlain(), Options{})
+		want, err := m.Loss(b, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := again.Loss(b, 4); err != nil || got != want {
+			t.Errorf("loss %g after loading, %g before, error %v", got, want, err)
+		}
+		again.Config.file, again.Config.DType = nil, ""
+		if !reflect.DeepEqual(again.Config, m.Config) {
+			t.Errorf("config %+v after loading, %+v before", again.Config, m.Config)
+		}
+		n := 0
+		if err := m.Each(context.Background(), func(name string, shape []int, values []float32) error {
+			n += len(values)
+			return nil
+		}); err != nil || int64(n) != c.Parameters() {
+			t.Errorf("%d values, want %d, error %v", n, c.Parameters(), err)
+		}
+	}
+	c.KV = 3
+	if _, err := New(c, Init{}, cpu.NewPlain(), Options{}); err == nil || !strings.Contains(err.Error(), "multiple") {
+		t.Errorf("error %v does not say that the heads do not divide", err)
+	}
+}

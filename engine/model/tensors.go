@@ -19,8 +19,8 @@ func (t tensor) len() int {
 	return n
 }
 
-// norm says whether t is a bias or a norm's weight, which weight decay leaves alone.
-func (t tensor) undecayed() bool { return len(t.shape) == 1 }
+// vector says whether t is a bias or a norm's weight.
+func (t tensor) vector() bool { return len(t.shape) == 1 }
 
 const (
 	embedName = "model.embed_tokens.weight"

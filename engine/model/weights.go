@@ -172,7 +172,7 @@ func (m *Model) read(ctx context.Context, files *safetensors.Folder) error {
 	var buf []float32
 	for _, t := range m.Config.tensors() {
 		if err := errors.Join(ctx.Err(), m.dev.Err()); err != nil {
-			return fmt.Errorf("load model %s: %w", m.dir, err)
+			return err
 		}
 		if n := t.len(); cap(buf) < n {
 			buf = make([]float32, n)
@@ -181,12 +181,26 @@ func (m *Model) read(ctx context.Context, files *safetensors.Folder) error {
 		if err := files.Float32(t.name, buf); err != nil {
 			return err
 		}
-		p := m.places[t.name]
-		if p.vector.Present() {
-			m.dev.Write(p.vector, buf)
-		} else {
-			m.dev.WriteWeight(p.weight, p.row, buf)
-		}
+		m.store(t, buf)
 	}
 	return nil
+}
+
+// store copies a tensor's values to the device, fetch back.
+func (m *Model) store(t tensor, values []float32) {
+	p := m.places[t.name]
+	if p.vector.Present() {
+		m.dev.Write(p.vector, values)
+	} else {
+		m.dev.WriteWeight(p.weight, p.row, values)
+	}
+}
+
+func (m *Model) fetch(t tensor, values []float32) {
+	p := m.places[t.name]
+	if p.vector.Present() {
+		m.dev.Read(values, p.vector)
+	} else {
+		m.dev.ReadWeight(values, p.weight, p.row)
+	}
 }
