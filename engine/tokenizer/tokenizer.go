@@ -1,120 +1,129 @@
 package tokenizer
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"iter"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
 )
 
 // Tokenizer is a vocabulary with its merges, added tokens and chat template.
 // It does not change after Load or Train and is safe for concurrent use.
-type Tokenizer struct{}
+type Tokenizer struct {
+	v        *vocabulary
+	template *chatTemplate
+	eos, pad int32
+}
 
-// Load reads a model folder: tokenizer.json, or vocab.json and merges.txt, with
-// added_tokens.json, tokenizer_config.json and chat_template.jinja as far as
-// present. What they leave open is Qwen2.5's.
-func Load(dir string) (*Tokenizer, error) { return nil, errors.New("tokenizer: not read yet") }
+// NewEncoder returns an encoder with a cache of its own, for one goroutine.
+func (t *Tokenizer) NewEncoder() *Encoder {
+	return &Encoder{v: t.v, template: t.template, short: newShortCache()}
+}
 
-// WithTemplate returns the same tokenizer with another chat template; name is
-// the file that it came from, for messages.
-func (t *Tokenizer) WithTemplate(name, text string) (*Tokenizer, error) { return t, nil }
+// borrow returns an encoder from the pool, with t's template.
+func (t *Tokenizer) borrow() *Encoder {
+	e, ok := t.v.pool.Get().(*Encoder)
+	if !ok {
+		return t.NewEncoder()
+	}
+	e.template = t.template
+	return e
+}
 
 // Encode appends the ids of text. Control text such as "<|im_end|>" becomes a
-// control token only with parseSpecial.
-func (t *Tokenizer) Encode(dst []int32, text string, parseSpecial bool) []int32 { return dst }
+// control token only with parseSpecial. Many texts go faster through one Encoder.
+func (t *Tokenizer) Encode(dst []int32, text string, parseSpecial bool) []int32 {
+	e := t.borrow()
+	defer t.v.pool.Put(e)
+	return e.Encode(dst, text, parseSpecial)
+}
+
+// Render is Encoder.Render with a borrowed encoder.
+func (t *Tokenizer) Render(chat Chat) (Rendered, error) {
+	e := t.borrow()
+	defer t.v.pool.Put(e)
+	return e.Render(chat)
+}
 
 // Decode appends the text of ids as valid UTF-8; bytes that are none become U+FFFD.
 // Special tokens are left out with skipSpecial, ids outside the vocabulary always.
-func (t *Tokenizer) Decode(dst []byte, ids []int32, skipSpecial bool) []byte { return dst }
+func (t *Tokenizer) Decode(dst []byte, ids []int32, skipSpecial bool) []byte {
+	dst, _ = appendValid(dst, t.DecodeBytes(nil, ids, skipSpecial))
+	return dst
+}
 
-// DecodeBytes is Decode without the repair: the exact bytes.
-func (t *Tokenizer) DecodeBytes(dst []byte, ids []int32, skipSpecial bool) []byte { return dst }
+// DecodeBytes is Decode without the repair: the exact bytes. A caller that prints
+// tokens as they come keeps an incomplete character back with it.
+func (t *Tokenizer) DecodeBytes(dst []byte, ids []int32, skipSpecial bool) []byte {
+	for _, id := range ids {
+		if skipSpecial && t.v.kind(id) == special {
+			continue
+		}
+		dst = append(dst, t.v.bytes(id)...)
+	}
+	return dst
+}
 
 // VocabSize is the largest id plus one, added tokens included.
-func (t *Tokenizer) VocabSize() int { return 0 }
-
-// Fingerprint is a hash of all that decides ids; equal for equal tokenizers
-// whatever files they came from.
-func (t *Tokenizer) Fingerprint() string { return "" }
-
-// TemplateFingerprint is a hash of the chat template.
-func (t *Tokenizer) TemplateFingerprint() string { return "" }
+func (t *Tokenizer) VocabSize() int { return len(t.v.spans) }
 
 // EOS is the id that ends an answer, -1 when the vocabulary has none.
-func (t *Tokenizer) EOS() int32 { return -1 }
+func (t *Tokenizer) EOS() int32 { return t.eos }
 
 // Pad is the id to fill up with, -1 when the vocabulary has none.
-func (t *Tokenizer) Pad() int32 { return -1 }
+func (t *Tokenizer) Pad() int32 { return t.pad }
 
 // Token returns the id of an added token by its text.
-func (t *Tokenizer) Token(name string) (int32, bool) { return 0, false }
-
-// NewEncoder returns an encoder with a cache of its own.
-func (t *Tokenizer) NewEncoder() *Encoder { return &Encoder{} }
-
-// Render is Encoder.Render with a borrowed encoder.
-func (t *Tokenizer) Render(chat Chat) (Rendered, error) { return Rendered{}, nil }
-
-// Save writes the files that Hugging Face's libraries read.
-func (t *Tokenizer) Save(dir string) error { return nil }
-
-// Encoder encodes for one goroutine.
-type Encoder struct{ replaced int64 }
-
-// Encode is Tokenizer.Encode.
-func (e *Encoder) Encode(dst []int32, text string, parseSpecial bool) []int32 { return dst }
-
-// Replaced counts the ill-formed parts that became U+FFFD since the encoder was made.
-func (e *Encoder) Replaced() int64 { return e.replaced }
-
-// Render applies the chat template and encodes what it gives.
-func (e *Encoder) Render(chat Chat) (Rendered, error) { return Rendered{}, nil }
-
-// Message is one turn. ToolCalls is a JSON list, or empty.
-type Message struct {
-	Role      string          `json:"role"`
-	Content   string          `json:"content"`
-	ToolCalls json.RawMessage `json:"tool_calls,omitempty"`
+func (t *Tokenizer) Token(name string) (int32, bool) {
+	a, ok := t.v.added.byName(name)
+	return a.ID, ok
 }
 
-// TrainOn says which tokens of a chat the mask marks.
-type TrainOn int
+// Bytes returns what an id stands for, nil outside the vocabulary. The caller must
+// not change it.
+func (t *Tokenizer) Bytes(id int32) []byte { return t.v.bytes(id) }
 
-// The choices of TrainOn.
-const (
-	TrainAssistant TrainOn = iota // every assistant turn
-	TrainLast                     // the last assistant turn
-	TrainAll                      // every token
-)
+// Special says whether an id is a special token, which skipSpecial leaves out.
+func (t *Tokenizer) Special(id int32) bool { return t.v.kind(id) == special }
 
-// Chat is what a template renders.
-type Chat struct {
-	Messages            []Message         `json:"messages"`
-	Tools               []json.RawMessage `json:"tools,omitempty"`
-	AddGenerationPrompt bool              `json:"add_generation_prompt,omitempty"`
-	ParseSpecial        bool              `json:"-"` // read control text in content as control tokens
-	NoSystem            bool              `json:"-"` // no system turn at all, not even the default one
-	TrainOn             TrainOn           `json:"-"`
-	WholeTurn           bool              `json:"-"` // mask as TRL does: header's newline and the one behind the turn too
+// WithTemplate returns the same tokenizer with another chat template; name is
+// the file that it came from, for messages. A template that is not Qwen2.5's is
+// an error.
+func (t *Tokenizer) WithTemplate(name, text string) (*Tokenizer, error) {
+	c := parseTemplate(name, text)
+	if c.err != nil {
+		return nil, c.err
+	}
+	return &Tokenizer{t.v, c, t.eos, t.pad}, nil
 }
 
-// Rendered is a chat as text and ids; Mask[i] says that IDs[i] is trained on, as a target.
-type Rendered struct {
-	Text     string
-	IDs      []int32
-	Mask     []bool
-	Dropped  int   // messages of a role that the template does not know
-	Replaced int64 // ill-formed UTF-8 parts that became U+FFFD
-}
+// TemplateError says why Render refuses the folder's chat template, before the
+// first row does.
+func (t *Tokenizer) TemplateError() error { return t.template.err }
 
-// TrainOptions are the settings of Train.
-type TrainOptions struct {
-	VocabSize int                      // added tokens included
-	Texts     iter.Seq2[string, error] // the corpus, one whole text each; an error ends the training
-	Added     []string                 // further special tokens; <|endoftext|>, <|im_start|>, <|im_end|> are always there
-	System    string                   // default system text of the template; empty: Qwen2.5's
-}
+// TemplateFingerprint is a hash of what decides the rendered text.
+func (t *Tokenizer) TemplateFingerprint() string { return t.template.fingerprint() }
 
-// Train learns a byte-level BPE vocabulary; equal input gives equal output.
-func Train(ctx context.Context, opts TrainOptions) (*Tokenizer, error) { return nil, nil }
+// Fingerprint is a hash of all that decides ids: the version of the rules, tokens
+// by id, merges by rank. It is the same whatever files they came from.
+func (t *Tokenizer) Fingerprint() string {
+	h := sha256.New()
+	io.WriteString(h, "lpipe tokenizer 1\nunicode "+UnicodeVersion+"\n"+splitPattern+"\n")
+	var buf []byte
+	if buf = append(buf, 0); t.v.nfc {
+		buf[0] = 1
+	}
+	for id := range t.v.spans {
+		b := t.v.bytes(int32(id))
+		buf = append(buf, byte(t.v.kinds[id]))
+		buf = binary.AppendUvarint(buf, uint64(len(b)))
+		buf = append(buf, b...)
+	}
+	for _, p := range t.v.pairs {
+		buf = binary.LittleEndian.AppendUint32(buf, uint32(p.left))
+		buf = binary.LittleEndian.AppendUint32(buf, uint32(p.right))
+		buf = binary.LittleEndian.AppendUint32(buf, uint32(p.to))
+	}
+	h.Write(buf)
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,170 @@
+package tokenizer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// builder collects a vocabulary from its files. Tokens come first, merges refer
+// to them.
+type builder struct {
+	v       *vocabulary
+	index   []int32 // open addressing by hash of the bytes: id+1
+	scratch []byte
+	guess   int32 // what the next merge probably makes
+}
+
+func newBuilder() *builder { return &builder{v: &vocabulary{nfc: true}} }
+
+// token adds a vocabulary entry as the file spells it.
+func (b *builder) token(spelled []byte, id int32) error {
+	v := b.v
+	from := len(v.arena)
+	arena, ok := appendSpelled(v.arena, spelled)
+	if !ok {
+		// Not byte-level: an added token that stands in the vocabulary too, such
+		// as one with a space. No merge can make it.
+		arena = append(arena[:from], spelled...)
+	}
+	v.arena = arena
+	if len(arena) == from {
+		return errors.New("an empty token")
+	}
+	if v.kind(id) != absent {
+		return fmt.Errorf("id %d stands for both %q and %q", id, spell(v.bytes(id)), spelled)
+	}
+	v.set(id, from, regular)
+	return nil
+}
+
+// finishTokens builds the index and the table of single bytes.
+func (b *builder) finishTokens() error {
+	v := b.v
+	size := 16
+	for size < 2*len(v.spans) {
+		size *= 2
+	}
+	b.index = make([]int32, size)
+	for id := range v.spans {
+		if v.kinds[id] == absent {
+			continue
+		}
+		at, found := b.find(v.bytes(int32(id)))
+		if found {
+			return fmt.Errorf("token %q stands twice, as %d and %d", spell(v.bytes(int32(id))), b.index[at]-1, id)
+		}
+		b.index[at] = int32(id) + 1
+	}
+	for c := range 256 {
+		at, found := b.find([]byte{byte(c)})
+		if !found {
+			return fmt.Errorf("the vocabulary has no token for byte 0x%02X (%q): it is not a whole byte-level one", c, byteChar(byte(c)))
+		}
+		v.byteIDs[c] = b.index[at] - 1
+	}
+	return nil
+}
+
+// find returns the slot of a token's bytes, or the free one where it would stand.
+func (b *builder) find(token []byte) (at int, found bool) {
+	mask := len(b.index) - 1
+	for i := int(hashBytes(token)) & mask; ; i = (i + 1) & mask {
+		id := b.index[i] - 1
+		if id < 0 {
+			return i, false
+		}
+		if bytes.Equal(b.v.bytes(id), token) {
+			return i, true
+		}
+	}
+}
+
+func (b *builder) id(token []byte) (int32, bool) {
+	if len(token) == 1 {
+		return b.v.byteIDs[token[0]], true
+	}
+	at, found := b.find(token)
+	return b.index[at] - 1, found
+}
+
+// merge adds the next merge, as the file spells it.
+func (b *builder) merge(left, right []byte) error {
+	s, okLeft := appendSpelled(b.scratch[:0], left)
+	cut := len(s)
+	s, okRight := appendSpelled(s, right)
+	b.scratch = s
+	if !okLeft || !okRight || cut == 0 || len(s) == cut {
+		return fmt.Errorf("merge %q %q is not spelled byte-level", left, right)
+	}
+	l, ok := b.id(s[:cut])
+	if !ok {
+		return fmt.Errorf("merge %q %q: the vocabulary has no token %q", left, right, left)
+	}
+	r, ok := b.id(s[cut:])
+	if !ok {
+		return fmt.Errorf("merge %q %q: the vocabulary has no token %q", left, right, right)
+	}
+	// The n-th merge nearly always makes the n-th token.
+	to := b.guess
+	if !bytes.Equal(b.v.bytes(to), s) {
+		if to, ok = b.id(s); !ok {
+			return fmt.Errorf("merge %q %q: the vocabulary has no token for the two together", left, right)
+		}
+	}
+	b.guess = to + 1
+	b.v.pairs = append(b.v.pairs, pair{l, r, to})
+	return nil
+}
+
+// mergeLine adds a merge written as two spellings with a space between.
+func (b *builder) mergeLine(line []byte) error {
+	i := bytes.IndexByte(line, ' ')
+	if i < 0 {
+		return fmt.Errorf("merge %q has no space between two tokens", line)
+	}
+	return b.merge(line[:i], line[i+1:])
+}
+
+// add makes added tokens; one that the vocabulary has must have the same id there.
+func (b *builder) add(list []addedToken) error {
+	v := b.v
+	for _, t := range list {
+		if t.Content == "" || !utf8.ValidString(t.Content) {
+			return fmt.Errorf("added token %d has no text", t.ID)
+		}
+		if t.ID < 0 || t.ID > maxID {
+			return fmt.Errorf("added token %q: id %d is outside 0…%d", t.Content, t.ID, maxID)
+		}
+		switch k := v.kind(t.ID); {
+		case k == added || k == special:
+			return fmt.Errorf("added tokens %q and %q have the same id %d", v.bytes(t.ID), t.Content, t.ID)
+		case k == regular && string(v.bytes(t.ID)) != t.Content:
+			return fmt.Errorf("added token %q has id %d, which is the vocabulary's %q", t.Content, t.ID, spell(v.bytes(t.ID)))
+		case k == absent:
+			if at, found := b.find([]byte(t.Content)); found {
+				return fmt.Errorf("added token %q has id %d here and %d in the vocabulary", t.Content, t.ID, b.index[at]-1)
+			}
+		}
+		from := len(v.arena)
+		v.arena = append(v.arena, t.Content...)
+		k := added
+		if t.Special {
+			k = special
+		}
+		v.set(t.ID, from, k)
+	}
+	v.added = newAddedTokens(list)
+	return nil
+}
+
+// finish builds the merge table.
+func (b *builder) finish() *vocabulary {
+	v := b.v
+	v.merges = newMergeTable(len(v.pairs))
+	for rank, p := range v.pairs {
+		v.merges.add(p.left, p.right, uint32(rank), p.to)
+	}
+	return v
+}

@@ -1,0 +1,206 @@
+package tokenizer
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// Mode says which added tokens are recognised in a text.
+type Mode int
+
+// The modes. Hugging Face's default is Parse; its split_special_tokens=True is
+// KeepAdded.
+const (
+	Plain     Mode = iota // none: the safe mode for what users wrote
+	KeepAdded             // only those that are not special, such as <tool_call>
+	Parse                 // all
+)
+
+// Encoder encodes with a cache of its own; it belongs to one goroutine at a time.
+// Its memory is bounded: about 6 MB whatever it reads.
+type Encoder struct {
+	v          *vocabulary
+	template   *chatTemplate
+	short      shortCache
+	long       longCache
+	merger     merger
+	normalizer normalizer
+	valid, nfc []byte // scratch
+	replaced   int64
+}
+
+// Replaced counts the ill-formed parts that became U+FFFD since the encoder was made.
+func (e *Encoder) Replaced() int64 { return e.replaced }
+
+// Encode appends the ids of text; control text becomes control tokens only with
+// parseSpecial.
+func (e *Encoder) Encode(dst []int32, text string, parseSpecial bool) []int32 {
+	if parseSpecial {
+		return e.EncodeMode(dst, text, Parse)
+	}
+	return e.EncodeMode(dst, text, Plain)
+}
+
+// EncodeMode is Encode with all three modes.
+func (e *Encoder) EncodeMode(dst []int32, text string, mode Mode) []int32 {
+	s := unsafe.Slice(unsafe.StringData(text), len(text)) // read only
+	for i := 0; i < len(s); {
+		at, token := e.v.added.find(s, i, mode)
+		dst = e.encodeText(dst, s[i:at])
+		i = at
+		if token != nil {
+			dst = append(dst, token.ID)
+			i += len(token.Content)
+		}
+	}
+	return dst
+}
+
+// keepScratch is the size of a scratch buffer that is worth keeping.
+const keepScratch = 1 << 20
+
+// encodeText encodes text in which no added token is recognised.
+func (e *Encoder) encodeText(dst []int32, s []byte) []int32 {
+	valid, nfc := inspect(s)
+	if !valid {
+		n := 0
+		e.valid, n = appendValid(e.valid[:0], s)
+		e.replaced += int64(n)
+		s = e.valid
+		_, nfc = inspect(s)
+	}
+	if !nfc && e.v.nfc {
+		e.nfc = e.normalizer.appendNFC(e.nfc[:0], s)
+		s = e.nfc
+	}
+	dst = e.encodeNormal(dst, s)
+	if cap(e.valid) > keepScratch {
+		e.valid = nil
+	}
+	if cap(e.nfc) > keepScratch {
+		e.nfc, e.normalizer.chunk = nil, nil
+	}
+	return dst
+}
+
+// encodeNormal encodes valid, normalised text. The loop handles what most text
+// is, ASCII words with at most one character before them, eight bytes at a time;
+// pretokenEnd does the rest.
+func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
+	i := 0
+	for i+24 <= len(s) {
+		x := binary.LittleEndian.Uint64(s[i:])
+		other := nonLetters(x)
+		if other&0x80 != 0 {
+			c := s[i]
+			if other&0x8000 != 0 || !joinsWord[c] {
+				end := pretokenEnd(s, i)
+				dst = e.piece(dst, s, i, end)
+				i = end
+				continue
+			}
+			other ^= 0x80
+		}
+		end := i + bits.TrailingZeros64(other)>>3 // 8 more where all are letters
+		if other == 0 {
+			end = asciiWordEnd(s, end)
+		}
+		if s[min(end, len(s)-1)] >= utf8.RuneSelf {
+			end = lettersEnd(s, end)
+		}
+		dst = e.piece(dst, s, i, end)
+		i = end
+	}
+	for i < len(s) {
+		end := pretokenEnd(s, i)
+		dst = e.piece(dst, s, i, end)
+		i = end
+	}
+	return dst
+}
+
+// nonLetters sets the upper bit of each byte of x that is no ASCII letter.
+func nonLetters(x uint64) uint64 {
+	t := (x | 0x2020202020202020) & ^uint64(highBits)
+	fromA := t + (0x80-'a')*0x0101010101010101
+	pastZ := t + (0x80-'z'-1)*0x0101010101010101
+	return ^(fromA &^ pastZ &^ x) & highBits
+}
+
+// joinsWord holds the ASCII characters that may begin `[^\r\n\p{L}\p{N}]?\p{L}+`;
+// the apostrophe is left out, for it may begin a contraction.
+var joinsWord = [256]bool{
+	0: true, 1: true, 2: true, 3: true, 4: true, 5: true, 6: true, 7: true, 8: true, '\t': true,
+	11: true, 12: true, 14: true, 15: true, 16: true, 17: true, 18: true, 19: true, 20: true,
+	21: true, 22: true, 23: true, 24: true, 25: true, 26: true, 27: true, 28: true, 29: true,
+	30: true, 31: true, ' ': true, '!': true, '"': true, '#': true, '$': true, '%': true,
+	'&': true, '(': true, ')': true, '*': true, '+': true, ',': true, '-': true, '.': true,
+	'/': true, ':': true, ';': true, '<': true, '=': true, '>': true, '?': true, '@': true,
+	'[': true, '\\': true, ']': true, '^': true, '_': true, '`': true, '{': true, '|': true,
+	'}': true, '~': true, 127: true,
+}
+
+// asciiWordEnd returns where the ASCII letters that hold s[i-1] end.
+func asciiWordEnd(s []byte, i int) int {
+	for i+8 <= len(s) {
+		if other := nonLetters(binary.LittleEndian.Uint64(s[i:])); other != 0 {
+			return i + bits.TrailingZeros64(other)>>3
+		}
+		i += 8
+	}
+	for i < len(s) && propBlocks[s[i]]&classMask == classLetter && s[i] < utf8.RuneSelf {
+		i++
+	}
+	return i
+}
+
+// piece appends the ids of the pretoken s[i:end].
+func (e *Encoder) piece(dst []int32, s []byte, i, end int) []int32 {
+	if end-i > shortMax {
+		return e.longPiece(dst, s[i:end])
+	}
+	lo, hi := shortKey(s, i, end)
+	slot := e.short.find(lo, hi)
+	if slot == nil {
+		return e.missShort(dst, s[i:end], lo, hi)
+	}
+	n := len(dst)
+	if cap(dst)-n < 4 {
+		dst = slices.Grow(dst, 4)
+	}
+	out := (*[4]int32)(dst[n : n+4])
+	*out = slot.ids
+	count := int(uint32(out[0]) >> 24)
+	out[0] &= maxID
+	return dst[:n+count]
+}
+
+// missShort merges a short pretoken and remembers it if its ids fit.
+func (e *Encoder) missShort(dst []int32, piece []byte, lo, hi uint64) []int32 {
+	from := len(dst)
+	dst = e.merger.merge(dst, e.v, piece)
+	if n := len(dst) - from; n <= 4 {
+		var ids [4]int32
+		copy(ids[:], dst[from:])
+		ids[0] |= int32(n << 24)
+		e.short.add(shortSlot{lo, hi, ids})
+	}
+	return dst
+}
+
+func (e *Encoder) longPiece(dst []int32, piece []byte) []int32 {
+	if len(piece) > longMax {
+		return e.merger.merge(dst, e.v, piece)
+	}
+	hash := hashBytes(piece)
+	if ids, ok := e.long.find(hash, piece); ok {
+		return append(dst, ids...)
+	}
+	from := len(dst)
+	dst = e.merger.merge(dst, e.v, piece)
+	e.long.add(hash, piece, dst[from:])
+	return dst
+}
