@@ -142,7 +142,12 @@ func (b *builder) add(list []addedToken) error {
 			return fmt.Errorf("added tokens %q and %q have the same id %d", v.bytes(t.ID), t.Content, t.ID)
 		case k == regular && string(v.bytes(t.ID)) != t.Content:
 			return fmt.Errorf("added token %q has id %d, which is the vocabulary's %q", t.Content, t.ID, spell(v.bytes(t.ID)))
-		case k == absent:
+		case k == regular:
+			if v.both == nil {
+				v.both = map[int32]bool{}
+			}
+			v.both[t.ID] = true
+		default:
 			if at, found := b.find([]byte(t.Content)); found {
 				return fmt.Errorf("added token %q has id %d here and %d in the vocabulary", t.Content, t.ID, b.index[at]-1)
 			}

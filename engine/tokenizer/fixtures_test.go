@@ -198,6 +198,8 @@ func TestRenderEqualsTransformers(t *testing.T) {
 	})
 }
 
+// The engine that the classes were asked of knows Unicode 16; tokenizers 1.0, which
+// we follow, knows Unicode 17. They may differ only in what was unassigned.
 func TestClassesAreThoseOfTheSplitEngine(t *testing.T) {
 	data, err := os.ReadFile(shared(t, "fixtures/tokenizer/classes.json"))
 	if err != nil {
@@ -215,9 +217,16 @@ func TestClassesAreThoseOfTheSplitEngine(t *testing.T) {
 			}
 		}
 	}
+	newer := map[uint8]int{}
 	for c, class := range classes {
-		if got := property(int32(c)) & classMask; got != class {
+		got := property(int32(c)) & classMask
+		if got != class && class == classOther && UnicodeVersion == "17.0.0" {
+			newer[got]++
+		} else if got != class {
 			t.Errorf("U+%04X: class %d, want %d", c, got, class)
 		}
+	}
+	if newer[classLetter] != 4644 || newer[classNumber] != 13 || newer[classSpace] != 0 {
+		t.Errorf("new letters, numbers and spaces since Unicode 16: %v", newer)
 	}
 }

@@ -17,6 +17,7 @@ type vocabulary struct {
 	pairs   []pair // merges, best rank first
 	merges  mergeTable
 	added   addedTokens
+	both    map[int32]bool // added tokens that are entries of the vocabulary too
 	nfc     bool
 	pool    sync.Pool // of *Encoder
 }

@@ -1,6 +1,6 @@
-"""Writes ../unicode_tables.go: character classes and NFC data of Unicode 16.
+"""Writes ../unicode_tables.go: character classes and NFC data of Unicode 17.
 
-    pip install 'unicodedata2==16.*' && python gen/unicode.py > unicode_tables.go && gofmt -w unicode_tables.go
+    pip install 'unicodedata2==17.*' && python gen/unicode.py > unicode_tables.go && gofmt -w unicode_tables.go
 
 Only who moves to another Unicode version runs this; the result is committed.
 """
