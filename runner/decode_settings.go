@@ -9,8 +9,6 @@ import (
 	"sort"
 	"strings"
 	"time"
-
-	"github.com/zclconf/go-cty/cty"
 )
 
 // A kind's settings are the fields of its stage struct that carry an `hcl:"name"` or `hcl:"name,optional"` tag.
@@ -221,39 +219,4 @@ func appendSettingStruct(b []byte, v reflect.Value) []byte {
 		b = appendSetting(b, v.Field(f.index))
 	}
 	return append(b, '}')
-}
-
-// settingError is a value that does not fit its setting; path leads to it inside of an object or list.
-type settingError struct {
-	path []string
-	want string // what the setting takes; "" if detail says it all
-	got  string
-	text string
-}
-
-func (e *settingError) under(name string) *settingError {
-	e.path = append([]string{name}, e.path...)
-	return e
-}
-
-func wrongType(want string, v cty.Value) *settingError {
-	return &settingError{want: want, got: valueKind(v)}
-}
-
-// valueKind says what a value is, with an article.
-func valueKind(v cty.Value) string {
-	t := v.Type()
-	switch {
-	case v.IsNull():
-		return "null"
-	case t == cty.String:
-		return "a string"
-	case t == cty.Number:
-		return "a number"
-	case t == cty.Bool:
-		return "a bool"
-	case t.IsObjectType() || t.IsMapType():
-		return "an object"
-	}
-	return "a list"
 }
