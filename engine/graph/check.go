@@ -111,7 +111,8 @@ func (e *example) drawBatch(r *rand.Rand, i int) {
 			b.Labels[j] = model.Ignored
 		}
 	}
-	b.Labels[1] = b.IDs[1] // at least one target
+	// At least a target whose token sees another: with none the gradients of queries and keys are zero.
+	b.Labels[1], b.Labels[2] = b.IDs[1], b.IDs[2]
 	switch e.packed = []string{"whole", "packed", "padded"}[(i/2)%3]; e.packed {
 	case "packed":
 		position := int32(0)

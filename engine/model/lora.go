@@ -324,9 +324,6 @@ func hash(name string) uint64 {
 
 // dropout sets the masks' names and the probability of all adapters for one pass.
 func (m *Model) dropout(p float64, seed uint64) {
-	if m.LoRA.Dropout == 0 {
-		return // it was never on
-	}
 	next := [linears]int{}
 	layer := -1
 	for _, a := range m.adapters {

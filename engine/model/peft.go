@@ -146,7 +146,7 @@ func (a *Adapter) check(c Config, listed bool) error {
 			switch {
 			case !t.ok:
 				wrong = append(wrong, fmt.Errorf("tensor %s is missing", t.name))
-			case !equal(t.shape, t.want):
+			case !slices.Equal(t.shape, t.want):
 				wrong = append(wrong, fmt.Errorf("tensor %s has shape %v where model and %s need %v", t.name, t.shape, adapterConfig, t.want))
 			}
 		}

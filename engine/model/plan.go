@@ -23,7 +23,7 @@ type plan struct {
 	out      ops.Buf // [N, C] what the head sees
 	y        ops.Buf // [N, C] what o and down add to the residual stream
 	nll      ops.Buf // [N]
-	loss     ops.Buf // [1]
+	loss     ops.Buf // [1] HeadLoss adds to it in float32; meanLoss sums nll instead
 
 	// Gradients, while training only: of the residual stream, of a norm's output, and of what lies between.
 	dx, dnorm  ops.Buf // [N, C]

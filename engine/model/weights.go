@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"lpipe/engine/ops"
 	"lpipe/engine/safetensors"
@@ -23,7 +24,7 @@ func (c *Config) checkTensors(dir string, files *safetensors.Folder) error {
 		switch {
 		case !ok:
 			wrong = append(wrong, fmt.Errorf("tensor %s is missing", want.name))
-		case !equal(got.Shape, want.shape):
+		case !slices.Equal(got.Shape, want.shape):
 			wrong = append(wrong, fmt.Errorf("tensor %s has shape %v where config.json needs %v", want.name, got.Shape, want.shape))
 		case got.DType != safetensors.F32 && got.DType != safetensors.BF16 && got.DType != safetensors.F16:
 			wrong = append(wrong, fmt.Errorf("tensor %s has type %s; float32, bfloat16 and float16 can be read", want.name, got.DType))
@@ -38,18 +39,6 @@ func (c *Config) checkTensors(dir string, files *safetensors.Folder) error {
 		return fmt.Errorf("the weights of model %s do not fit its config.json:\n%w", dir, err)
 	}
 	return nil
-}
-
-func equal(a, b []int) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // place is where a tensor of the weight files lies on the device: a vector, or rows of a weight.
