@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"lpipe/dataset"
@@ -118,9 +119,13 @@ func (r *run) openModel(ctx context.Context) (err error) {
 	if r.model, err = model.Load(ctx, r.Model, r.dev, options); err != nil {
 		return err
 	}
-	if r.From != "" {
-		return sameShape(r.LoRA, r.model.LoRA)
+	if r.From == "" {
+		return nil
 	}
+	if err := r.sameShape(); err != nil {
+		return err
+	}
+	r.model.LoRA.Dropout = r.LoRA.Dropout
 	return nil
 }
 
@@ -134,10 +139,23 @@ func storage(precision string) ops.Type {
 
 // sameShape refuses an adapter to start from that is not what the settings describe: the saved one would be
 // neither.
-func sameShape(want, have model.LoRA) error {
+func (r *run) sameShape() error {
+	want, have := r.LoRA, r.model.LoRA
 	if want.Rank != have.Rank || want.Alpha != have.Alpha || want.RSLoRA != have.RSLoRA {
 		return fmt.Errorf("from: the adapter has rank %d, alpha %g, rslora %t, the settings say %d, %g, %t: set them to the adapter's",
 			have.Rank, have.Alpha, have.RSLoRA, want.Rank, want.Alpha, want.RSLoRA)
+	}
+	wanted, err := want.Modules(r.model.Config)
+	if err != nil {
+		return err
+	}
+	had, err := have.Modules(r.model.Config)
+	if err != nil {
+		return fmt.Errorf("from: %w", err)
+	}
+	if !slices.Equal(wanted, had) {
+		return fmt.Errorf("from: the adapter is on %s, the settings' targets are %s: set targets to the adapter's",
+			strings.Join(have.Targets, ", "), strings.Join(want.Targets, ", "))
 	}
 	return nil
 }

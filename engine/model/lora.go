@@ -176,7 +176,27 @@ func (l LoRA) Modules(c Config) ([]string, error) {
 			names = append(names, m.fullName)
 		}
 	}
+	if len(wrong) == 0 {
+		wrong = l.tooLarge(all, chosen)
+	}
 	return names, errors.Join(wrong...)
+}
+
+// tooLarge lists, once for all layers, the modules whose smaller side is below the rank: B A could be no richer than
+// the whole matrix, at more than its cost.
+func (l LoRA) tooLarge(all []module, chosen map[string]bool) []error {
+	var wrong []error
+	said := map[string]bool{}
+	for _, m := range all {
+		rank, side := l.rank(m.fullName), min(m.in, m.out)
+		if !chosen[m.fullName] || rank <= side || said[m.name] {
+			continue
+		}
+		said[m.name] = true
+		wrong = append(wrong, fmt.Errorf("rank: %d is larger than %s, which is %d by %d; lower rank, give that module "+
+			"its own in rank_pattern, or leave it out of targets", rank, m.name, m.out, m.in))
+	}
+	return wrong
 }
 
 func (l LoRA) ranges() []error {

@@ -1,0 +1,276 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"lpipe/engine/model"
+	"lpipe/engine/ops"
+)
+
+// BenchOptions say what to time: LoRA on all linears, every token trained, forward, backward and AdamW on the same ids
+// every step; or greedy decoding.
+type BenchOptions struct {
+	Model   string
+	B, T    int     // rows and tokens of a batch; 0: 4 and 256
+	Rank    int     // 0: 16
+	Seconds float64 // how long to go on; 0: 10, unless
+	Steps   int     // is above 0
+	LR      float64 // 0: 1e-4
+	IDs     []int32 // B·T of them; nil: random, from a fixed seed
+	BF16    bool    // frozen weights hold bfloat16 values
+	Decode  bool
+	Now     func() time.Time
+}
+
+// BenchResult is what `lpipe engine bench --json` prints.
+type BenchResult struct {
+	TokensPerSecond float64 `json:"tokens_per_s"`
+	Seconds         float64 `json:"seconds"`
+	Tokens          int     `json:"tokens"`
+	// Losses holds the loss of every step, the warm-up's first: that of the untouched model.
+	Losses []float64 `json:"losses"`
+	Peak   float64   `json:"peak_rss_mb"`
+	// GFLOPS counts what the mathematics needs, GEMMGFLOPS is what the device reaches on the model's largest product.
+	GFLOPS     float64 `json:"gflops"`
+	GEMMGFLOPS float64 `json:"gemm_gflops"`
+	Device     string  `json:"device"`
+	Threads    int     `json:"threads"`
+}
+
+// Bench times training or decoding. One step is made before the clock starts.
+func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, error) {
+	config, err := model.ReadConfig(o.Model)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.fill(config); err != nil {
+		return nil, err
+	}
+	options := model.Options{
+		Method: model.TrainLoRA, LoRA: model.LoRA{Rank: o.Rank, Alpha: 2 * float64(o.Rank), Targets: []string{model.AllLinear}}, Seed: 1,
+	}
+	if o.Decode {
+		options = model.Options{}
+	}
+	if o.BF16 {
+		options.Weights = ops.BF16
+	}
+	m, err := model.Load(ctx, o.Model, dev, options)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Free()
+	b := &bench{BenchOptions: o, model: m, dev: dev}
+	if o.Decode {
+		err = b.decode(ctx)
+	} else {
+		err = b.train(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info := dev.Info()
+	r := &b.result
+	r.TokensPerSecond = float64(r.Tokens) / r.Seconds
+	r.GFLOPS = b.flops() * r.TokensPerSecond / 1e9
+	r.GEMMGFLOPS = b.product()
+	r.Peak, r.Device, r.Threads = PeakRSS()/1e6, info.Name, info.Threads
+	return r, dev.Err()
+}
+
+func (o *BenchOptions) fill(c model.Config) error {
+	if o.B <= 0 {
+		o.B = 4
+	}
+	if o.T <= 0 {
+		o.T = 256
+	}
+	if o.Rank <= 0 {
+		o.Rank = 16
+	}
+	if o.LR == 0 {
+		o.LR = 1e-4
+	}
+	if o.Seconds <= 0 && o.Steps <= 0 {
+		o.Seconds = 10
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.IDs == nil {
+		r := newRandom(1, forBench)
+		for i := range uint64(o.B * o.T) {
+			o.IDs = append(o.IDs, int32(r.below(i, uint64(c.V))))
+		}
+	}
+	if len(o.IDs) < o.B*o.T {
+		return fmt.Errorf("ids: there are %d, a batch of %d rows of %d tokens needs %d", len(o.IDs), o.B, o.T, o.B*o.T)
+	}
+	o.IDs = o.IDs[:o.B*o.T]
+	return nil
+}
+
+// bench is one call of Bench.
+type bench struct {
+	BenchOptions
+	model  *model.Model
+	dev    ops.Device
+	result BenchResult
+}
+
+// timed calls step until the time or the number of steps is up; step returns how many tokens it made.
+func (b *bench) timed(ctx context.Context, step func() (int, error)) error {
+	if _, err := step(); err != nil {
+		return err
+	}
+	began := b.Now()
+	for n := 0; b.Steps > 0 && n < b.Steps || b.Steps <= 0 && b.Now().Sub(began).Seconds() < b.Seconds; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		tokens, err := step()
+		if err != nil {
+			return err
+		}
+		b.result.Tokens += tokens
+	}
+	if err := b.dev.Err(); err != nil {
+		return err
+	}
+	b.result.Seconds = max(b.Now().Sub(began).Seconds(), 1e-9)
+	return nil
+}
+
+func (b *bench) train(ctx context.Context) error {
+	opt := newOptimizer(b.model, AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, 0)
+	defer opt.free()
+	batch := model.Batch{B: b.B, T: b.T, IDs: b.IDs}
+	targets := batch.Targets()
+	if targets == 0 {
+		return errors.New("length: a row of one token has no target")
+	}
+	return b.timed(ctx, func() (int, error) {
+		b.model.ZeroGrad()
+		loss, err := b.model.Step(batch, targets)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := opt.apply(b.LR); err != nil {
+			return 0, err
+		}
+		b.result.Losses = append(b.result.Losses, loss)
+		return len(b.IDs), nil
+	})
+}
+
+// decode continues B prompts of T tokens; a step is one token of each. The cache is emptied when it is full.
+func (b *bench) decode(ctx context.Context) error {
+	const room = 256
+	cache, err := b.model.NewCache(b.B, b.T+room)
+	if err != nil {
+		return err
+	}
+	defer cache.Free()
+	feeds := make([]model.Feed, b.B)
+	begin := func() error {
+		for i := range feeds {
+			cache.Reset(i)
+			feeds[i] = model.Feed{Slot: i, IDs: b.IDs[i*b.T : (i+1)*b.T]}
+		}
+		return b.next(cache, feeds)
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	return b.timed(ctx, func() (int, error) {
+		if cache.Len(0) == cache.Length {
+			for i := range feeds {
+				cache.Keep(i, b.T)
+			}
+		}
+		return b.B, b.next(cache, feeds)
+	})
+}
+
+// next feeds the cache and chooses each sequence's next token.
+func (b *bench) next(cache *model.Cache, feeds []model.Feed) error {
+	logits, err := b.model.Decode(cache, feeds)
+	if err != nil {
+		return err
+	}
+	V := b.model.Config.V
+	for i := range feeds {
+		feeds[i].IDs = []int32{argmax(logits[i*V : (i+1)*V])}
+	}
+	return nil
+}
+
+// flops is what the mathematics needs for a token: two for each weight forward and, of the frozen ones, two backward;
+// six for the adapters'; attention over half of the row, two products forward and five backward.
+func (b *bench) flops() float64 {
+	c := b.model.Config
+	weights := float64(c.Layers*(c.C*c.QKV()+c.H*c.D*c.C+3*c.C*c.F) + c.V*c.C)
+	attention := float64(c.Layers * c.H * c.D * b.T)
+	if b.Decode {
+		return 2*weights + 4*attention
+	}
+	adapters := 0
+	for _, p := range b.model.Parameters() {
+		adapters += p.Weights.Len
+	}
+	return 4*weights + 6*float64(adapters) + 7*attention
+}
+
+// product times the model's largest linear alone.
+func (b *bench) product() float64 {
+	c, n := b.model.Config, b.B*b.T
+	if b.Decode {
+		n = b.B
+	}
+	x, y := b.dev.Alloc(n*c.C), b.dev.Alloc(n*2*c.F)
+	w := b.dev.AllocWeight(ops.F32, 2*c.F, c.C)
+	defer b.dev.Free(x)
+	defer b.dev.Free(y)
+	defer b.dev.FreeWeight(w)
+	pass := func() {
+		b.dev.Linear(y, ops.Buf{}, x, w, ops.Buf{}, nil, n, c.C, 2*c.F)
+	}
+	pass()
+	if b.dev.Err() != nil {
+		return 0
+	}
+	began, times := b.Now(), 0
+	for b.Now().Sub(began) < 200*time.Millisecond || times < 3 {
+		pass()
+		if b.dev.Err() != nil {
+			return 0
+		}
+		times++
+	}
+	took := max(b.Now().Sub(began).Seconds(), 1e-9)
+	return 2 * float64(n) * float64(c.C) * float64(2*c.F) * float64(times) / took / 1e9
+}
+
+// PeakRSS is the most memory that the process ever held, in bytes; 0 where the system does not say.
+func PeakRSS() float64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
+			if err == nil && !math.IsNaN(kb) {
+				return kb * 1024
+			}
+		}
+	}
+	return 0
+}
