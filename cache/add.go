@@ -232,14 +232,18 @@ func (a *adder) adoptOne(f *item) (err error) {
 		return err
 	}
 	f.touched = true
+	restore := func() { os.Chmod(f.path, fs.FileMode(f.mode&0o777)) }
 	defer func() {
 		if err != nil {
-			os.Chmod(f.path, fs.FileMode(now.mode&0o777))
+			restore()
 		}
 	}()
 	err = a.batch.named(to, func() error { return c.disk.link(f.path, to) })
 	if errors.Is(err, fs.ErrExist) {
-		_, err = c.verify(f.sum.ID) // another process was first
+		if _, err = c.verify(f.sum.ID); err == nil { // another process was first
+			restore()
+			f.fileStat, err = lstat(f.path)
+		}
 		return err
 	}
 	if err != nil {

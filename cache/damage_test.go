@@ -1,0 +1,309 @@
+package cache
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRacyEdit rewrites a file with the same size as fast as it can: every version must be seen, though many
+// fall into one tick of the clock.
+func TestRacyEdit(t *testing.T) {
+	p := newProject(t)
+	for i := range 300 {
+		text := string(rune('a'+i%26)) + "xyz"
+		p.write("f", text)
+		if got := p.scan("f"); got.ID != Sum([]byte(text)) {
+			t.Fatalf("edit %d went unseen", i)
+		}
+	}
+}
+
+// TestRestoredTime edits a file and sets its time back, as rsync -t or touch -r do.
+func TestRestoredTime(t *testing.T) {
+	for name, linked := range map[string]bool{"own file": false, "placed link": true} {
+		p := newProject(t, "hardlink")
+		path := p.write("f", "before")
+		age(t, path)
+		if linked {
+			p.add("f", true)
+		}
+		p.scan("f")
+		p.scan("f")
+		info, err := os.Stat(path)
+		noError(t, err)
+		overwrite(t, path, "after!")
+		noError(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
+		if got := p.scan("f"); got.ID != Sum([]byte("after!")) {
+			t.Errorf("%s: the edit went unseen", name)
+		}
+	}
+}
+
+// TestSettledIsNotHashed: what is old enough to trust is not read again; link() by another project does not
+// change that.
+func TestSettledIsNotHashed(t *testing.T) {
+	p := newProject(t, "hardlink")
+	path := p.write("f", "text")
+	age(t, path)
+	c := p.add("f", true)
+	e := p.state.entry(p.dir, "f")
+	if e == nil || !e.settled || !e.linked {
+		t.Fatalf("after Add: %+v", e)
+	}
+	if _, err := p.cache.Place(t.Context(), nil, c, t.TempDir()+"/elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	now, err := lstat(path)
+	noError(t, err)
+	if now.ctime == e.ctime {
+		t.Skip("this file system does not count links in ctime")
+	}
+	if !e.fresh(now) {
+		t.Error("another link makes the file look changed")
+	}
+	noError(t, p.state.Save())
+	again, err := OpenState(p.path(".lpipe/state"))
+	noError(t, err)
+	if got := again.entry(p.dir, "f"); got == nil || got.id != e.id || !got.same(e.fileStat) || !got.settled || !got.linked || got.name != "f" {
+		t.Errorf("saved %+v, read %+v", e, got)
+	}
+}
+
+// TestStateDamage flips every byte of a state file: it may cost a hash, never a wrong answer.
+func TestStateDamage(t *testing.T) {
+	p := newProject(t)
+	for _, name := range []string{"d/a", "d/b", "d/s/c"} {
+		p.write(name, name)
+	}
+	age(t, p.path("d/a"), p.path("d/b"), p.path("d/s/c"))
+	want := p.scan("d")
+	noError(t, p.state.Save())
+	path := p.path(".lpipe/state")
+	data, err := os.ReadFile(path)
+	noError(t, err)
+	for i := range data {
+		bad := append([]byte(nil), data...)
+		bad[i] ^= 1 << (i % 8)
+		noError(t, os.WriteFile(path, bad, 0o644))
+		s, err := OpenState(path)
+		noError(t, err)
+		if got, err := p.cache.Scan(t.Context(), s, p.path("d")); err != nil || got.Content != want {
+			t.Fatalf("byte %d: %+v, %v", i, got, err)
+		}
+	}
+	for n := range data {
+		noError(t, os.WriteFile(path, data[:n], 0o644))
+		if _, err := OpenState(path); err != nil {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+}
+
+// TestWriteThroughLink: as root, or after chmod, a placed file can be written to, and its object with it.
+func TestWriteThroughLink(t *testing.T) {
+	for _, link := range []string{"hardlink", "symlink"} {
+		p := newProject(t, link)
+		path := p.write("f", "good text")
+		age(t, path)
+		c := p.add("f", true)
+		overwrite(t, path, "evil")
+		if p.cache.Has(c.ID) {
+			t.Errorf("%s: a changed object counts as there", link)
+		}
+		if _, err := p.cache.Place(t.Context(), p.state, c, p.path("g")); err == nil {
+			t.Errorf("%s: a changed object was placed", link)
+		}
+		if _, err := os.Lstat(p.path("g")); err == nil {
+			t.Errorf("%s: something stands", link)
+		}
+		if link == "hardlink" && p.read("f") != "evil text" {
+			t.Errorf("%s: the edit is lost", link)
+		}
+		write(t, p.path("h"), "good text", 0o644)
+		if p.add("h", true) != c || !p.place(c, "g") || p.read("g") != "good text" {
+			t.Errorf("%s: adding it again did not heal it", link)
+		}
+	}
+}
+
+// TestBitFlips damages each kind of file in a cache, one bit at a time: fsck finds it, nothing returns it.
+func TestBitFlips(t *testing.T) {
+	p := newProject(t, "copy")
+	p.write("d/a", strings.Repeat("content ", 20))
+	c := p.add("d", false)
+	k := SumKey("x")
+	noError(t, p.cache.PutResult(k, &Result{Outputs: map[string]Content{"d": c}}))
+	id := Sum([]byte(strings.Repeat("content ", 20)))
+	for _, path := range []string{p.cache.Path(id), p.cache.treePath(c.ID), p.cache.resultPath(k)} {
+		data, err := os.ReadFile(path)
+		noError(t, err)
+		for i := range data {
+			info, err := os.Stat(path)
+			noError(t, err)
+			flip(t, path, i)
+			noError(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
+			r := fsck(t, p.cache, FsckOptions{Full: true})
+			if len(r.Problems) != 1 || r.Problems[0].Path != path || !errors.Is(r.Problems[0].Err, ErrDamaged) {
+				t.Fatalf("%s byte %d: %+v", path, i, r.Problems)
+			}
+			if _, err := p.cache.Place(t.Context(), nil, c, p.path("out")); err == nil && !strings.Contains(path, "results") {
+				t.Fatalf("%s byte %d: placed", path, i)
+			}
+			os.RemoveAll(p.path("out"))
+			noError(t, os.RemoveAll(p.cache.in("damaged")))
+			os.Remove(path)
+			noError(t, os.WriteFile(path, data, 0o444))
+		}
+	}
+}
+
+func flip(t *testing.T, path string, i int) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrPermission) {
+		noError(t, os.Chmod(path, 0o644))
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
+	}
+	noError(t, err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, int64(i))
+	noError(t, err)
+	b[0] ^= 1 << (i % 8)
+	_, err = f.WriteAt(b, int64(i))
+	noError(t, err)
+	noError(t, os.Chmod(path, 0o444))
+}
+
+func TestOpenDetectsDamage(t *testing.T) {
+	p := newProject(t)
+	p.write("f", "some bytes")
+	c := p.add("f", false)
+	flip(t, p.cache.Path(c.ID), 3)
+	r, err := p.cache.Open(c.ID)
+	noError(t, err)
+	defer r.Close()
+	if _, err := io.ReadAll(r); !errors.Is(err, ErrDamaged) {
+		t.Errorf("read to the end: %v", err)
+	}
+	if _, err := p.cache.Open(c.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestFsckRepair(t *testing.T) {
+	p := newProject(t, "copy")
+	p.write("a", "aaaa")
+	p.write("b", "bbbb")
+	p.write("d/c", "cccc")
+	a, b, d := p.add("a", false), p.add("b", false), p.add("d", false)
+	k := SumKey("k")
+	noError(t, p.cache.PutResult(k, &Result{Outputs: map[string]Content{"a": a}}))
+	flip(t, p.cache.Path(a.ID), 0)
+	noError(t, os.Chmod(p.cache.Path(b.ID), 0o644))
+	flip(t, p.cache.treePath(d.ID), 9)
+	flip(t, p.cache.resultPath(k), 100)
+	write(t, p.cache.in("objects", "zz", "stray"), "?", 0o644)
+	r := fsck(t, p.cache, FsckOptions{})
+	what := map[string]int{}
+	for _, q := range r.Problems {
+		what[q.What]++
+		if q.Repaired {
+			t.Errorf("repaired without being asked: %+v", q)
+		}
+	}
+	if len(r.Problems) != 5 || len(what) != 5 {
+		t.Errorf("found %v", r.Problems)
+	}
+	for _, q := range fsck(t, p.cache, FsckOptions{Repair: true}).Problems {
+		if !q.Repaired {
+			t.Errorf("not repaired: %+v", q)
+		}
+	}
+	if r := fsck(t, p.cache, FsckOptions{Full: true}); len(r.Problems) > 0 {
+		t.Errorf("after the repair: %+v", r.Problems)
+	}
+	if p.cache.Has(a.ID) || !p.cache.Has(b.ID) {
+		t.Error("the wrong object went")
+	}
+}
+
+// TestLostRecords: without its records a cache hashes, and loses nothing.
+func TestLostRecords(t *testing.T) {
+	p := newProject(t, "hardlink")
+	p.write("f", "text")
+	c := p.add("f", true)
+	for _, data := range []string{"", "another version's", strings.Repeat("x", 200)} {
+		noError(t, os.WriteFile(p.cache.in("stat"), []byte(data), 0o644))
+		again := openCache(t, Options{Dir: p.cache.Dir()})
+		if !again.Has(c.ID) {
+			t.Errorf("records %q: the object is gone", data)
+		}
+	}
+	noError(t, os.Remove(p.cache.in("stat")))
+	if !openCache(t, Options{Dir: p.cache.Dir()}).Has(c.ID) {
+		t.Error("without records the object is gone")
+	}
+}
+
+// TestRecordsOfAnotherProcess: who finds a record outdated looks for a newer one before hashing.
+func TestRecordsOfAnotherProcess(t *testing.T) {
+	p := newProject(t, "hardlink")
+	path := p.write("f", "text")
+	age(t, path)
+	c := p.add("f", true)
+	other := openCache(t, Options{Dir: p.cache.Dir()})
+	if !other.Has(c.ID) {
+		t.Fatal("the other process does not see it")
+	}
+	for range 3 { // place and remove: ctime moves, the number of links does not
+		p.place(c, "g")
+		noError(t, os.Remove(p.path("g")))
+		p.place(c, "g")
+		now, err := lstat(other.Path(c.ID))
+		noError(t, err)
+		if !other.records.intact(c.ID, now) {
+			t.Error("the other process would hash")
+		}
+		noError(t, os.Remove(p.path("g")))
+	}
+}
+
+func TestChangedWhileAdded(t *testing.T) {
+	p := newProject(t, "hardlink")
+	path := p.write("f", "first")
+	p.cache.disk.fault = func(op, at string) error {
+		if op == "chmod" && at == path {
+			noError(t, os.WriteFile(path, []byte("second"), 0o644))
+		}
+		return nil
+	}
+	_, err := p.cache.Add(t.Context(), p.state, path, AddOptions{Move: true})
+	if !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v", err)
+	}
+	p.cache.disk.fault = nil
+	if r := fsck(t, p.cache, FsckOptions{Full: true}); len(r.Problems) > 0 || r.Objects > 0 {
+		t.Errorf("%+v", r)
+	}
+	if info, _ := os.Stat(path); info.Mode()&0o200 == 0 {
+		t.Error("the file was left read-only")
+	}
+	if p.add("f", true).ID != Sum([]byte("second")) {
+		t.Error("not added afterwards")
+	}
+}
+
+func TestLargeFileSettles(t *testing.T) {
+	p := newProject(t, "hardlink")
+	p.write("big", strings.Repeat("0123456789abcdef", 1<<17))
+	start := time.Now()
+	p.add("big", true)
+	if e := p.state.entry(p.dir, "big"); !e.settled || time.Since(start) > 10*time.Second {
+		t.Errorf("a large output would be hashed again: %+v", e)
+	}
+}
