@@ -57,9 +57,10 @@ type decoder struct {
 	blocks      map[string][]*hclsyntax.Block // by type, in the order of the files
 	localBlocks map[*hclsyntax.Block]bool     // those of pipeline.local.hcl
 
-	variables     []*variable
-	variableNamed map[string]*variable
-	profileRemote *hclsyntax.Attribute
+	variables      []*variable
+	variableNamed  map[string]*variable
+	profileRemote  *hclsyntax.Attribute
+	profileMissing bool // the profile that was asked for is not declared
 
 	vars, locals, sources cty.Value // the objects behind var, local, source
 

@@ -46,7 +46,12 @@ func (d *decoder) checkSettings(b *stageBlock) {
 			}
 		}
 	}
-	d.checkAttrs(b.block.Body, known, fmt.Sprintf("kind %q", b.kind.Name))
+	d.checkKnown(b.block.Body, known, fmt.Sprintf("kind %q", b.kind.Name), func(name string) string {
+		if near := nearestName(name, known); near != "" {
+			return fmt.Sprintf("Did you mean %q?", near)
+		}
+		return fmt.Sprintf("%s lpipe kinds %s explains them.", suggest("", fieldNames(fields), "settings of the kind"), b.kind.Name)
+	})
 	for _, f := range fields {
 		if !f.optional && b.attrs[f.name] == nil {
 			d.failAt(b.block.DefRange(), fmt.Sprintf("Setting %q is missing", f.name), fmt.Sprintf("Kind %q needs it: %s = ...", b.kind.Name, f.name))

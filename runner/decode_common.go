@@ -284,7 +284,7 @@ func (body *stageBody) dependency(expr hclsyntax.Expression) []string {
 		}
 	}
 	if _, off := b.off[key]; len(steps) == 0 && key != "" && !off {
-		d.failAt(expr.Range(), fmt.Sprintf("Stage %q has no instance %q", name, key), instancesRemedy(b))
+		d.failAt(expr.Range(), fmt.Sprintf("Stage %q has no instance %q", name, key), instancesRemedy(b, key))
 	}
 	return steps
 }

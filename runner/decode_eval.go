@@ -338,7 +338,7 @@ func (d *decoder) checkStage(s *scope, ref hcl.Traversal) bool {
 		}
 		inst := block.byKey[key]
 		if inst == nil {
-			d.failAt(at, fmt.Sprintf("Stage %q has no instance %q", name, key), instancesRemedy(block))
+			d.failAt(at, fmt.Sprintf("Stage %q has no instance %q", name, key), instancesRemedy(block, key))
 			return false
 		}
 		if len(rest) < 2 {
@@ -352,16 +352,23 @@ func (d *decoder) checkStage(s *scope, ref hcl.Traversal) bool {
 	return d.checkOutput(at, block.instances[0], prefix, rest[0])
 }
 
-func instancesRemedy(block *stageBlock) string {
+// instancesRemedy shows how instances are named; asked may be an output that was asked of all of them.
+func instancesRemedy(block *stageBlock, asked string) string {
 	if len(block.instances) == 0 {
 		return fmt.Sprintf("Its for_each or matrix gives none. [for key, one in stage.%s : one.OUTPUT] takes all there are.", block.name)
+	}
+	output := "OUTPUT"
+	for _, out := range block.instances[0].step.Out {
+		if out.Name == asked {
+			output = asked
+		}
 	}
 	keys := make([]string, len(block.instances))
 	for i, inst := range block.instances {
 		keys[i] = inst.key
 	}
-	return fmt.Sprintf("It has for_each or matrix: write stage.%s[%q].OUTPUT, or [for key, one in stage.%s : one.OUTPUT] for all. %s",
-		block.name, keys[0], block.name, suggest("", keys, "instances"))
+	return fmt.Sprintf("It has for_each or matrix: write stage.%[1]s[%[2]q].%[3]s, or [for key, one in stage.%[1]s : one.%[3]s] for all. %[4]s",
+		block.name, keys[0], output, suggest("", keys, "instances"))
 }
 
 func (d *decoder) checkOutput(at hcl.Range, inst *instance, prefix string, step hcl.Traverser) bool {

@@ -44,9 +44,20 @@ func (body *stageBody) readIn() {
 		} else if bare, _ := v.Unmark(); bare.IsNull() {
 			body.nullInput(attr, port.Name, v)
 		} else if isList(bare) && len(body.dropNulls(v)) == 0 {
-			d.failAt(rangeIn(attr.Expr, port.Name), fmt.Sprintf("Input %q is an empty list", port.Name), "Name at least one path. Outputs of stages that their when switches off are left out of lists.")
+			body.emptyList(rangeIn(attr.Expr, port.Name), port.Name, v)
 		}
 	}
+}
+
+// emptyList reports a list in which there is nothing, perhaps because all of it is switched off.
+func (body *stageBody) emptyList(at hcl.Range, name string, v cty.Value) {
+	for _, elem := range valueList(v) {
+		if ref := offMark(elem); ref != nil {
+			body.d.failAt(at, switchedOff, "Nothing is left of the list: "+switchedOffInput(ref))
+			return
+		}
+	}
+	body.d.failAt(at, fmt.Sprintf("Input %q is an empty list", name), "Name at least one path.")
 }
 
 func (body *stageBody) nullInput(attr *hclsyntax.Attribute, name string, v cty.Value) {
@@ -98,7 +109,7 @@ func (body *stageBody) readPort(attr *hclsyntax.Attribute, name string, v cty.Va
 			}
 		}
 	case isList(bare), isObject(bare):
-		d.failAt(at, fmt.Sprintf("Input %q takes %s, not %s", name, portForms(port), strings.TrimPrefix(strings.TrimPrefix(valueKind(bare), "a "), "an ")), body.portRemedy(bare))
+		d.failAt(at, fmt.Sprintf("Input %q takes %s, not %s", name, portForms(port), valueKind(bare)), body.portRemedy(bare))
 	default:
 		body.addInput(at, attr, StepInput{Name: name, Port: name}, v)
 	}
@@ -107,7 +118,7 @@ func (body *stageBody) readPort(attr *hclsyntax.Attribute, name string, v cty.Va
 // portRemedy looks for what is most often meant by an object or list in the place of a path.
 func (body *stageBody) portRemedy(v cty.Value) string {
 	if isObject(v) {
-		return "Name one output of the stage: stage.NAME.OUTPUT, or stage.NAME[\"INSTANCE\"].OUTPUT."
+		return `Name one of its paths: stage.NAME.OUTPUT, stage.NAME["INSTANCE"].OUTPUT or source.NAME.path.`
 	}
 	return "Name one of them."
 }

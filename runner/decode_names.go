@@ -15,7 +15,7 @@ var instanceName = regexp.MustCompile(`^[A-Za-z0-9_+-][A-Za-z0-9_.,=+-]*$`)
 
 // suggest is the remedy for an unknown name: the nearest one, else all there are.
 func suggest(name string, known []string, plural string) string {
-	if near := nearestName(name, known); near != "" {
+	if near := nearestName(name, known); name != "" && near != "" {
 		return fmt.Sprintf("Did you mean %q?", near)
 	}
 	if len(known) == 0 {
@@ -32,7 +32,7 @@ func suggest(name string, known []string, plural string) string {
 
 // nearestName returns the known name that a typing mistake would turn into name, or "".
 func nearestName(name string, known []string) string {
-	best, least := "", max(1, len(name)/3)+1
+	best, least := "", len(name)/3+1 // of a name of two letters every other one would be near
 	for _, candidate := range known {
 		if strings.EqualFold(candidate, name) {
 			return candidate

@@ -92,9 +92,9 @@ func settingType(t reflect.Type) string {
 	case reflect.Float32, reflect.Float64:
 		return "number"
 	case reflect.Slice:
-		return "list of " + settingType(t.Elem())
+		return "list of " + settingType(t.Elem()) + "s"
 	case reflect.Map:
-		return "map of " + settingType(t.Elem())
+		return "map of " + settingType(t.Elem()) + "s"
 	case reflect.Struct:
 		return "object"
 	case reflect.Interface:

@@ -129,9 +129,14 @@ func (d *decoder) declaredTwice(block *hclsyntax.Block, what string, first *hcls
 
 // checkAttrs reports settings and blocks that do not belong into a block.
 func (d *decoder) checkAttrs(body *hclsyntax.Body, known []string, what string, blocks ...string) {
+	d.checkKnown(body, known, what, func(name string) string { return suggest(name, slices.Concat(known, blocks), "settings") }, blocks...)
+}
+
+// checkKnown is checkAttrs with a remedy of its own.
+func (d *decoder) checkKnown(body *hclsyntax.Body, known []string, what string, remedy func(name string) string, blocks ...string) {
 	for _, attr := range sortedAttrs(body.Attributes) {
 		if !slices.Contains(known, attr.Name) {
-			d.failAt(attr.NameRange, fmt.Sprintf("Unknown setting %q in %s", attr.Name, what), suggest(attr.Name, known, "settings"))
+			d.failAt(attr.NameRange, fmt.Sprintf("Unknown setting %q in %s", attr.Name, what), remedy(attr.Name))
 		}
 	}
 	for _, inner := range body.Blocks {
@@ -140,7 +145,7 @@ func (d *decoder) checkAttrs(body *hclsyntax.Body, known []string, what string, 
 		case slices.Contains(known, inner.Type):
 			d.failAt(inner.TypeRange, fmt.Sprintf("%s is a setting, not a block", inner.Type), fmt.Sprintf("Write it with an equals sign: %s = { ... }", inner.Type))
 		default:
-			d.failAt(inner.TypeRange, fmt.Sprintf("Unknown block %q in %s", inner.Type, what), suggest(inner.Type, slices.Concat(known, blocks), "settings"))
+			d.failAt(inner.TypeRange, fmt.Sprintf("Unknown block %q in %s", inner.Type, what), remedy(inner.Type))
 		}
 	}
 }
@@ -151,12 +156,13 @@ func (d *decoder) literal(attr *hclsyntax.Attribute, target any, want string) {
 	if !ok {
 		return
 	}
+	typed := cty.NilVal
 	t, err := gocty.ImpliedType(target)
 	if err == nil {
-		v, err = convert.Convert(plain(v), t)
+		typed, err = convert.Convert(plain(v), t)
 	}
-	if err == nil && !v.IsNull() {
-		err = gocty.FromCtyValue(v, target)
+	if err == nil && !typed.IsNull() {
+		err = gocty.FromCtyValue(typed, target)
 	}
 	if err != nil {
 		d.failAt(attr.Expr.Range(), fmt.Sprintf("%s takes %s", attr.Name, want), "Here stands "+valueKind(v)+".")

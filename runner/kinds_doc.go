@@ -18,7 +18,7 @@ type KindDoc struct {
 // SettingDoc describes one setting.
 type SettingDoc struct {
 	Name     string       `json:"name"`
-	Type     string       `json:"type"`    // "whole number", "list of string", "object"
+	Type     string       `json:"type"`    // "whole number", "list of strings", "object"
 	Default  string       `json:"default"` // canonical JSON; "" if it must be given
 	Required bool         `json:"required"`
 	Unit     string       `json:"unit,omitempty"`

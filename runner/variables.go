@@ -224,6 +224,7 @@ func (d *decoder) readProfiles() {
 		}
 	}
 	if name := d.opts.Profile; name != "" && blocks[name] == nil {
+		d.profileMissing = true
 		d.fail(fmt.Sprintf("There is no profile %q", name), suggest(name, slices.Collect(maps.Keys(blocks)), "profiles")+
 			fmt.Sprintf(" Declare it: profile %q { set = { ... } }.", name), nil)
 	}
@@ -349,6 +350,9 @@ func exampleOf(t cty.Type) string {
 // settle records the value that won and returns it as var.NAME: unknown where a mistake is reported already, so
 // that nothing that hangs on it is reported too.
 func (d *decoder) settle(v *variable) cty.Value {
+	if !v.broken && v.value == cty.NilVal && d.profileMissing {
+		v.broken = true // perhaps that profile has it
+	}
 	if !v.broken && v.value == cty.NilVal {
 		v.broken = true
 		d.failAt(v.block.DefRange(), fmt.Sprintf("Variable %q has no value", v.name),
