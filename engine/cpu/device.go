@@ -18,14 +18,23 @@ type Options struct {
 type Device struct {
 	Plain
 	k    *kernel
+	vec  vector
 	pool *pool
 	mem  arena // scratch of the operation in progress
 
 	// The jobs of operations, kept so that starting one allocates nothing.
-	products productsJob
-	packs    packJob
-	columns  columnsJob
-	dropout  dropoutJob
+	products  productsJob
+	packs     packJob
+	columns   columnsJob
+	dropout   dropoutJob
+	lora      loraJob
+	reduce    reduceJob
+	norm      normJob
+	each      tokensJob
+	flat      flatJob
+	soft      softmaxJob
+	rows      []int32 // trained tokens of the head
+	attention attentionJob
 }
 
 var _ ops.Device = (*Device)(nil)
@@ -47,7 +56,10 @@ func New(o Options) *Device {
 		d.k = all[i]
 	}
 	d.pool = newPool(o.Threads)
-	d.products.k, d.packs.nr = d.k, d.k.nr
+	d.vec = vector(d.k.vec)
+	d.products.k, d.lora.k = d.k, d.k
+	d.packs.nr = d.k.nr
+	d.packs.vec, d.reduce.vec, d.lora.vec = d.vec, d.vec, d.vec
 	return d
 }
 

@@ -5,8 +5,7 @@ package cpu
 //	C (= or +=) bias + Σ_terms A·B
 //
 // on one thread. B is cut into panels, kernel.nr columns wide, in which the values of one k lie together (packed
-// by pack.go, or used where they lie). A is read where it lies, by broadcast, since its rows are as good as packed;
-// only a transposed A is copied together, a few rows at a time. The order of sums of an element is that
+// by pack.go, or used where they lie). A is read where it lies, by broadcast. The order of sums of an element is that
 // of the terms and of k, cut where the shape says; it does not depend on who computes which rows.
 
 // view is a strided matrix: element (i, j) stands at data[i*rs+j*cs].
@@ -152,46 +151,22 @@ func (k *kernel) strip(w *worker, p *product, pc piece, first bool, row, skip, g
 	}
 }
 
-// gatherA says where a tile finds its rows of A for k from pc.k0 on. Rows that do not exist, and rows whose
-// values of k do not lie together, are copied first.
+// gatherA says where a tile finds its rows of A for k from pc.k0 on. A transposed A is read where it lies too: a
+// tile's rows are then neighbours in one cache line. Only where rows do not exist is A copied, with zeros for them.
 func (k *kernel) gatherA(w *worker, a view, row, high, end int, pc piece) (p *float32, rs, cs int) {
-	if a.cs == 1 && row+high <= end {
-		return &a.data[row*a.rs+pc.k0], a.rs * 4, 4
+	if row+high <= end {
+		return &a.data[row*a.rs+pc.k0*a.cs], a.rs * 4, a.cs * 4
 	}
-	n, have := pc.k1-pc.k0, min(high, end-row)
+	n, have := pc.k1-pc.k0, end-row
 	buf := w.buf(scratchA, n*high)
-	if a.rs == 1 && have == high {
-		transposeRows(buf, a.data[pc.k0*a.cs+row:], a.cs, n, high)
-		return &buf[0], 4, high * 4
-	}
 	for j := range n {
 		line := buf[j*high:][:high]
-		for i := range line {
-			line[i] = 0
-			if i < have {
-				line[i] = a.data[(row+i)*a.rs+(pc.k0+j)*a.cs]
-			}
+		clear(line[have:])
+		for i := range have {
+			line[i] = a.data[(row+i)*a.rs+(pc.k0+j)*a.cs]
 		}
 	}
 	return &buf[0], 4, high * 4
-}
-
-// transposeRows copies n runs of high values, stride apart, together.
-func transposeRows(dst, src []float32, stride, n, high int) {
-	switch high {
-	case 12:
-		for j := range n {
-			*(*[12]float32)(dst[j*12:]) = *(*[12]float32)(src[j*stride:])
-		}
-	case 8:
-		for j := range n {
-			*(*[8]float32)(dst[j*8:]) = *(*[8]float32)(src[j*stride:])
-		}
-	default:
-		for j := range n {
-			copy(dst[j*high:][:high], src[j*stride:])
-		}
-	}
 }
 
 // panel says where a tile finds its columns of B for k from pc.k0 on.
@@ -199,7 +174,8 @@ func (k *kernel) panel(w *worker, t *term, pc piece, c, cols int) (p *float32, l
 	if t.packed != nil {
 		return &t.packed[(c/k.nr-t.from/k.nr)*t.k*k.nr+pc.k0*k.nr], k.nr * 4
 	}
-	if cols == k.nr {
+	if cols == k.nr || (pc.k1-1)*t.b.rs+c+k.nr <= len(t.b.data) {
+		// Columns beyond C's are whatever follows in memory: what they give is not stored.
 		return &t.b.data[pc.k0*t.b.rs+c], t.b.rs * 4
 	}
 	buf := w.buf(scratchB, (pc.k1-pc.k0)*k.nr)

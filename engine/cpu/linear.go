@@ -20,7 +20,7 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 	}
 	block := max(maxPacked/max(C, 1)/d.k.nr, 1) * d.k.nr
 	for f0 := 0; f0 < F; f0 += block {
-		f1 := min(f0+block, F)
+		f1, used := min(f0+block, F), d.mem.used
 		d.begin()
 		p := d.product(out[f0:], F, f1-f0)
 		if b != nil {
@@ -38,6 +38,7 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 			at += N * l.R
 		}
 		d.run(N)
+		d.mem.giveBack(used)
 	}
 }
 
@@ -53,6 +54,40 @@ func (d *Device) loraDown(xa, x []float32, l *ops.LoRA, N, C int) {
 	p := d.product(xa, l.R, l.R)
 	d.term(p, view{in, C, 1}, C, source{matrix{f: d.f(l.A, l.R*C)}, 0, 1, C, 1}, 0, l.R)
 	d.run(N)
+}
+
+// LinearBackward sets or adds dx and adds to the adapters' gradients.
+func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.LoRA, add bool, N, C, F int) {
+	if d.err != nil {
+		return
+	}
+	g, gx := d.f(dy, N*F), d.opt(dx, N*C)
+	d.mem.reset()
+	block := F
+	if gx != nil {
+		m := d.w(w, F, C)
+		block = min(F, max(maxPacked/max(C, 1), depth))
+		used := d.mem.used
+		for f0 := 0; f0 < F; f0 += block {
+			n := min(block, F-f0)
+			if f0 > 0 {
+				d.run(N)
+				d.mem.giveBack(used)
+			}
+			d.begin()
+			p := d.product(gx, C, C)
+			p.add = add || f0 > 0
+			d.term(p, view{g[f0:], F, 1}, n, source{m, f0 * C, C, 1, 1}, 0, C)
+		}
+	} else {
+		d.begin()
+		d.product(nil, 0, 0)
+	}
+	if len(lora) == 0 {
+		d.run(N)
+		return
+	}
+	d.loraBackward(g, x, xa, lora, N, C, F)
 }
 
 // LinearWeightBackward adds dyᵀ x to dw and the column sums of dy to db.
@@ -75,12 +110,13 @@ func (d *Device) LinearWeightBackward(dw, db, dy, x ops.Buf, N, C, F int) {
 func (d *Device) addOuter(out, g, x []float32, N, C, F int) {
 	block := max(maxPacked/max(C, 1), depth)
 	for n0 := 0; n0 < N; n0 += block {
-		n := min(block, N-n0)
+		n, used := min(block, N-n0), d.mem.used
 		d.begin()
 		p := d.product(out, C, C)
 		p.add = true
 		d.term(p, view{g[n0*F:], 1, F}, n, source{matrix{f: x}, n0 * C, C, 1, 1}, 0, C)
 		d.run(F)
+		d.mem.giveBack(used)
 	}
 }
 

@@ -10,6 +10,7 @@ type source struct {
 
 // packJob packs the B of several terms into panels, a panel a task.
 type packJob struct {
+	vec   vector
 	nr    int
 	terms []packTerm
 }
@@ -47,11 +48,11 @@ func (j *packJob) task(_ *worker, i int) {
 	t := &j.terms[n]
 	p := i - t.first
 	left := (t.from/j.nr + p) * j.nr // the panel's first column of C
-	packPanel(t.dst[p*t.k*j.nr:][:t.k*j.nr], &t.src, j.nr, t.k, left-t.from, t.to-t.from)
+	j.vec.packPanel(t.dst[p*t.k*j.nr:][:t.k*j.nr], &t.src, j.nr, t.k, left-t.from, t.to-t.from)
 }
 
 // packPanel fills one panel [k][nr] with columns first … first+nr-1 of B; those outside [0, cols) become zero.
-func packPanel(dst []float32, s *source, nr, k, first, cols int) {
+func (v vector) packPanel(dst []float32, s *source, nr, k, first, cols int) {
 	lo, hi := max(0, -first), min(nr, cols-first)
 	if lo > 0 || hi < nr {
 		clear(dst)
@@ -75,6 +76,10 @@ func packPanel(dst []float32, s *source, nr, k, first, cols int) {
 				dst[i*nr+lo+j] = unbf16(v) * scale
 			}
 		}
+	case s.m.f != nil && scale == 1:
+		if lo < hi {
+			v.transpose(dst[lo:], s.m.f[s.at+(first+lo)*s.cs:], hi-lo, k, s.cs, nr)
+		}
 	case s.m.f != nil:
 		for j := lo; j < hi; j++ {
 			for i, v := range s.m.f[s.at+(first+j)*s.cs:][:k] {
@@ -90,7 +95,7 @@ func packPanel(dst []float32, s *source, nr, k, first, cols int) {
 	}
 }
 
-// arena lends scratch memory for the time of one operation. What did not fit is allocated, and the next reset makes
+// arena lends scratch memory for the time of one operation. What does not fit is allocated, and the next reset makes
 // the block as large as was needed, so that repeated steps allocate nothing.
 type arena struct {
 	block      []float32
@@ -106,11 +111,14 @@ func (a *arena) reset() {
 
 // take lends n values; their content is undefined.
 func (a *arena) take(n int) []float32 {
-	n16 := (n + 15) &^ 15 // whole cache lines
-	a.need += n16
-	if a.used+n16 > len(a.block) {
+	from := a.used
+	a.used += (n + 15) &^ 15 // whole cache lines
+	a.need = max(a.need, a.used)
+	if a.used > len(a.block) {
 		return make([]float32, n)
 	}
-	a.used += n16
-	return a.block[a.used-n16:][:n:n]
+	return a.block[from:][:n:n]
 }
+
+// giveBack ends the loan of all that was taken since used had that value.
+func (a *arena) giveBack(used int) { a.used = used }

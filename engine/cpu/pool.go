@@ -17,6 +17,8 @@ type worker struct {
 	tile    tile
 	edge    [12 * 32]float32 // a tile of which some rows do not exist
 	scratch [scratches][]float32
+	product product // one that a task makes for itself
+	terms   [1]term
 }
 
 // The scratch buffers of a worker, by who uses them: callers and callees must not share one.

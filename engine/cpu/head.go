@@ -1,0 +1,189 @@
+package cpu
+
+import (
+	"math"
+
+	"lpipe/engine/ops"
+)
+
+// headLogits bounds the logits that exist at a time, in values, unless headRows of them are more.
+const (
+	headLogits = 2 << 20
+	headRows   = 192
+)
+
+// HeadLoss computes logits, loss and gradients a chunk of trained tokens at a time; other tokens cost nothing.
+func (d *Device) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops.Ints, scale float32, N, C, V int) {
+	if d.err != nil {
+		return
+	}
+	h := headCall{in: d.f(x, N*C), w: d.w(w, V, C), dx: d.opt(dx, N*C), dw: d.opt(dw, V*C), c: C, v: V}
+	d.mem.reset()
+	d.rows = d.rows[:0]
+	all := d.i(targets, N)
+	for n, t := range all {
+		if int(t) >= V {
+			panic("cpu: target outside the vocabulary")
+		}
+		if t >= 0 {
+			d.rows = append(d.rows, int32(n))
+		}
+	}
+	each := d.opt(nll, N)
+	clear(each)
+	clear(h.dx)
+	h.packWhole(d)
+	d.soft = softmaxJob{vec: d.vec, v: V, targets: all, scale: scale, gradient: h.dx != nil || h.dw != nil}
+	chunk := max(headLogits/max(V, 1), headRows)
+	var total float64
+	for r := 0; r < len(d.rows); r += chunk {
+		total += h.chunk(d, d.rows[r:min(r+chunk, len(d.rows))], each)
+	}
+	d.f(loss, 1)[0] += float32(float64(scale) * total)
+}
+
+// headCall is one call's arguments, and its weight packed whole where that is small enough.
+type headCall struct {
+	in, dx, dw []float32
+	w          matrix
+	c, v       int
+	down, up   []float32 // panels of Wᵀ and of W; nil: packed a block at a time
+}
+
+func (h *headCall) packWhole(d *Device) {
+	if h.c*h.v > maxPacked {
+		return
+	}
+	d.begin()
+	h.down = d.packs.add(&d.mem, source{h.w, 0, 1, h.c, 1}, h.c, 0, h.v)
+	if h.dx != nil {
+		h.up = d.packs.add(&d.mem, source{h.w, 0, h.c, 1, 1}, h.v, 0, h.c)
+	}
+	d.pool.do(&d.packs, d.packs.tasks())
+}
+
+// chunk handles some tokens and returns the sum of their nll.
+func (h *headCall) chunk(d *Device, rows []int32, nll []float32) float64 {
+	n, used := len(rows), d.mem.used
+	defer d.mem.giveBack(used)
+	in, dx := h.in[int(rows[0])*h.c:], h.dx
+	dense := int(rows[n-1])-int(rows[0]) == n-1
+	if dense && dx != nil {
+		dx = dx[int(rows[0])*h.c:]
+	}
+	if !dense {
+		in = d.mem.take(n * h.c)
+		for i, r := range rows {
+			copy(in[i*h.c:][:h.c], h.in[int(r)*h.c:])
+		}
+		if dx != nil {
+			dx = d.mem.take(n * h.c)
+		}
+	}
+	logits := d.mem.take(n * h.v)
+	h.logits(d, logits, in, n)
+	d.soft.logits, d.soft.rows, d.soft.nll = logits, rows, d.mem.take(n)
+	d.pool.do(&d.soft, blocks(n, softmaxRows))
+	if dx != nil {
+		h.inputGradient(d, dx, logits, n)
+	}
+	if !dense && dx != nil {
+		for i, r := range rows {
+			copy(h.dx[int(r)*h.c:][:h.c], dx[i*h.c:])
+		}
+	}
+	if h.dw != nil {
+		d.addOuter(h.dw, logits, in, n, h.c, h.v)
+	}
+	var sum float64
+	for i, v := range d.soft.nll {
+		sum += float64(v)
+		if nll != nil {
+			nll[rows[i]] = v
+		}
+	}
+	return sum
+}
+
+// logits sets out [n, V] = in Wᵀ.
+func (h *headCall) logits(d *Device, out, in []float32, n int) {
+	block := max(maxPacked/max(h.c, 1)/d.k.nr, 1) * d.k.nr
+	if h.down != nil {
+		block = h.v
+	}
+	for v0 := 0; v0 < h.v; v0 += block {
+		used, cols := d.mem.used, min(block, h.v-v0)
+		d.begin()
+		p := d.product(out[v0:], h.v, cols)
+		if h.down != nil {
+			p.terms = append(p.terms, term{a: view{in, h.c, 1}, k: h.c, packed: h.down, to: cols})
+		} else {
+			d.term(p, view{in, h.c, 1}, h.c, source{h.w, v0 * h.c, 1, h.c, 1}, 0, cols)
+		}
+		d.run(n)
+		d.mem.giveBack(used)
+	}
+}
+
+// inputGradient sets dx [n, C] = dlogits W.
+func (h *headCall) inputGradient(d *Device, dx, dlogits []float32, n int) {
+	block := max(maxPacked/max(h.c, 1), 1)
+	if h.up != nil {
+		block = h.v
+	}
+	for v0 := 0; v0 < h.v; v0 += block {
+		used, k := d.mem.used, min(block, h.v-v0)
+		d.begin()
+		p := d.product(dx, h.c, h.c)
+		p.add = v0 > 0
+		if h.up != nil {
+			p.terms = append(p.terms, term{a: view{dlogits, h.v, 1}, k: k, packed: h.up, to: h.c})
+		} else {
+			d.term(p, view{dlogits[v0:], h.v, 1}, k, source{h.w, v0 * h.c, h.c, 1, 1}, 0, h.c)
+		}
+		d.run(n)
+		d.mem.giveBack(used)
+	}
+}
+
+// softmaxJob turns rows of logits into scale·(softmax - onehot) in place and sets nll.
+type softmaxJob struct {
+	vec      vector
+	logits   []float32
+	nll      []float32
+	rows     []int32 // the tokens that the rows are of
+	targets  []int32 // by token
+	v        int
+	scale    float32
+	gradient bool
+}
+
+const softmaxRows = 16
+
+func (j *softmaxJob) task(_ *worker, i int) {
+	for r := i * softmaxRows; r < min((i+1)*softmaxRows, len(j.rows)); r++ {
+		row, target := j.logits[r*j.v:][:j.v], j.targets[j.rows[r]]
+		top, right := j.vec.max(row), row[target]
+		sum := j.vec.exp(row, row, 1, top)
+		j.nll[r] = float32(math.Log(float64(sum)) + float64(top) - float64(right))
+		if j.gradient {
+			j.vec.scale(row, row, j.scale/sum)
+			row[target] -= j.scale
+		}
+	}
+}
+
+// Logits sets logits[i] = x[rows[i]] Wᵀ.
+func (d *Device) Logits(logits, x ops.Buf, w ops.Weight, rows ops.Ints, N, C, V int) {
+	if d.err != nil {
+		return
+	}
+	h := headCall{w: d.w(w, V, C), c: C, v: V}
+	all, list := d.f(x, N*C), d.i(rows, rows.Len)
+	d.mem.reset()
+	in := d.mem.take(len(list) * C)
+	for i, n := range list {
+		copy(in[i*C:][:C], all[int(n)*C:(int(n)+1)*C])
+	}
+	h.logits(d, d.f(logits, len(list)*V), in, len(list))
+}

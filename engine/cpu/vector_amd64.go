@@ -1,0 +1,211 @@
+package cpu
+
+// The assembly of vector_amd64.s behind bounds checks.
+
+func (v vector) add(out, a, b []float32) {
+	n := len(out)
+	if !v || n == 0 {
+		addGo(out, a, b)
+		return
+	}
+	_, _ = a[n-1], b[n-1]
+	addAVX(&out[0], &a[0], &b[0], n)
+}
+
+func (v vector) scale(out, a []float32, s float32) {
+	n := len(out)
+	if !v || n == 0 {
+		scaleGo(out, a, s)
+		return
+	}
+	_ = a[n-1]
+	scaleAVX(&out[0], &a[0], n, s)
+}
+
+func (v vector) norm(out, x, w []float32, r float32) {
+	n := len(out)
+	if !v || n == 0 {
+		normGo(out, x, w, r)
+		return
+	}
+	_, _ = x[n-1], w[n-1]
+	normAVX(&out[0], &x[0], &w[0], n, r)
+}
+
+func (v vector) normBack(dx, dy, w, x []float32, r, s float32) {
+	n := len(dx)
+	if !v || n == 0 {
+		normBackGo(dx, dy, w, x, r, s)
+		return
+	}
+	_, _, _ = dy[n-1], w[n-1], x[n-1]
+	normBackAVX(&dx[0], &dy[0], &w[0], &x[0], n, r, s)
+}
+
+func (v vector) mulAdd(out, a, b []float32, s float32) {
+	n := len(out)
+	if !v || n == 0 {
+		mulAddGo(out, a, b, s)
+		return
+	}
+	_, _ = a[n-1], b[n-1]
+	mulAddAVX(&out[0], &a[0], &b[0], n, s)
+}
+
+func (v vector) softBack(ds, p, dp []float32, delta, s float32) {
+	n := len(ds)
+	if !v || n == 0 {
+		softBackGo(ds, p, dp, delta, s)
+		return
+	}
+	_, _ = p[n-1], dp[n-1]
+	softBackAVX(&ds[0], &p[0], &dp[0], n, delta, s)
+}
+
+func (v vector) rotate(lo, hi, cos, sin []float32, sign float32) {
+	n := len(lo)
+	if !v || n == 0 {
+		rotateGo(lo, hi, cos, sin, sign)
+		return
+	}
+	_, _, _ = hi[n-1], cos[n-1], sin[n-1]
+	rotateAVX(&lo[0], &hi[0], &cos[0], &sin[0], n, sign)
+}
+
+func (v vector) silu(h, g, u []float32) {
+	n := len(h)
+	if !v || n == 0 {
+		siluGo(h, g, u)
+		return
+	}
+	_, _ = g[n-1], u[n-1]
+	siluAVX(&h[0], &g[0], &u[0], n)
+}
+
+func (v vector) siluBack(dg, du, dh, g, u []float32) {
+	n := len(dg)
+	if !v || n == 0 {
+		siluBackGo(dg, du, dh, g, u)
+		return
+	}
+	_, _, _, _ = du[n-1], dh[n-1], g[n-1], u[n-1]
+	siluBackAVX(&dg[0], &du[0], &dh[0], &g[0], &u[0], n)
+}
+
+func (v vector) sumSquares(x []float32) float32 {
+	n := len(x)
+	if !v || n == 0 {
+		return sumSquaresGo(x)
+	}
+	return sumSquaresAVX(&x[0], n)
+}
+
+func (v vector) dot(a, b []float32) float32 {
+	n := len(a)
+	if !v || n == 0 {
+		return dotGo(a, b)
+	}
+	_ = b[n-1]
+	return dotAVX(&a[0], &b[0], n)
+}
+
+func (v vector) dot3(a, b, c []float32) float32 {
+	n := len(a)
+	if !v || n == 0 {
+		return dot3Go(a, b, c)
+	}
+	_, _ = b[n-1], c[n-1]
+	return dot3AVX(&a[0], &b[0], &c[0], n)
+}
+
+func (v vector) max(x []float32) float32 {
+	n := len(x)
+	if !v || n == 0 {
+		return maxGo(x)
+	}
+	return maxAVX(&x[0], n)
+}
+
+func (v vector) exp(out, x []float32, scale, shift float32) float32 {
+	n := len(out)
+	if !v || n == 0 {
+		return expGo(out, x, scale, shift)
+	}
+	_ = x[n-1]
+	return expAVX(&out[0], &x[0], n, scale, shift)
+}
+
+func (v vector) adamw(p, m, s, g []float32, a adam) {
+	n := len(p)
+	if !v || n == 0 {
+		adamwPlain(p, m, s, g, a)
+		return
+	}
+	_, _, _ = m[n-1], s[n-1], g[n-1]
+	adamwAVX(&p[0], &m[0], &s[0], &g[0], n, a.keep, a.scale, a.b1, a.b2, a.beta2, a.step, a.rootBias2, a.eps)
+}
+
+// transpose sets dst[k*width+i] = src[i*stride+k] for n values k of rows i in [0, rows).
+func (v vector) transpose(dst, src []float32, rows, n, stride, width int) {
+	i, whole := 0, n&^7
+	if v && whole > 0 {
+		for ; i+8 <= rows; i += 8 {
+			_, _ = src[(i+7)*stride+n-1], dst[(n-1)*width+i+7]
+			transposeAVX(&dst[i], &src[i*stride], whole, stride, width)
+			if whole < n {
+				transposeGo(dst[whole*width+i:], src[i*stride+whole:], 8, n-whole, stride, width)
+			}
+		}
+	}
+	if i < rows {
+		transposeGo(dst[i:], src[i*stride:], rows-i, n, stride, width)
+	}
+}
+
+//go:noescape
+func transposeAVX(dst, src *float32, n, stride, width int)
+
+//go:noescape
+func addAVX(out, a, b *float32, n int)
+
+//go:noescape
+func scaleAVX(out, a *float32, n int, s float32)
+
+//go:noescape
+func normAVX(out, x, w *float32, n int, r float32)
+
+//go:noescape
+func normBackAVX(dx, dy, w, x *float32, n int, r, s float32)
+
+//go:noescape
+func mulAddAVX(out, a, b *float32, n int, s float32)
+
+//go:noescape
+func softBackAVX(ds, p, dp *float32, n int, delta, s float32)
+
+//go:noescape
+func rotateAVX(lo, hi, cos, sin *float32, n int, sign float32)
+
+//go:noescape
+func siluAVX(h, gate, u *float32, n int)
+
+//go:noescape
+func siluBackAVX(dg, du, dh, gate, u *float32, n int)
+
+//go:noescape
+func sumSquaresAVX(x *float32, n int) float32
+
+//go:noescape
+func dotAVX(a, b *float32, n int) float32
+
+//go:noescape
+func dot3AVX(a, b, c *float32, n int) float32
+
+//go:noescape
+func maxAVX(x *float32, n int) float32
+
+//go:noescape
+func expAVX(out, x *float32, n int, scale, shift float32) float32
+
+//go:noescape
+func adamwAVX(p, m, v, grad *float32, n int, keep, scale, b1, b2, beta2, step, root, eps float32)

@@ -1,0 +1,197 @@
+// Package opstest checks an ops.Device against the formulas of ops.Device in float64, on random shapes with odd sizes,
+// shared key heads, packed documents and absent arguments. Every buffer lies between NaN guards: a value written beside
+// a buffer, or read from beside it into a result, is found.
+//
+// Run is the suite; a device's own test calls it.
+package opstest
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"lpipe/engine/ops"
+)
+
+// Options say what a device promises.
+type Options struct {
+	// Tolerance bounds the error of a result: Tolerance × the largest value of the result that is expected. 0: 1e-5.
+	Tolerance float64
+	// Rounds is how many random shapes each operation is tried on. 0: 12.
+	Rounds int
+	// Types are the weight types to try. Nil: F32 only.
+	Types []ops.Type
+}
+
+// Run checks a device that open makes.
+func Run(t *testing.T, open func() ops.Device, o Options) {
+	if o.Tolerance == 0 {
+		o.Tolerance = 1e-5
+	}
+	if o.Rounds == 0 {
+		o.Rounds = 12
+	}
+	if o.Types == nil {
+		o.Types = []ops.Type{ops.F32}
+	}
+	for _, c := range []struct {
+		name string
+		try  func(*trial)
+	}{
+		{"Memory", memory}, {"Embedding", embedding}, {"RMSNorm", rmsNorm}, {"Linear", linear},
+		{"LinearLoRA", linearLoRA}, {"LinearWeight", linearWeight}, {"LinearMerge", linearMerge}, {"RoPE", rope},
+		{"Attention", attention}, {"AttentionCached", attentionCached}, {"SwiGLU", swiGLU}, {"HeadLoss", headLoss},
+		{"Logits", logits}, {"Values", values}, {"AdamW", adamW},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := open()
+			defer d.Close()
+			for round := range o.Rounds {
+				for _, typ := range o.Types {
+					try := &trial{t: t, d: d, o: o, typ: typ, rng: rand.New(rand.NewPCG(uint64(round), uint64(typ)))}
+					c.try(try)
+					try.finish()
+					if t.Failed() {
+						t.Fatalf("round %d, sizes %s", round, try.sizes)
+					}
+				}
+			}
+		})
+	}
+}
+
+// trial is one operation on one shape.
+type trial struct {
+	t     *testing.T
+	d     ops.Device
+	o     Options
+	typ   ops.Type
+	rng   *rand.Rand
+	sizes string
+	bufs  []guarded
+	ints  []ops.Ints
+	ws    []ops.Weight
+}
+
+const guard = 19
+
+type guarded struct {
+	whole, buf ops.Buf
+	name       string
+}
+
+// note records sizes for the message of a failure.
+func (r *trial) note(format string, a ...any) { r.sizes = fmt.Sprintf(format, a...) }
+
+// pick is one of the values.
+func (r *trial) pick(v ...int) int { return v[r.rng.IntN(len(v))] }
+
+// noise is n normal values.
+func (r *trial) noise(n int, size float64) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(r.rng.NormFloat64() * size)
+	}
+	return v
+}
+
+// buf is a guarded buffer that holds v.
+func (r *trial) buf(name string, v []float32) ops.Buf {
+	all := make([]float32, len(v)+2*guard)
+	for i := range all {
+		all[i] = float32(math.NaN())
+	}
+	copy(all[guard:], v)
+	whole := r.d.Alloc(len(all))
+	r.d.Write(whole, all)
+	b := whole.Slice(guard, guard+len(v))
+	r.bufs = append(r.bufs, guarded{whole, b, name})
+	return b
+}
+
+// out is a guarded buffer of n values that an operation must set: NaN until then.
+func (r *trial) out(name string, n int) ops.Buf {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(math.NaN())
+	}
+	return r.buf(name, v)
+}
+
+func (r *trial) int32s(v []int32) ops.Ints {
+	b := r.d.AllocInts(len(v))
+	r.d.WriteInts(b, v)
+	r.ints = append(r.ints, b)
+	return b
+}
+
+// weight is a weight of v, and v as the device has stored it.
+func (r *trial) weight(v []float32, rows, cols int) (ops.Weight, []float32) {
+	w := r.d.AllocWeight(r.typ, rows, cols)
+	r.d.WriteWeight(w, 0, v)
+	stored := make([]float32, len(v))
+	r.d.ReadWeight(stored, w, 0)
+	r.ws = append(r.ws, w)
+	return w, stored
+}
+
+func (r *trial) read(b ops.Buf) []float32 {
+	v := make([]float32, b.Len)
+	r.d.Read(v, b)
+	return v
+}
+
+// check compares a buffer with what it should hold.
+func (r *trial) check(name string, b ops.Buf, want []float64) {
+	r.t.Helper()
+	r.compare(name, r.read(b), want, r.o.Tolerance)
+}
+
+func (r *trial) compare(name string, got []float32, want []float64, tolerance float64) {
+	r.t.Helper()
+	var top float64
+	for _, v := range want {
+		top = max(top, math.Abs(v))
+	}
+	for i, v := range got {
+		if !(math.Abs(float64(v)-want[i]) <= tolerance*top+1e-30) {
+			r.t.Errorf("%s[%d] = %g, want %g (largest %g)", name, i, v, want[i], top)
+			return
+		}
+	}
+}
+
+// finish looks at the guards and frees everything.
+func (r *trial) finish() {
+	for _, g := range r.bufs {
+		v := r.read(g.whole)
+		for i := range guard {
+			if v[i] == v[i] || v[len(v)-1-i] == v[len(v)-1-i] {
+				r.t.Errorf("%s: a value beside the buffer was written", g.name)
+				break
+			}
+		}
+		r.d.Free(g.whole)
+	}
+	for _, b := range r.ints {
+		r.d.FreeInts(b)
+	}
+	for _, w := range r.ws {
+		r.d.FreeWeight(w)
+	}
+	if err := r.d.Err(); err != nil {
+		r.t.Errorf("device: %v", err)
+	}
+}
+
+// wide is v in float64.
+func wide(v []float32) []float64 {
+	out := make([]float64, len(v))
+	for i, x := range v {
+		out[i] = float64(x)
+	}
+	return out
+}
+
+func zeros(n int) []float64 { return make([]float64, n) }
