@@ -50,38 +50,3 @@ func matchParts(pattern, name []string) bool {
 	}
 	return len(name) == 0
 }
-
-// nearest returns the candidate that is closest to a name, or "" if none is close enough to be meant.
-func nearest(name string, candidates []string) string {
-	best, distance := "", len(name)/3+2
-	for _, candidate := range candidates {
-		if diff := len(candidate) - len(name); diff >= distance || -diff >= distance {
-			continue
-		}
-		if d := editDistance(name, candidate); d < distance {
-			best, distance = candidate, d
-		}
-	}
-	return best
-}
-
-// editDistance is Levenshtein's, in bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diagonal
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
-}

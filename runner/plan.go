@@ -345,7 +345,7 @@ func (p *Plan) noInput(node *Node, in *nodeInput, origin *Origin) *hcl.Diagnosti
 			"source.%s (%s) is not at %s yet, and this version does not download it. Put its files there.", origin.Source.Name, origin.Source.Download, in.Path)
 	}
 	remedy := "Put a file or folder there"
-	if near := nearest(in.Path, p.paths()); near != "" {
+	if near := nearestName(in.Path, p.paths()); near != "" {
 		remedy = fmt.Sprintf("Did you mean %s? Otherwise put a file or folder there", near)
 	}
 	return mistake(in.Range, "An input that does not exist",

@@ -89,13 +89,14 @@ type Runner struct {
 	dir    string
 	ignore func(path string, dir bool) bool
 
-	mu         sync.Mutex
-	lock       *Lock
-	lockErr    error // why the lock file could not be read; its content is then salvaged as far as possible
-	journaled  int   // good records in the journal when the lock was read
-	stamp      stamp
-	reportMu   sync.Mutex
-	remoteDown bool
+	mu        sync.Mutex
+	lock      *Lock
+	lockErr   error   // why the lock file could not be read; its content is then salvaged as far as possible
+	journaled []entry // the good records of the journal when the lock was read, of all profiles
+	good      int64   // the length of the journal's good part
+	total     int64   // the length of the journal
+	stamp     stamp
+	reportMu  sync.Mutex
 }
 
 // New reads the lock and plans the pipeline. The diagnostics are the mistakes of the pipeline, complete; the error
@@ -168,26 +169,24 @@ func (r *Runner) readLock() error {
 	if err != nil {
 		return err
 	}
-	entries, _, _, err := readJournal(r.path("journal"))
-	if err != nil {
+	if r.journaled, r.good, r.total, err = readJournal(r.path("journal")); err != nil {
 		return err
 	}
 	r.lock = lock
-	r.journaled = len(entries)
-	for _, e := range entries {
-		if e.Profile == r.Pipeline.Profile {
-			lock.apply(e)
-		}
-	}
+	lock.apply(r.journaled, r.Pipeline.Profile)
 	return nil
 }
 
-func (l *Lock) apply(e entry) {
-	switch {
-	case e.Done != nil:
-		l.Stages[e.Stage] = *e.Done
-	case e.Content != nil:
-		l.Sources[e.Source] = *e.Content
+// apply makes a profile's records of a journal part of its lock.
+func (l *Lock) apply(entries []entry, profile string) {
+	for _, e := range entries {
+		switch {
+		case e.Profile != profile:
+		case e.Done != nil:
+			l.Stages[e.Stage] = *e.Done
+		case e.Content != nil:
+			l.Sources[e.Source] = *e.Content
+		}
 	}
 }
 
@@ -233,6 +232,9 @@ func (r *Runner) exclusive(ctx context.Context, f func() error) error {
 			return err
 		}
 	}
+	if err := r.recover(ctx); err != nil {
+		return err
+	}
 	return f()
 }
 
@@ -249,7 +251,8 @@ func (r *Runner) writeLock(lock *Lock) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lock, r.lockErr, r.journaled = lock, nil, 0
+	r.lock, r.lockErr = lock, nil
+	r.journaled, r.good, r.total = nil, 0, 0
 	r.stamp = r.stampNow()
 	return nil
 }
@@ -263,7 +266,7 @@ func (r *Runner) changeLock(change func(*Lock) error) error {
 	if err := change(next); err != nil {
 		return err
 	}
-	if r.journaled == 0 && string(next.encode()) == string(r.lock.encode()) {
+	if string(next.encode()) == string(r.lock.encode()) {
 		return nil
 	}
 	return r.writeLock(next)

@@ -1,0 +1,170 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// guardScript kills what is left of a run whose lpipe died, however it died. It reads "+ GROUP" and "- GROUP" lines;
+// at the end of its input it kills the groups that are left, and then whatever carries the run's scratch folder in its
+// environment: processes that left their group. "q" is an orderly end. Ctrl-C is not for it.
+const guardScript = `trap "" HUP INT QUIT TERM PIPE
+live=" "
+while read -r op id; do
+  case $op in
+  +) live="$live$id " ;;
+  -) live="${live%% $id *} ${live#* $id }" ;;
+  q) exit 0 ;;
+  esac
+done
+for id in $live; do kill -KILL -- "-$id"; done
+for round in 1 2 3 4 5 6 7 8 9 10; do
+  found=
+  for file in $(grep -lsaF "LPIPE_SCRATCH=$1/" /proc/[0-9]*/environ); do
+    id=${file#/proc/}
+    kill -KILL "${id%/environ}" && found=1
+  done
+  [ -n "$found" ] || exit 0
+done
+`
+
+// guard sees to it that no process of a stage outlives lpipe. The one thing that certainly notices a kill -9 is
+// another process: a shell that reads a pipe whose other end is lpipe's. It holds a lock until it is done, so that the
+// next lpipe starts nothing beside processes that are about to be killed.
+type guard struct {
+	dir string // .lpipe
+
+	mu    sync.Mutex
+	lock  *os.File
+	shell *exec.Cmd
+	pipe  io.WriteCloser
+	err   error
+}
+
+// wait waits until the guard of an earlier run has done its work, and keeps the next one's lock.
+func (g *guard) wait(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.take(ctx)
+}
+
+func (g *guard) take(ctx context.Context) error {
+	if g.lock != nil {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(g.dir, "guard"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			g.lock = f
+			return nil
+		}
+		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {
+			f.Close()
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// start starts the shell, before the first process that it is to guard.
+func (g *guard) start(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shell != nil || g.err != nil {
+		return g.err
+	}
+	if g.err = g.take(ctx); g.err != nil {
+		return g.err
+	}
+	shell := exec.Command("/bin/sh", "-c", guardScript, "lpipe-guard", filepath.Join(g.dir, "scratch"))
+	shell.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
+	shell.Dir = "/"
+	shell.ExtraFiles = []*os.File{g.lock}
+	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	g.pipe, g.err = shell.StdinPipe()
+	if g.err == nil {
+		g.err = shell.Start()
+	}
+	if g.err != nil {
+		g.err = fmt.Errorf("start the guard of child processes: %w", g.err)
+		return g.err
+	}
+	g.shell = shell
+	return nil
+}
+
+// spawned puts a process group under guard.
+func (g *guard) spawned(group int) (ended func()) {
+	g.tell('+', group)
+	return func() { g.tell('-', group) }
+}
+
+func (g *guard) tell(op byte, group int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pipe != nil {
+		fmt.Fprintf(g.pipe, "%c %d\n", op, group)
+	}
+}
+
+// close ends the guard in order: no stage runs any more. What a stage put into the background and out of its group
+// ends with the run.
+func (g *guard) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shell != nil {
+		killStrays(filepath.Join(g.dir, "scratch"))
+		fmt.Fprintln(g.pipe, "q")
+		g.pipe.Close()
+		g.shell.Wait()
+		g.shell = nil
+	}
+	if g.lock != nil {
+		g.lock.Close()
+		g.lock = nil
+	}
+}
+
+// killStrays kills the processes whose environment names a scratch folder of this workspace. Only the holder of the
+// workspace's lock may call it while no stage runs.
+func killStrays(scratch string) {
+	mark := []byte("LPIPE_SCRATCH=" + scratch + "/")
+	for range 10 {
+		found := false
+		files, err := filepath.Glob("/proc/[0-9]*/environ")
+		if err != nil {
+			return
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil || !bytes.HasPrefix(data, mark) && !bytes.Contains(data, append([]byte{0}, mark...)) {
+				continue
+			}
+			id, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			if err == nil && id != os.Getpid() && syscall.Kill(id, syscall.SIGKILL) == nil {
+				found = true
+			}
+		}
+		if !found {
+			return
+		}
+	}
+}

@@ -1,0 +1,439 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"lpipe/cache"
+)
+
+// produce runs a stage and records what came out. Of two stages with the same key only one runs.
+func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, description string, in ingredients) (outcome, error) {
+	leave, twin := x.twins.enter(ctx, key)
+	if leave == nil {
+		return outcome{}, ctx.Err()
+	}
+	defer leave()
+	if twin {
+		if done, found, err := x.find(ctx, n, key); found || err != nil {
+			return done, err
+		}
+	}
+	grant, err := x.pools.take(ctx, n.resources(), x.priority[n.index])
+	if err != nil {
+		return outcome{}, err
+	}
+	defer grant.release()
+	if x.stopping() {
+		return outcome{}, errStopped
+	}
+	job, err := x.prepare(ctx, n, key, in, grant)
+	if err != nil {
+		return outcome{}, err
+	}
+	x.start(ctx, n, key, description, in, job.log)
+	began := x.Now()
+	err = job.attempts(ctx)
+	done := outcome{how: HowRan, seconds: x.Now().Sub(began).Seconds(), log: x.rel(job.log)}
+	if err == nil {
+		done.changed, err = x.inputsChanged(ctx, n, in)
+	}
+	if err == nil {
+		err = job.collect(ctx, key, description, began, &done)
+	}
+	return done, job.close(err)
+}
+
+// job is one stage while it runs.
+type job struct {
+	*execution
+	node    *Node
+	grant   *grant
+	in      ingredients
+	log     string
+	scratch string
+	fresh   string // the folder for outputs of kinds that write at fresh paths; "" for those in place
+	moved   string // where the outputs of a failed attempt went
+
+	mu      sync.Mutex // guards what the stage reports
+	device  string
+	metrics map[string]float64
+}
+
+func (x *execution) prepare(ctx context.Context, n *Node, key cache.Key, in ingredients, g *grant) (*job, error) {
+	j := &job{execution: x, node: n, grant: g, in: in, scratch: x.path("scratch", key.String()), metrics: map[string]float64{}}
+	for _, one := range in.inputs {
+		if at := x.Plan.abs(one.Path); !exists(at) {
+			if err := x.obtain(ctx, one.content, one.Path); err != nil {
+				return nil, fmt.Errorf("input %q: %w", one.Name, err)
+			}
+		}
+	}
+	for i := range n.Step.Out {
+		if err := x.safe(n.Step.Out[i].Path); err != nil {
+			return nil, err
+		}
+	}
+	run, err := x.run.folder()
+	if err != nil {
+		return nil, writeError(x.dir, err)
+	}
+	j.log = filepath.Join(run, n.Step.Name+".log")
+	if err := os.MkdirAll(j.scratch, 0o777); err != nil {
+		return nil, writeError(x.dir, err)
+	}
+	if !n.Step.Kind.InPlace {
+		if err := os.MkdirAll(x.path("tmp"), 0o777); err != nil {
+			return nil, writeError(x.dir, err)
+		}
+		if j.fresh, err = os.MkdirTemp(x.path("tmp"), n.Step.Name+"."); err != nil {
+			return nil, writeError(x.dir, err)
+		}
+	}
+	return j, nil
+}
+
+// attempts runs the stage until it succeeds or its retries are used up.
+func (j *job) attempts(ctx context.Context) error {
+	log, err := os.OpenFile(j.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return writeError(j.dir, err)
+	}
+	defer log.Close()
+	for attempt := 0; ; attempt++ {
+		err := j.attempt(ctx, log)
+		if err == nil || ctx.Err() != nil || attempt >= j.node.Step.Retries {
+			return err
+		}
+		j.warn(j.node.Step.Name, "%v; trying again (%d of %d)", err, attempt+1, j.node.Step.Retries)
+		fmt.Fprintf(log, "lpipe: %v; trying again (%d of %d)\n", err, attempt+1, j.node.Step.Retries)
+	}
+}
+
+// attempt runs the stage once. Whatever it leaves when it fails is out of the workspace afterwards.
+func (j *job) attempt(ctx context.Context, log *os.File) error {
+	out, err := j.clear(ctx)
+	if err != nil {
+		return err
+	}
+	if limit := j.node.Step.Timeout; limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		err = j.call(limited, log, out)
+		if err != nil && limited.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("timed out after %s: %w", limit, err)
+		}
+	} else {
+		err = j.call(ctx, log, out)
+	}
+	if err == nil {
+		err = ctx.Err() // cancelled in its last moment: write nothing more
+	}
+	if err == nil {
+		err = j.checkOutputs(out)
+	}
+	if err != nil {
+		j.discard(out)
+	}
+	return err
+}
+
+// clear makes room for the outputs and returns where the stage is to write them.
+func (j *job) clear(ctx context.Context) (map[string]string, error) {
+	out := make(map[string]string, len(j.node.Step.Out))
+	if j.fresh != "" {
+		for i := range j.node.Step.Out {
+			one := &j.node.Step.Out[i]
+			out[one.Name] = j.freshPath(one)
+			if err := removeAll(out[one.Name]); err != nil {
+				return nil, writeError(j.dir, err)
+			}
+		}
+		return out, nil
+	}
+	paths := make([]string, 0, len(j.node.Step.Out))
+	for i := range j.node.Step.Out {
+		one := &j.node.Step.Out[i]
+		if err := j.keepEdit(ctx, j.node, one); err != nil {
+			return nil, err
+		}
+		paths = append(paths, one.Path)
+		out[one.Name] = j.Plan.abs(one.Path)
+	}
+	// After a kill, the next command finds here whose half-written outputs stand in the workspace.
+	if err := j.record([]entry{{Profile: j.Pipeline.Profile, Begin: j.node.Step.Name, Run: j.run.id, Paths: paths}}, nil); err != nil {
+		return nil, err
+	}
+	for _, at := range out {
+		err := removeAll(at)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(at), 0o777)
+		}
+		if err != nil {
+			return nil, writeError(j.dir, err)
+		}
+	}
+	return out, nil
+}
+
+// freshPath keeps of the declared path what counts in the key: the extension.
+func (j *job) freshPath(out *StepOutput) string {
+	if out.Folder {
+		return filepath.Join(j.fresh, out.Name)
+	}
+	return filepath.Join(j.fresh, out.Name+filepath.Ext(out.Path))
+}
+
+// call hands over to the stage.
+func (j *job) call(ctx context.Context, log *os.File, out map[string]string) (err error) {
+	variables, secrets := environ(j.Environ, j.node.Step, j.scratch, j.grant.gpus)
+	masked, flush := masking(log, secrets)
+	env := &Env{
+		Dir:     j.dir,
+		Name:    j.node.Step.Name,
+		In:      j.inputs(),
+		Out:     out,
+		Environ: variables,
+		GPUs:    j.grant.gpus,
+		Device:  j.Device,
+		CPUs:    j.grant.cpus,
+		Scratch: j.scratch,
+		Log:     masked,
+		Report:  j.told,
+		Spawned: j.guard.spawned,
+	}
+	defer func() {
+		if bug := recover(); bug != nil {
+			fmt.Fprintf(log, "panic: %v\n%s", bug, debug.Stack())
+			err = fmt.Errorf("stage kind %s has a bug and panicked: %v", j.node.Step.Kind.Name, bug)
+		}
+		if flushed := flush(); err == nil && flushed != nil {
+			err = fmt.Errorf("write log: %w", flushed)
+		}
+	}()
+	return j.node.Step.Stage.Run(ctx, env)
+}
+
+func (j *job) inputs() map[string][]Input {
+	in := map[string][]Input{}
+	for i := range j.node.Step.In {
+		one := &j.node.Step.In[i]
+		in[one.Port] = append(in[one.Port], Input{Name: one.Key, Path: j.Plan.abs(one.Path)})
+	}
+	return in
+}
+
+// told passes on what the running stage reports and keeps what belongs into the record.
+func (j *job) told(e Event) {
+	j.mu.Lock()
+	if e.Device != "" {
+		j.device = e.Device
+	}
+	for name, value := range e.Metrics {
+		j.metrics[name] = value
+	}
+	j.mu.Unlock()
+	j.emit(RunEvent{Event: "progress", Stage: j.node.Step.Name, Kind: j.node.Step.Kind.Name, Progress: &e})
+}
+
+// checkOutputs demands every declared output, as file or folder.
+func (j *job) checkOutputs(out map[string]string) error {
+	var wrong []string
+	for i := range j.node.Step.Out {
+		one := &j.node.Step.Out[i]
+		info, err := os.Lstat(out[one.Name])
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			wrong = append(wrong, fmt.Sprintf("it did not write its output %q (%s)", one.Name, one.Path))
+		case err != nil:
+			return err
+		case info.Mode()&fs.ModeSymlink != 0:
+			wrong = append(wrong, fmt.Sprintf("its output %q (%s) is a symbolic link; it must be a file or folder of its own", one.Name, one.Path))
+		case one.Folder && !info.IsDir():
+			wrong = append(wrong, fmt.Sprintf("its output %q (%s) is declared as a folder, but it wrote a file", one.Name, one.Path))
+		case one.File && info.IsDir():
+			wrong = append(wrong, fmt.Sprintf("its output %q (%s) must be a file, but it wrote a folder", one.Name, one.Path))
+		}
+	}
+	if len(wrong) > 0 {
+		return errors.New(strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// discard takes what a failed attempt left out of the way: fresh paths just go, what stands in the workspace moves to
+// the run's folder, where a person can look at it.
+func (j *job) discard(out map[string]string) {
+	for i := range j.node.Step.Out {
+		one := &j.node.Step.Out[i]
+		at := out[one.Name]
+		if j.fresh != "" {
+			removeAll(at)
+			continue
+		}
+		if moved, err := j.run.setAside(j.node.Step.Name, one.Path, at); err != nil {
+			j.warn(j.node.Step.Name, "%s, left by the failed stage, cannot be moved away: %v", one.Path, err)
+		} else if moved != "" {
+			j.moved = moved
+		}
+	}
+}
+
+// inputsChanged looks at all inputs again: the result of a stage whose inputs changed under it belongs to no key.
+func (x *execution) inputsChanged(ctx context.Context, n *Node, in ingredients) (bool, error) {
+	changed := ""
+	for _, one := range in.inputs {
+		if one.origin != nil {
+			x.scans.forget(one.Path)
+		}
+		scan, err := x.scan(ctx, one.nodeInput)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, cache.ErrChanged), err == nil && !sameRead(n, one, scan):
+			changed = one.Path
+		case err != nil:
+			return false, err
+		}
+	}
+	for _, file := range in.code {
+		scan, err := x.Cache.Scan(ctx, x.State, file.path)
+		if err != nil || scan.Content != file.content {
+			changed = file.name
+		}
+	}
+	if changed != "" {
+		x.warn(n.Step.Name, "%s changed while the stage ran, so its result is not recorded; the next repro runs it again", changed)
+	}
+	return changed != "", ctx.Err()
+}
+
+// sameRead tells whether a scan shows what an input was: all of it, or the files that the kind reads.
+func sameRead(n *Node, one readInput, scan *cache.Scan) bool {
+	if scan.Content == one.content {
+		return true
+	}
+	return !one.digest.IsZero() && scan.Dir && scan.Digest(matching(n.reads(one.nodeInput))) == one.digest
+}
+
+// collect stores the outputs and the result, in this order: a record without its content would be a false hit. Then
+// fresh outputs appear at their places.
+func (j *job) collect(ctx context.Context, key cache.Key, description string, began time.Time, done *outcome) error {
+	done.out = make(map[string]cache.Content, len(j.node.Step.Out))
+	for i := range j.node.Step.Out {
+		one := &j.node.Step.Out[i]
+		content, err := j.store(ctx, one)
+		if err != nil {
+			return fmt.Errorf("store output %q: %w", one.Name, writeError(j.dir, err))
+		}
+		done.out[one.Name] = content
+	}
+	if !done.changed {
+		result := &cache.Result{Outputs: done.out, Description: description, Record: j.entry(ctx, began, done.seconds)}
+		if err := j.Cache.PutResult(key, result); err != nil {
+			return fmt.Errorf("record result: %w", writeError(j.dir, err))
+		}
+	}
+	if j.fresh == "" {
+		return nil
+	}
+	for i := range j.node.Step.Out {
+		one := &j.node.Step.Out[i]
+		if !one.Cache {
+			continue
+		}
+		if err := j.place(ctx, j.node, one, done.out[one.Name]); err != nil {
+			return fmt.Errorf("place output %q: %w", one.Name, writeError(j.dir, err))
+		}
+	}
+	return nil
+}
+
+// store takes one output into the cache; one with cache = false only goes to its place.
+func (j *job) store(ctx context.Context, one *StepOutput) (cache.Content, error) {
+	at := j.Plan.abs(one.Path)
+	made := at
+	if j.fresh != "" {
+		made = j.freshPath(one)
+	}
+	if one.Cache {
+		return j.Cache.Add(ctx, j.State, made, cache.AddOptions{Move: true})
+	}
+	if made != at {
+		if err := j.keepEdit(ctx, j.node, one); err != nil {
+			return cache.Content{}, err
+		}
+		if err := replace(made, at); err != nil {
+			return cache.Content{}, err
+		}
+	}
+	scan, err := j.Cache.Scan(ctx, j.State, at)
+	if err != nil {
+		return cache.Content{}, err
+	}
+	return scan.Content, nil
+}
+
+// entry is the record of who made the result, with its log.
+func (j *job) entry(ctx context.Context, began time.Time, seconds float64) cache.Record {
+	record := cache.Record{
+		Stage: j.node.Step.Name, Kind: j.node.Step.Kind.Name,
+		User: j.User, Host: j.Host, Device: j.device, Version: j.Version, Run: j.run.id,
+		Started: began.UTC().Truncate(time.Millisecond), Seconds: seconds, Metrics: j.metrics,
+	}
+	if info, err := os.Stat(j.log); err == nil && info.Size() > 0 {
+		if log, err := j.Cache.Add(ctx, j.State, j.log, cache.AddOptions{}); err == nil {
+			record.Log = &log
+		}
+	}
+	return record
+}
+
+// close removes what only the running stage needed. Scratch stays when it failed: the next attempt goes on from there.
+func (j *job) close(err error) error {
+	if j.fresh != "" {
+		removeAll(j.fresh)
+	}
+	if err == nil {
+		removeAll(j.scratch)
+		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	failure := &StageFailure{Stage: j.node.Step.Name, Err: err, Log: j.rel(j.log), Tail: tail(j.log), Moved: j.moved, Range: j.node.Step.Range}
+	var command *CommandError
+	if errors.As(err, &command) {
+		failure.Command = command.Command
+	}
+	return failure
+}
+
+// tail returns the last lines of a log.
+func tail(path string) []string {
+	const lines, most = 20, 16 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > most {
+		f.Seek(-most, io.SeekEnd)
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil
+	}
+	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	if len(all) == 1 && all[0] == "" {
+		return nil
+	}
+	return all[max(0, len(all)-lines):]
+}

@@ -1,0 +1,420 @@
+package runner
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+
+	"lpipe/cache"
+)
+
+// ReproOptions say what to bring up to date, and how.
+type ReproOptions struct {
+	Targets      []string // stage names, instances, globs, output paths; none: everything
+	Only         bool     // the targets alone, without what they need
+	Downstream   bool     // the targets and all that follows from them
+	Force        bool     // run stages whose result is known, too
+	KeepGoing    bool     // after a failure, run what does not depend on it
+	AllowMissing bool     // leave stages alone whose key is as recorded and whose outputs are nowhere to be had
+	NoRemote     bool     // do not ask the Fetcher
+}
+
+// Summary counts what a run did.
+type Summary struct {
+	Run     string  `json:"run,omitempty"` // the id, if anything ran
+	Ran     int     `json:"ran"`
+	Reused  int     `json:"reused"` // workspace, cache, remote
+	Failed  int     `json:"failed"`
+	Skipped int     `json:"skipped"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Repro brings the targets up to date: it runs what has no known result, restores what has one, and leaves alone what
+// stands. Finished stages are on record whatever happens next. A failed stage is a *FailedError; an ended ctx is
+// ctx's error, and the next Repro goes on from there.
+func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
+	nodes, err := r.Plan.Select(Selection{o.Targets, o.Only, o.Downstream})
+	if err != nil {
+		return Summary{}, err
+	}
+	began := r.Now()
+	var summary Summary
+	err = r.exclusive(ctx, func() error {
+		if r.lockErr != nil {
+			r.warn("", "%v", r.lockErr)
+		}
+		x := r.newExecution(nodes, o)
+		r.report(RunEvent{Event: "plan", Total: len(nodes)})
+		err := x.finish(x.schedule(ctx, nodes))
+		summary = x.summary(nodes)
+		summary.Seconds = r.Now().Sub(began).Seconds()
+		x.run.note(RunEvent{Event: "done", Time: r.Now(), Seconds: summary.Seconds})
+		x.run.close()
+		return err
+	})
+	return summary, err
+}
+
+// execution is one Repro.
+type execution struct {
+	view
+	opts     ReproOptions
+	outcomes []outcome // by node; a node's is written before its dependents start
+	selected []bool    // by node
+	priority []float64 // by node: seconds from its start to the end of the longest chain behind it
+	memory   *memory
+	run      *run
+	guard    *guard
+	pools    *pools
+	twins    twins[cache.Key]
+	looking  chan struct{} // bounds how many steps hash at once
+
+	safeMu   sync.Mutex
+	safeDirs map[string]error
+
+	mu       sync.Mutex
+	journal  *journal // opened by the first record
+	stages   map[string]LockStage
+	sources  map[string]LockSource
+	failures []*StageFailure
+	remote   bool // the remote failed and is not asked any more
+}
+
+// looks is how many steps may hash and look up at once: hashing is bounded by CPU, asking a remote is not.
+const looks = 16
+
+func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
+	x := &execution{
+		opts:     o,
+		outcomes: make([]outcome, len(r.Plan.Nodes)),
+		selected: make([]bool, len(r.Plan.Nodes)),
+		memory:   readMemory(r.path("stages.json")),
+		run:      newRun(r.path("runs"), r.Now()),
+		guard:    &guard{dir: r.path()},
+		pools:    newPools(r.Options),
+		looking:  make(chan struct{}, max(looks, runtime.NumCPU())),
+		safeDirs: map[string]error{},
+		stages:   map[string]LockStage{},
+		sources:  map[string]LockSource{},
+	}
+	x.view = view{Runner: r, made: x.made}
+	for _, n := range nodes {
+		x.selected[n.index] = true
+	}
+	x.prioritize()
+	return x
+}
+
+// made answers for outputs that this run has brought up to date.
+func (x *execution) made(n *Node, output string) (cache.Content, bool) {
+	content, known := x.outcomes[n.index].out[output]
+	return content, known
+}
+
+// prioritize puts stages first that the longest recorded work waits for.
+func (x *execution) prioritize() {
+	x.priority = make([]float64, len(x.Plan.Nodes))
+	for i := len(x.Plan.order) - 1; i >= 0; i-- {
+		n := x.Plan.order[i]
+		for _, next := range n.Feeds {
+			x.priority[n.index] = max(x.priority[n.index], x.priority[next.index])
+		}
+		x.priority[n.index] += x.memory.seconds(n.Step.Name)
+	}
+}
+
+// look waits for a turn to hash.
+func (x *execution) look(ctx context.Context) (leave func()) {
+	select {
+	case x.looking <- struct{}{}:
+		return func() { <-x.looking }
+	case <-ctx.Done():
+		return func() {}
+	}
+}
+
+// maxInFlight bounds the goroutines of steps that wait for resources.
+const maxInFlight = 1024
+
+// schedule starts steps as soon as all that they need is done. Hashing, and running what is found to need it, go on
+// side by side.
+func (x *execution) schedule(ctx context.Context, nodes []*Node) error {
+	ready := &readyQueue{priority: x.priority}
+	waits := make([]int, len(x.Plan.Nodes))
+	for _, n := range nodes {
+		for _, need := range n.Needs {
+			if x.selected[need.index] {
+				waits[n.index]++
+			}
+		}
+		if waits[n.index] == 0 {
+			heap.Push(ready, n)
+		}
+	}
+	finished := make(chan *Node, maxInFlight)
+	inFlight := 0
+	for {
+		for ready.Len() > 0 && inFlight < maxInFlight && ctx.Err() == nil && !x.stopping() {
+			n := heap.Pop(ready).(*Node)
+			inFlight++
+			go func() {
+				x.outcomes[n.index] = x.step(ctx, n)
+				finished <- n
+			}()
+		}
+		if inFlight == 0 {
+			return ctx.Err()
+		}
+		n := <-finished
+		inFlight--
+		if x.outcomes[n.index].err != nil {
+			continue // what needs it never becomes ready
+		}
+		for _, next := range n.Feeds {
+			if !x.selected[next.index] {
+				continue
+			}
+			if waits[next.index]--; waits[next.index] == 0 {
+				heap.Push(ready, next)
+			}
+		}
+	}
+}
+
+// readyQueue is a heap of nodes: highest priority first, then the order of the file.
+type readyQueue struct {
+	nodes    []*Node
+	priority []float64
+}
+
+func (q *readyQueue) Len() int { return len(q.nodes) }
+func (q *readyQueue) Less(i, j int) bool {
+	a, b := q.nodes[i], q.nodes[j]
+	return cmp.Or(cmp.Compare(q.priority[b.index], q.priority[a.index]), cmp.Compare(a.index, b.index)) < 0
+}
+func (q *readyQueue) Swap(i, j int) { q.nodes[i], q.nodes[j] = q.nodes[j], q.nodes[i] }
+func (q *readyQueue) Push(n any)    { q.nodes = append(q.nodes, n.(*Node)) }
+func (q *readyQueue) Pop() any {
+	n := q.nodes[len(q.nodes)-1]
+	q.nodes = q.nodes[:len(q.nodes)-1]
+	return n
+}
+
+// record writes to the journal; then, once that is durable, it calls done.
+func (x *execution) record(entries []entry, done func()) error {
+	x.mu.Lock()
+	if x.journal == nil {
+		j, err := openJournal(x.path("journal"), x.good)
+		if err != nil {
+			x.mu.Unlock()
+			return writeError(x.dir, err)
+		}
+		x.journal = j
+	}
+	j := x.journal
+	for _, e := range entries {
+		if e.Done != nil {
+			x.stages[e.Stage] = *e.Done
+		}
+		if e.Content != nil {
+			x.sources[e.Source] = *e.Content
+		}
+	}
+	x.mu.Unlock()
+	return writeError(x.dir, j.append(done, entries...))
+}
+
+// newSources are records of the sources that a step read, where they differ from what is recorded.
+func (x *execution) newSources(in ingredients) []entry {
+	var entries []entry
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, one := range in.inputs {
+		if one.origin == nil || one.missing {
+			continue
+		}
+		was, known := x.sources[one.Path]
+		if !known {
+			was, known = x.lock.Sources[one.Path]
+		}
+		if known && was.Content == one.content {
+			continue
+		}
+		entries = append(entries, entry{Profile: x.Pipeline.Profile, Source: one.Path, Content: &LockSource{Content: one.content, Pin: was.Pin}})
+	}
+	return entries
+}
+
+// start tells that a stage runs now, and why.
+func (x *execution) start(ctx context.Context, n *Node, key cache.Key, description string, in ingredients, log string) {
+	x.emit(RunEvent{Event: "start", Stage: n.Step.Name, Kind: n.Step.Kind.Name, Log: x.rel(log), Reasons: x.reasons(ctx, n, key, description, in)})
+}
+
+// finished tells that a step is done.
+func (x *execution) finished(n *Node, done outcome) {
+	x.emit(RunEvent{Event: "stage", Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: done.how, Seconds: done.seconds, Log: done.log})
+	if done.how == HowRan {
+		x.memory.set(n.Step.Name, stageMemory{Seconds: done.seconds})
+	} else {
+		x.memory.set(n.Step.Name, stageMemory{Seconds: x.memory.seconds(n.Step.Name)})
+	}
+}
+
+// failed notes a failure, tells it, and unless the run is to keep going starts nothing more.
+func (x *execution) failed(ctx context.Context, n *Node, done outcome) outcome {
+	done.how = HowFailed
+	if errors.Is(done.err, errStopped) || ctx.Err() != nil && errors.Is(done.err, ctx.Err()) {
+		done.how = HowSkipped
+		return done
+	}
+	failure, ok := done.err.(*StageFailure)
+	if !ok {
+		failure = &StageFailure{Stage: n.Step.Name, Err: done.err, Range: n.Step.Range}
+		done.err = failure
+	}
+	x.mu.Lock()
+	x.failures = append(x.failures, failure)
+	x.mu.Unlock()
+	x.memory.set(n.Step.Name, stageMemory{Seconds: x.memory.seconds(n.Step.Name), Failed: x.run.id, Error: failure.Err.Error()})
+	x.emit(RunEvent{Event: "stage", Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: HowFailed, Seconds: done.seconds, Log: failure.Log, Error: failure.Err.Error(), Failure: failure})
+	if !x.opts.KeepGoing {
+		x.pools.stop()
+	}
+	return done
+}
+
+// emit tells whoever watches and writes it into the run's events. Mere progress is not kept.
+func (x *execution) emit(e RunEvent) {
+	x.report(e)
+	if e.Event == "progress" && (e.Progress == nil || len(e.Progress.Metrics) == 0) {
+		return
+	}
+	e.Time = x.Now()
+	x.run.note(e)
+}
+
+func (x *execution) offline() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.remote
+}
+
+func (x *execution) giveUpRemote(err error) {
+	x.mu.Lock()
+	told := x.remote
+	x.remote = true
+	x.mu.Unlock()
+	if !told {
+		x.warn("", "the remote's results cannot be used in this run: %v", err)
+	}
+}
+
+// finish ends the run in order, however it went: what was finished becomes part of the lock.
+func (x *execution) finish(err error) error {
+	x.guard.close()
+	keep := func(other error) {
+		if err == nil {
+			err = other
+		}
+	}
+	if len(x.failures) > 0 && err == nil {
+		failed := &FailedError{Failures: x.failures}
+		for i, picked := range x.selected {
+			if picked && x.outcomes[i].how == "" {
+				failed.Blocked++
+			}
+		}
+		err = failed
+	}
+	written := true
+	if x.journal != nil {
+		flushed := x.journal.close()
+		written = flushed == nil
+		keep(flushed)
+	}
+	if written {
+		keep(x.fold())
+	}
+	if x.State != nil {
+		if saved := x.State.Save(); saved != nil {
+			x.warn("", "the stat cache cannot be saved, so the next run hashes again: %v", saved)
+		}
+	}
+	if saved := x.memory.save(); saved != nil {
+		x.warn("", "durations cannot be saved: %v", saved)
+	}
+	return err
+}
+
+// fold writes the lock, if it changed: what was recorded, over what was there, without stages that are no more.
+func (x *execution) fold() error {
+	changed := len(x.stages) > 0 || len(x.sources) > 0 || x.lockErr != nil
+	for name := range x.lock.Stages {
+		changed = changed || !x.keeps(name)
+	}
+	for path, source := range x.lock.Sources {
+		changed = changed || !x.keepsSource(path, source)
+	}
+	if !changed {
+		if x.journal == nil {
+			return nil
+		}
+		if err := os.Remove(x.path("journal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return writeError(x.dir, err)
+		}
+		return nil
+	}
+	next := &Lock{Sources: maps.Clone(x.lock.Sources), Stages: maps.Clone(x.lock.Stages)}
+	maps.Copy(next.Stages, x.stages)
+	maps.Copy(next.Sources, x.sources)
+	maps.DeleteFunc(next.Stages, func(name string, _ LockStage) bool { return !x.keeps(name) })
+	maps.DeleteFunc(next.Sources, func(path string, s LockSource) bool { return !x.keepsSource(path, s) })
+	return x.writeLock(next)
+}
+
+// keeps tells whether a stage's record stays: it is in the pipeline, or only switched off.
+func (r *Runner) keeps(stage string) bool {
+	if _, here := r.Plan.named[stage]; here {
+		return true
+	}
+	block, _, _ := strings.Cut(stage, "@")
+	for _, off := range r.Pipeline.Off {
+		if off == stage || off == block {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Runner) keepsSource(path string, s LockSource) bool {
+	_, read := r.Plan.origins[path]
+	return read || s.Stored || s.Pin != ""
+}
+
+func (x *execution) summary(nodes []*Node) Summary {
+	var s Summary
+	for _, n := range nodes {
+		switch x.outcomes[n.index].how {
+		case HowRan:
+			s.Ran++
+		case HowFailed:
+			s.Failed++
+		case HowWorkspace, HowCache, HowRemote:
+			s.Reused++
+		default:
+			s.Skipped++
+		}
+	}
+	if exists(filepath.Join(x.run.root, x.run.id)) {
+		s.Run = x.run.id
+	}
+	return s
+}

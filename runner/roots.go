@@ -1,0 +1,172 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"lpipe/cache"
+)
+
+// Roots is what gc must keep for a workspace: all that the locks of its profiles, its journal, its pins and its
+// experiments name. A lock that cannot be read is an error: nothing may be removed on its account.
+func Roots(dir string) (cache.GCRoots, error) {
+	var roots cache.GCRoots
+	workspaces := []string{dir}
+	if more, err := filepath.Glob(filepath.Join(escapeGlob(dir), ".lpipe", "exp", "*")); err == nil {
+		workspaces = append(workspaces, more...)
+	}
+	for _, dir := range workspaces {
+		for _, path := range lockFiles(dir) {
+			lock, err := ReadLock(path)
+			if err != nil {
+				return roots, err
+			}
+			addRoots(&roots, lock)
+		}
+		entries, _, _, err := readJournal(filepath.Join(dir, ".lpipe", "journal"))
+		if err != nil {
+			return roots, err
+		}
+		lock := newLock()
+		for _, e := range entries {
+			lock.apply([]entry{e}, e.Profile)
+			addRoots(&roots, lock)
+			clear(lock.Stages)
+			clear(lock.Sources)
+		}
+		pins, err := readPins(filepath.Join(dir, ".lpipe", "pins"))
+		if err != nil {
+			return roots, fmt.Errorf("read pins: %w", err)
+		}
+		for _, pin := range pins {
+			roots.Contents = append(roots.Contents, pin.Content)
+		}
+	}
+	return roots, nil
+}
+
+func addRoots(roots *cache.GCRoots, lock *Lock) {
+	for _, stage := range lock.Stages {
+		roots.Keys = append(roots.Keys, stage.Key)
+		for _, out := range stage.Out {
+			roots.Contents = append(roots.Contents, out.Content)
+		}
+	}
+	for _, source := range lock.Sources {
+		if source.Stored {
+			roots.Contents = append(roots.Contents, source.Content)
+		}
+	}
+}
+
+// Holding is something that a remote is to have, or to give: a stage's result and outputs, or a source.
+type Holding struct {
+	Stage    string // "" for a source
+	Key      cache.Key
+	Path     string // of a source
+	Contents []NamedContent
+}
+
+// NamedContent is content and where it belongs.
+type NamedContent struct {
+	Path string
+	cache.Content
+}
+
+// Holdings lists what the lock names of the targets, without any of everything: outputs that may be pushed, and added
+// sources. `push` sends it, `fetch` and `pull` bring it. With have, content that the cache lacks and that stands in the
+// workspace is taken into the cache first.
+func (r *Runner) Holdings(ctx context.Context, targets []string, have bool) ([]Holding, error) {
+	if err := r.needLock(); err != nil {
+		return nil, err
+	}
+	nodes, sources, err := r.checkoutTargets(targets)
+	if err != nil {
+		return nil, err
+	}
+	var all []Holding
+	for _, n := range nodes {
+		recorded, locked := r.lock.Stages[n.Step.Name]
+		if !locked {
+			continue
+		}
+		holding := Holding{Stage: n.Step.Name, Key: recorded.Key}
+		for i := range n.Step.Out {
+			out := &n.Step.Out[i]
+			content := recorded.Out[out.Name].Content
+			if !out.Push || !out.Cache || content.ID.IsZero() {
+				continue
+			}
+			holding.Contents = append(holding.Contents, NamedContent{out.Path, content})
+		}
+		all = append(all, holding)
+	}
+	for _, at := range sources {
+		all = append(all, Holding{Path: at, Contents: []NamedContent{{at, r.lock.Sources[at].Content}}})
+	}
+	if have {
+		return all, r.exclusive(ctx, func() error { return r.takeIn(ctx, all) })
+	}
+	return all, nil
+}
+
+// takeIn adds to the cache what it lacks and what the workspace has.
+func (r *Runner) takeIn(ctx context.Context, all []Holding) error {
+	for _, holding := range all {
+		for _, one := range holding.Contents {
+			missing, err := r.Cache.Missing(ctx, one.Content)
+			if err == nil && len(missing) == 0 {
+				continue
+			}
+			at := r.Plan.abs(one.Path)
+			scan, err := r.Cache.Scan(ctx, r.State, at)
+			if errors.Is(err, os.ErrNotExist) || err == nil && scan.Content != one.Content {
+				continue // push says what it lacks
+			}
+			if err == nil {
+				_, err = r.Cache.Add(ctx, r.State, at, cache.AddOptions{Move: true})
+			}
+			if err != nil {
+				return fmt.Errorf("take %s into the cache: %w", one.Path, err)
+			}
+		}
+	}
+	return r.saveState()
+}
+
+// Shown is what is on record about a stage.
+type Shown struct {
+	Stage    string        `json:"stage"`
+	Recorded LockStage     `json:"recorded"`
+	Result   *cache.Result `json:"result,omitempty"` // nil: this machine's cache has none
+}
+
+// Show returns the recorded results of a target's stages.
+func (r *Runner) Show(ctx context.Context, target string) ([]Shown, error) {
+	if err := r.needLock(); err != nil {
+		return nil, err
+	}
+	nodes, err := r.Plan.Target(target)
+	if err != nil {
+		return nil, err
+	}
+	var shown []Shown
+	for _, n := range nodes {
+		recorded, locked := r.lock.Stages[n.Step.Name]
+		if !locked {
+			return nil, fmt.Errorf("stage %s has no recorded run; lpipe repro %s makes one", n.Step.Name, n.Step.Name)
+		}
+		one := Shown{Stage: n.Step.Name, Recorded: recorded}
+		result, err := r.Cache.Result(recorded.Key)
+		if err == nil {
+			one.Result = result
+		} else if !errors.Is(err, cache.ErrNotFound) {
+			return nil, fmt.Errorf("read the result of %s: %w", n.Step.Name, err)
+		}
+		shown = append(shown, one)
+	}
+	return shown, nil
+}
