@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -27,6 +28,15 @@ type CommandError struct {
 
 func (e *CommandError) Error() string { return e.Err.Error() }
 func (e *CommandError) Unwrap() error { return e.Err }
+
+// timeoutError is an attempt that its stage's timeout ended.
+type timeoutError struct {
+	limit time.Duration
+	err   error
+}
+
+func (e *timeoutError) Error() string { return fmt.Sprintf("timed out after %s", e.limit) }
+func (e *timeoutError) Unwrap() error { return e.err }
 
 // StageFailure is a stage that did not succeed, with all that a person needs to find out why.
 type StageFailure struct {

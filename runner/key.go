@@ -122,7 +122,7 @@ func (o *StepOutput) shape(kind *Kind) string {
 	return shape
 }
 
-func quote(s string) string { return string(compact(s)) }
+func quote(s string) string { return string(appendJSONString(nil, s)) }
 
 // lockStage is a stage's line of the lock: the description in short, and what came out.
 func lockStage(n *Node, key cache.Key, description string, in ingredients, out map[string]cache.Content) LockStage {

@@ -134,7 +134,7 @@ func replace(from, to string) error {
 	if err == nil {
 		return nil
 	}
-	if exists(to) {
+	if standsAt(to) {
 		if err := removeAll(to); err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func removeAll(path string) error {
 	return os.RemoveAll(path)
 }
 
-func exists(path string) bool {
+func standsAt(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }

@@ -311,7 +311,7 @@ func (p *Plan) findOrigins(opts PlanOptions) hcl.Diagnostics {
 				origin = &Origin{Path: in.Path, Source: declared[in.Path]}
 				p.origins[in.Path] = origin
 				p.Sources = append(p.Sources, origin)
-				if !p.exists(opts, in.Path) && (opts.Known == nil || !opts.Known(in.Path)) {
+				if !p.standsAt(opts, in.Path) && (opts.Known == nil || !opts.Known(in.Path)) {
 					diags = append(diags, p.noInput(node, in, origin))
 				}
 			}
@@ -323,7 +323,7 @@ func (p *Plan) findOrigins(opts PlanOptions) hcl.Diagnostics {
 	return diags
 }
 
-func (p *Plan) exists(opts PlanOptions, at string) bool {
+func (p *Plan) standsAt(opts PlanOptions, at string) bool {
 	if opts.Exists != nil {
 		return opts.Exists(at)
 	}

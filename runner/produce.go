@@ -72,7 +72,7 @@ type job struct {
 func (x *execution) prepare(ctx context.Context, n *Node, key cache.Key, in ingredients, g *grant) (*job, error) {
 	j := &job{execution: x, node: n, grant: g, in: in, scratch: x.path("scratch", key.String()), metrics: map[string]float64{}}
 	for _, one := range in.inputs {
-		if at := x.Plan.abs(one.Path); !exists(at) {
+		if at := x.Plan.abs(one.Path); !standsAt(at) {
 			if err := x.obtain(ctx, one.content, one.Path); err != nil {
 				return nil, fmt.Errorf("input %q: %w", one.Name, err)
 			}
@@ -130,7 +130,7 @@ func (j *job) attempt(ctx context.Context, log *os.File) error {
 		defer cancel()
 		err = j.call(limited, log, out)
 		if err != nil && limited.Err() != nil && ctx.Err() == nil {
-			err = fmt.Errorf("timed out after %s: %w", limit, err)
+			err = &timeoutError{limit, err}
 		}
 	} else {
 		err = j.call(ctx, log, out)

@@ -413,7 +413,7 @@ func (x *execution) summary(nodes []*Node) Summary {
 			s.Skipped++
 		}
 	}
-	if exists(filepath.Join(x.run.root, x.run.id)) {
+	if standsAt(filepath.Join(x.run.root, x.run.id)) {
 		s.Run = x.run.id
 	}
 	return s

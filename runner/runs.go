@@ -65,7 +65,7 @@ func (r *run) note(e RunEvent) {
 
 // setAside moves what stands at a path to the run's failed/ folder and returns the folder; "" if nothing stood there.
 func (r *run) setAside(stage, rel, at string) (string, error) {
-	if !exists(at) {
+	if !standsAt(at) {
 		return "", nil
 	}
 	dir, err := r.folder()
@@ -166,7 +166,7 @@ func LogPath(dir, stage, runID string) (string, error) {
 	}
 	for _, id := range slices.Backward(ids) {
 		path := filepath.Join(root, id, stage+".log")
-		if exists(path) {
+		if standsAt(path) {
 			return path, nil
 		}
 	}

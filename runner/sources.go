@@ -70,7 +70,7 @@ func (r *Runner) findSources(names []string) ([]*Origin, error) {
 	var origins []*Origin
 	if len(names) == 0 {
 		for _, source := range r.Pipeline.Sources {
-			if exists(r.Plan.abs(source.Path)) {
+			if standsAt(r.Plan.abs(source.Path)) {
 				origins = append(origins, &Origin{Path: source.Path, Source: source})
 			}
 		}
@@ -93,7 +93,7 @@ func (r *Runner) findSources(names []string) ([]*Origin, error) {
 		if out, made := r.Plan.above(at); made {
 			return nil, usage("%s is an output of stage %s; lpipe commit %s accepts what stands there", name, out.node.Step.Name, out.node.Step.Name)
 		}
-		if !exists(r.Plan.abs(at)) {
+		if !standsAt(r.Plan.abs(at)) {
 			return nil, usage("there is no source and no file %q", name)
 		}
 		origins = append(origins, &Origin{Path: at})
@@ -320,7 +320,7 @@ func (r *Runner) Clean(ctx context.Context, targets []string) ([]string, error) 
 			for i := range n.Step.Out {
 				out := &n.Step.Out[i]
 				at := r.Plan.abs(out.Path)
-				if !exists(at) {
+				if !standsAt(at) {
 					continue
 				}
 				if err := staysInside(r.dir, filepath.Dir(filepath.FromSlash(out.Path))); err != nil {
@@ -347,7 +347,7 @@ func (r *Runner) Unlink(ctx context.Context, name string) error {
 		return err
 	}
 	return r.exclusive(ctx, func() error {
-		if !exists(r.Plan.abs(at)) {
+		if !standsAt(r.Plan.abs(at)) {
 			return usage("there is no file %q", name)
 		}
 		return r.Cache.Unlink(r.Plan.abs(at))

@@ -209,7 +209,9 @@ func (a *assessment) upstream(n *Node, v *verdict) (stop bool) {
 }
 
 // readsFrom tells whether a node reads an output of another, rather than only waiting for it.
-func (n *Node) readsFrom(other *Node) bool { return n.reaches(other, func(string, output) bool { return true }) }
+func (n *Node) readsFrom(other *Node) bool {
+	return n.reaches(other, func(string, output) bool { return true })
+}
 
 // readsWhole tells whether all that a node reads of another are outputs as they are, not parts of them or folders
 // around them.

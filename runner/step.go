@@ -195,7 +195,7 @@ func (x *execution) fetch(ctx context.Context, n *Node, key cache.Key) (*cache.R
 
 // absent tells whether no output of a node is in the workspace.
 func (x *execution) absent(n *Node) bool {
-	return !slices.ContainsFunc(n.Step.Out, func(out StepOutput) bool { return exists(x.Plan.abs(out.Path)) })
+	return !slices.ContainsFunc(n.Step.Out, func(out StepOutput) bool { return standsAt(x.Plan.abs(out.Path)) })
 }
 
 // frozen takes a frozen stage's outputs as they stand; only missing ones are put back from the record.

@@ -1,0 +1,262 @@
+package stages
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"lpipe/runner"
+)
+
+// Shell runs a command. It is the one kind that writes at its outputs' own paths, since only the command knows how it
+// names them.
+func Shell() *runner.Kind {
+	return &runner.Kind{
+		Name:    "shell",
+		Doc:     "runs a command of your own",
+		Version: 1,
+		InPlace: true,
+		New:     func() runner.Stage { return &shell{Shell: []string{"/bin/sh", "-e", "-c"}} },
+	}
+}
+
+type shell struct {
+	Command command  `hcl:"command" doc:"a line for the shell, or a list that runs without one"`
+	Shell   []string `hcl:"shell,optional" doc:"the program that gets the line as its last argument"`
+	Dir     string   `hcl:"dir,optional" doc:"the folder to run in; references are relative to it"`
+}
+
+// command is a line for the shell or, as a list, a program and its arguments.
+type command struct {
+	line string
+	args []string // nil: line counts
+}
+
+// UnmarshalJSON takes a string or a list of strings.
+func (c *command) UnmarshalJSON(text []byte) error {
+	*c = command{}
+	if json.Unmarshal(text, &c.line) == nil {
+		return nil
+	}
+	if json.Unmarshal(text, &c.args) == nil && c.args != nil {
+		return nil
+	}
+	return errors.New("a command is a string, or a list of strings")
+}
+
+// MarshalJSON gives what UnmarshalJSON takes.
+func (c command) MarshalJSON() ([]byte, error) {
+	if c.args != nil {
+		return json.Marshal(c.args)
+	}
+	return json.Marshal(c.line)
+}
+
+// Check wants something to run.
+func (s *shell) Check() error {
+	switch {
+	case s.Command.args == nil && strings.TrimSpace(s.Command.line) == "":
+		return errors.New("command: it is empty; write what to run")
+	case s.Command.args != nil && (len(s.Command.args) == 0 || s.Command.args[0] == ""):
+		return errors.New("command: the list must begin with a program")
+	case s.Command.args == nil && (len(s.Shell) == 0 || s.Shell[0] == ""):
+		return errors.New(`shell: the list must begin with a program, like ["bash", "-e", "-c"]`)
+	}
+	return nil
+}
+
+// argv is what runs, shown what a person would type.
+func (s *shell) argv() (argv []string, shown string) {
+	if s.Command.args != nil {
+		words := make([]string, len(s.Command.args))
+		for i, word := range s.Command.args {
+			words[i] = quoteWord(word)
+		}
+		return s.Command.args, strings.Join(words, " ")
+	}
+	return append(append([]string{}, s.Shell...), s.Command.line), s.Command.line
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+func quoteWord(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// grace is how long a command may take to end after it was asked to.
+const grace = 10 * time.Second
+
+// Run starts the command in a process group of its own and sees to it that nothing of the group is left when it
+// returns.
+func (s *shell) Run(ctx context.Context, env *runner.Env) error {
+	argv, shown := s.argv()
+	dir := s.Dir
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(env.Dir, dir)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(env.Environ, names(dir, env)...)
+	cmd.SysProcAttr = ownGroup()
+	if err := findProgram(cmd, argv[0], dir, env.Environ); err != nil {
+		return &runner.CommandError{Command: shown, Err: err}
+	}
+	log, drain, err := logFile(env.Log)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	err = s.wait(ctx, env, cmd)
+	drain()
+	if err != nil {
+		return &runner.CommandError{Command: shown, Err: err}
+	}
+	return nil
+}
+
+// wait runs the command to its end, or to ours.
+func (s *shell) wait(ctx context.Context, env *runner.Env, cmd *exec.Cmd) error {
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		// The kernel kills the command when the thread that started it ends: the thread must stay ours until then.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	err := <-started
+	if err != nil {
+		return err
+	}
+	group := cmd.Process.Pid
+	gone := env.Spawned(group)
+	defer gone()
+	defer syscall.Kill(-group, syscall.SIGKILL) // what it left in the background
+	select {
+	case err = <-ended:
+		return describeExit(err)
+	case <-ctx.Done():
+	}
+	syscall.Kill(-group, syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(grace):
+		syscall.Kill(-group, syscall.SIGKILL)
+		<-ended
+	}
+	return context.Cause(ctx)
+}
+
+func describeExit(err error) error {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		text := fmt.Sprintf("it was killed by signal %d (%s)", status.Signal(), status.Signal())
+		if status.Signal() == syscall.SIGKILL {
+			text += "; if nobody did that, the machine may have run out of memory"
+		}
+		return errors.New(text)
+	}
+	return fmt.Errorf("exit status %d", exit.ExitCode())
+}
+
+// findProgram looks in the PATH that the command will have, not in ours.
+func findProgram(cmd *exec.Cmd, name, dir string, environ []string) error {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			cmd.Path = filepath.Join(dir, name)
+		}
+		return nil
+	}
+	for _, pair := range environ {
+		path, is := strings.CutPrefix(pair, "PATH=")
+		if !is {
+			continue
+		}
+		for _, folder := range filepath.SplitList(path) {
+			at := filepath.Join(folder, name)
+			if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				cmd.Path, cmd.Err = at, nil
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s: not found in PATH", name)
+}
+
+// names tells the command its inputs' and outputs' paths, relative to where it runs.
+func names(dir string, env *runner.Env) []string {
+	var vars []string
+	relative := func(at string) string {
+		if rel, err := filepath.Rel(dir, at); err == nil {
+			return rel
+		}
+		return at
+	}
+	for port, inputs := range env.In {
+		if port == "" {
+			continue // a bare reference has no name
+		}
+		name, paths := "LPIPE_IN_"+variable(port), make([]string, len(inputs))
+		for i, in := range inputs {
+			paths[i] = relative(in.Path)
+			if in.Name != "" {
+				vars = append(vars, name+"_"+variable(in.Name)+"="+paths[i])
+			} else if len(inputs) > 1 {
+				vars = append(vars, name+"_"+strconv.Itoa(i)+"="+paths[i])
+			}
+		}
+		vars = append(vars, name+"="+strings.Join(paths, "\n"))
+	}
+	for name, at := range env.Out {
+		vars = append(vars, "LPIPE_OUT_"+variable(name)+"="+relative(at))
+	}
+	return vars
+}
+
+var notInVariable = regexp.MustCompile(`[^A-Za-z0-9_]`)
+
+func variable(name string) string { return notInVariable.ReplaceAllString(name, "_") }
+
+// logFile is what the command writes to: the log itself where that is a file, else a pipe into it. drain waits until
+// all that came through the pipe is in the log.
+func logFile(log io.Writer) (file *os.File, drain func(), err error) {
+	if f, ok := log.(*os.File); ok {
+		return f, func() {}, nil
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		io.Copy(log, reader) // an error of the log shows when the runner flushes it
+	}()
+	return writer, func() {
+		writer.Close()
+		// A process that left the group may hold the pipe open for ever.
+		reader.SetReadDeadline(time.Now().Add(time.Second))
+		<-drained
+		reader.Close()
+	}, nil
+}
