@@ -269,6 +269,47 @@ func TestGreedy(t *testing.T) {
 	})
 }
 
+// TestLeftPadding: padding in front of a prompt changes nothing.
+func TestLeftPadding(t *testing.T) {
+	f := open(t, "generate_greedy")
+	inputs, want := f.tensors(t, "inputs.safetensors"), f.tensors(t, "expected.safetensors")
+	ids, shape := inputs.ints("batch_input_ids")
+	mask, _ := inputs.ints("batch_attention_mask")
+	tokens, _ := want.ints("batch_tokens")
+	b := Batch{B: shape[0], T: shape[1], IDs: ids, Positions: make([]int32, len(ids)), Sequence: make([]int32, len(ids))}
+	for i, on := range mask {
+		if on == 0 {
+			b.Sequence[i] = Padding
+		} else if i%b.T > 0 && mask[i-1] == 1 {
+			b.Positions[i] = b.Positions[i-1] + 1
+		}
+	}
+	devices(t, func(t *testing.T, dev ops.Device) {
+		m := load(t, f.Model, dev, Options{})
+		logits := allLogits(t, m, b)
+		for row := range b.B {
+			last := (row+1)*b.T - 1
+			if got := best(logits[last*m.Config.V : (last+1)*m.Config.V]); got != tokens[row*32] {
+				t.Errorf("row %d goes on with %d, want %d", row, got, tokens[row*32])
+			}
+		}
+		V, last := m.Config.V, b.T-1
+		if mask[0] == 0 { // the case has the logits of the first prompt
+			near(t, "logits of row 0", logits[last*V:(last+1)*V], want.floats("step_logits.0")[:V], 1e-5, 5e-5, nil)
+		}
+	})
+}
+
+func best(logits []float32) int32 {
+	best := 0
+	for id := range logits {
+		if logits[id] > logits[best] {
+			best = id
+		}
+	}
+	return int32(best)
+}
+
 // greedy decodes prompts of different length together, and returns the logits of the first one.
 func greedy(t *testing.T, m *Model, prompts [][]int32, n, chunk int) (tokens [][]int32, logits []float32) {
 	t.Helper()
@@ -300,14 +341,9 @@ func greedy(t *testing.T, m *Model, prompts [][]int32, n, chunk int) (tokens [][
 			if f.Slot == 0 {
 				logits = append(logits, row...)
 			}
-			best := int32(0)
-			for id := range row {
-				if row[id] > row[best] {
-					best = int32(id)
-				}
-			}
-			tokens[f.Slot] = append(tokens[f.Slot], best)
-			rest[f.Slot] = []int32{best}
+			next := best(row)
+			tokens[f.Slot] = append(tokens[f.Slot], next)
+			rest[f.Slot] = []int32{next}
 		}
 	}
 	return tokens, logits
