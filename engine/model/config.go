@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,31 +86,34 @@ type rope struct {
 	Old   string   `json:"type"`
 }
 
+// configFile is config.json as far as it matters here.
+type configFile struct {
+	Architectures []string        `json:"architectures"`
+	ModelType     string          `json:"model_type"`
+	Hidden        int             `json:"hidden_size"`
+	Layers        int             `json:"num_hidden_layers"`
+	Heads         int             `json:"num_attention_heads"`
+	KVHeads       *int            `json:"num_key_value_heads"`
+	HeadDim       *int            `json:"head_dim"`
+	FFN           int             `json:"intermediate_size"`
+	Vocab         int             `json:"vocab_size"`
+	Act           string          `json:"hidden_act"`
+	Eps           *float64        `json:"rms_norm_eps"`
+	Theta         *float64        `json:"rope_theta"`
+	Rope          *rope           `json:"rope_parameters"`
+	Scaling       *rope           `json:"rope_scaling"`
+	Tied          bool            `json:"tie_word_embeddings"`
+	MaxPositions  int             `json:"max_position_embeddings"`
+	Sliding       bool            `json:"use_sliding_window"`
+	LayerTypes    []string        `json:"layer_types"`
+	Quantization  json.RawMessage `json:"quantization_config"`
+	DType         string          `json:"dtype"`
+	TorchDType    string          `json:"torch_dtype"`
+	EOS           tokens          `json:"eos_token_id"`
+}
+
 func parseConfig(text []byte) (Config, error) {
-	var f struct {
-		Architectures []string        `json:"architectures"`
-		ModelType     string          `json:"model_type"`
-		Hidden        int             `json:"hidden_size"`
-		Layers        int             `json:"num_hidden_layers"`
-		Heads         int             `json:"num_attention_heads"`
-		KVHeads       *int            `json:"num_key_value_heads"`
-		HeadDim       *int            `json:"head_dim"`
-		FFN           int             `json:"intermediate_size"`
-		Vocab         int             `json:"vocab_size"`
-		Act           string          `json:"hidden_act"`
-		Eps           *float64        `json:"rms_norm_eps"`
-		Theta         *float64        `json:"rope_theta"`
-		Rope          *rope           `json:"rope_parameters"`
-		Scaling       *rope           `json:"rope_scaling"`
-		Tied          bool            `json:"tie_word_embeddings"`
-		MaxPositions  int             `json:"max_position_embeddings"`
-		Sliding       bool            `json:"use_sliding_window"`
-		LayerTypes    []string        `json:"layer_types"`
-		Quantization  json.RawMessage `json:"quantization_config"`
-		DType         string          `json:"dtype"`
-		TorchDType    string          `json:"torch_dtype"`
-		EOS           tokens          `json:"eos_token_id"`
-	}
+	var f configFile
 	if err := json.Unmarshal(text, &f); err != nil {
 		return Config{}, err
 	}
@@ -120,6 +124,15 @@ func parseConfig(text []byte) (Config, error) {
 		}
 		return Config{}, fmt.Errorf("the model is a %q; only %s (Qwen2, Qwen2.5 and models of that shape) can be computed", found, architecture)
 	}
+	c := f.config()
+	if err := errors.Join(append(f.refusals(), c.Check())...); err != nil {
+		return Config{}, err
+	}
+	return c, json.Unmarshal(text, &c.file)
+}
+
+// config fills in what a file may leave out.
+func (f *configFile) config() Config {
 	c := Config{
 		Layers: f.Layers, C: f.Hidden, H: f.Heads, KV: f.Heads, F: f.FFN, V: f.Vocab,
 		Tied: f.Tied, MaxPositions: f.MaxPositions, DType: f.DType, EOS: f.EOS,
@@ -143,8 +156,11 @@ func parseConfig(text []byte) (Config, error) {
 	} else if f.Theta != nil {
 		c.Theta = *f.Theta
 	}
+	return c
+}
 
-	var wrong []error
+// refusals lists the settings that forward.go does not compute.
+func (f *configFile) refusals() (wrong []error) {
 	refuse := func(bad bool, format string, args ...any) {
 		if bad {
 			wrong = append(wrong, fmt.Errorf(format, args...))
@@ -152,28 +168,17 @@ func parseConfig(text []byte) (Config, error) {
 	}
 	refuse(f.Act != "" && f.Act != "silu", "hidden_act is %q; only silu can be computed", f.Act)
 	refuse(f.Sliding, "use_sliding_window is true; sliding attention cannot be computed")
-	for _, kind := range f.LayerTypes {
-		if kind != "full_attention" {
-			refuse(true, "layer_types names %q; only full_attention can be computed", kind)
-			break
-		}
+	if i := slices.IndexFunc(f.LayerTypes, func(kind string) bool { return kind != "full_attention" }); i >= 0 {
+		refuse(true, "layer_types names %q; only full_attention can be computed", f.LayerTypes[i])
 	}
 	refuse(len(f.Quantization) > 0 && string(f.Quantization) != "null", "quantization_config is set; quantized models cannot be read, take the original one")
 	for _, r := range []*rope{f.Rope, f.Scaling} {
-		if r == nil {
-			continue
+		if r != nil {
+			kind := cmp.Or(r.Type, r.Old, "default")
+			refuse(kind != "default", "the rotary type is %q; only the default can be computed", kind)
 		}
-		kind := r.Type
-		if kind == "" {
-			kind = r.Old
-		}
-		refuse(kind != "" && kind != "default", "the rotary type is %q; only the default can be computed", kind)
 	}
-	wrong = append(wrong, c.Check())
-	if err := errors.Join(wrong...); err != nil {
-		return Config{}, err
-	}
-	return c, json.Unmarshal(text, &c.file)
+	return wrong
 }
 
 // Check says what is wrong with a model's shape, all at once.

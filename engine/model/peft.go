@@ -91,18 +91,7 @@ func (a *Adapter) parse(text []byte) (listed bool, err error) {
 	if f.Transpose {
 		wrong = append(wrong, errors.New("fan_in_fan_out is true, which no Qwen2 linear needs"))
 	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(text, &all); err != nil {
-		return false, err
-	}
-	for _, key := range []string{
-		"use_dora", "modules_to_save", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "target_parameters",
-		"trainable_token_indices", "layer_replication", "arrow_config", "kasa_config", "velora_config", "monteclora_config",
-	} {
-		if v := string(all[key]); v != "" && v != "null" && v != "false" && v != "[]" && v != "{}" {
-			wrong = append(wrong, fmt.Errorf("%s is %s; only plain LoRA and rsLoRA can be computed", key, v))
-		}
-	}
+	wrong = append(wrong, otherKinds(text)...)
 	a.Base = f.Base
 	a.LoRA = LoRA{Rank: f.R, Alpha: f.Alpha, Dropout: f.Dropout, RSLoRA: f.RSLoRA, RankPattern: f.Ranks, AlphaPattern: f.Alphas}
 	wrong = append(wrong, a.LoRA.ranges()...)
@@ -115,6 +104,23 @@ func (a *Adapter) parse(text []byte) (listed bool, err error) {
 		a.LoRA.Targets, listed = []string{one}, listed && one == AllLinear
 	}
 	return listed, errors.Join(wrong...)
+}
+
+// otherKinds lists the settings of kinds of adapters that forward.go does not compute.
+func otherKinds(text []byte) (wrong []error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(text, &all); err != nil {
+		return []error{err}
+	}
+	for _, key := range []string{
+		"use_dora", "modules_to_save", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "target_parameters",
+		"trainable_token_indices", "layer_replication", "arrow_config", "kasa_config", "velora_config", "monteclora_config",
+	} {
+		if v := string(all[key]); v != "" && v != "null" && v != "false" && v != "[]" && v != "{}" {
+			wrong = append(wrong, fmt.Errorf("%s is %s; only plain LoRA and rsLoRA can be computed", key, v))
+		}
+	}
+	return wrong
 }
 
 func unset(v json.RawMessage) bool { return len(v) == 0 || string(v) == "null" || string(v) == "[]" }
