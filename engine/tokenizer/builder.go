@@ -168,8 +168,12 @@ func (b *builder) add(list []addedToken) error {
 func (b *builder) finish() *vocabulary {
 	v := b.v
 	v.merges = newMergeTable(len(v.pairs))
+	v.bytePairs = make([]bytePair, 1<<16)
 	for rank, p := range v.pairs {
 		v.merges.add(p.left, p.right, uint32(rank), p.to)
+		if l, r := v.bytes(p.left), v.bytes(p.right); len(l) == 1 && len(r) == 1 {
+			v.bytePairs[int(l[0])<<8|int(r[0])] = bytePair{uint32(rank) + 1, p.to}
+		}
 	}
 	return v
 }

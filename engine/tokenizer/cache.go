@@ -9,8 +9,8 @@ const (
 	shortMax = 15  // bytes of a pretoken that fit a key of two words, its length beside them
 	longMax  = 256 // longer pretokens hardly come twice
 
-	firstSlots = 1 << 10 // 32 KB: what a short text needs
-	mostSlots  = 1 << 17 // 4 MB
+	firstLines = 1 << 9  // 32 KB: what a short text needs
+	mostLines  = 1 << 16 // 4 MB
 
 	longSlots = 1 << 14
 	longBytes = 1 << 20
@@ -19,9 +19,11 @@ const (
 // shortCache remembers pretokens of up to 15 bytes with up to 4 ids: two slots of
 // 32 bytes share a cache line, and the older one of a full line makes room.
 type shortCache struct {
-	slots []shortSlot
+	lines []shortLine
 	used  int
 }
+
+type shortLine [2]shortSlot
 
 // shortSlot: the length stands in hi's upper byte, so no key is all zero; the
 // number of ids stands in the upper byte of the first.
@@ -30,51 +32,28 @@ type shortSlot struct {
 	ids    [4]int32
 }
 
-func newShortCache() shortCache { return shortCache{slots: make([]shortSlot, firstSlots)} }
-
-// shortKey packs s[i:end], at most 15 bytes, and its length.
-func shortKey(s []byte, i, end int) (lo, hi uint64) {
-	n := end - i
-	if i+16 <= len(s) {
-		v := s[i : i+16 : i+16]
-		lo, hi = binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[8:])
-		if n <= 8 {
-			return lo & (1<<(uint(n)*8) - 1), uint64(n) << 56
-		}
-		return lo, hi&(1<<(uint(n)*8-64)-1) | uint64(n)<<56
-	}
-	var v [16]byte
-	copy(v[:], s[i:end])
-	return binary.LittleEndian.Uint64(v[:]), binary.LittleEndian.Uint64(v[8:]) | uint64(n)<<56
-}
+func newShortCache() shortCache { return shortCache{lines: make([]shortLine, firstLines)} }
 
 func shortHash(lo, hi uint64) uint64 {
 	a, b := bits.Mul64(lo^0x9E3779B97F4A7C15, hi^0xD1B54A32D192ED03)
 	return a ^ b
 }
 
-func (c *shortCache) find(lo, hi uint64) *shortSlot {
-	slots := c.slots
-	i := shortHash(lo, hi) & uint64(len(slots)-2) // even: the first slot of a line
-	if i+1 >= uint64(len(slots)) {
-		return nil
-	}
-	if s := &slots[i]; s.lo == lo && s.hi == hi {
-		return s
-	}
-	if s := &slots[i+1]; s.lo == lo && s.hi == hi {
-		return s
-	}
-	return nil
+// line returns the line where a key stands, if it does.
+func (c *shortCache) line(lo, hi uint64) *shortLine {
+	return &c.lines[shortHash(lo, hi)&uint64(len(c.lines)-1)]
 }
 
+// add puts a key in that is not there yet. The cache grows while half of it fills.
 func (c *shortCache) add(s shortSlot) {
-	if c.used > len(c.slots)/2 && len(c.slots) < mostSlots {
-		old := c.slots
-		c.slots, c.used = make([]shortSlot, 4*len(old)), 0
-		for _, o := range old {
-			if o.hi != 0 {
-				c.put(o)
+	if c.used > len(c.lines) && len(c.lines) < mostLines {
+		old := c.lines
+		c.lines, c.used = make([]shortLine, 4*len(old)), 0
+		for i := range old {
+			for _, o := range old[i] {
+				if o.hi != 0 {
+					c.put(o)
+				}
 			}
 		}
 	}
@@ -82,11 +61,9 @@ func (c *shortCache) add(s shortSlot) {
 }
 
 func (c *shortCache) put(s shortSlot) {
-	i := shortHash(s.lo, s.hi) & uint64(len(c.slots)-2)
-	if c.slots[i].hi != 0 {
-		c.slots[i+1] = c.slots[i]
-	}
-	c.slots[i] = s
+	line := c.line(s.lo, s.hi)
+	line[1] = line[0]
+	line[0] = s
 	c.used++
 }
 

@@ -83,43 +83,82 @@ func (e *Encoder) encodeText(dst []int32, s []byte) []int32 {
 	if cap(e.nfc) > keepScratch {
 		e.nfc, e.normalizer.chunk = nil, nil
 	}
+	if cap(e.merger.symbols) > keepScratch/16 {
+		e.merger = merger{}
+	}
 	return dst
 }
 
-// encodeNormal encodes valid, normalised text. The loop handles what most text
-// is, ASCII words with at most one character before them, eight bytes at a time;
-// pretokenEnd does the rest.
+// encodeNormal encodes valid, normalised text. The loop is for what most text is:
+// ASCII words with at most one character before them, cut eight bytes at a time
+// and found in the cache. pretokenEnd and slowPiece do the rest.
 func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 	i := 0
 	for i+24 <= len(s) {
+		if cap(dst)-len(dst) < 4 {
+			dst = slices.Grow(dst, 64)
+		}
 		x := binary.LittleEndian.Uint64(s[i:])
-		other := nonLetters(x)
-		if other&0x80 != 0 {
-			c := s[i]
-			if other&0x8000 != 0 || !joinsWord[c] {
-				end := pretokenEnd(s, i)
-				dst = e.piece(dst, s, i, end)
-				i = end
-				continue
-			}
-			other ^= 0x80
-		}
-		end := i + bits.TrailingZeros64(other)>>3 // 8 more where all are letters
-		if other == 0 {
+		end := i + wordLen(x)
+		switch {
+		case end == i:
+			end = pretokenEnd(s, i)
+		case end == i+8:
 			end = asciiWordEnd(s, end)
-		}
-		if s[min(end, len(s)-1)] >= utf8.RuneSelf {
+		case s[end] >= utf8.RuneSelf:
 			end = lettersEnd(s, end)
 		}
-		dst = e.piece(dst, s, i, end)
+		size := end - i
+		if size == 1 {
+			dst = append(dst, e.v.byteIDs[s[i]])
+			i = end
+			continue
+		}
+		if size > shortMax {
+			dst = e.slowPiece(dst, s[i:end])
+			i = end
+			continue
+		}
+		lo, hi := x, uint64(size)<<56
+		if size < 8 {
+			lo &= 1<<(uint(size)*8) - 1
+		} else {
+			hi |= binary.LittleEndian.Uint64(s[i+8:]) & (1<<(uint(size-8)*8) - 1)
+		}
 		i = end
+		line := e.short.line(lo, hi)
+		slot := &line[0]
+		if slot.lo != lo || slot.hi != hi {
+			if slot = &line[1]; slot.lo != lo || slot.hi != hi {
+				dst = e.missShort(dst, s[end-size:end], lo, hi)
+				continue
+			}
+		}
+		n := len(dst)
+		ids := (*[4]int32)(dst[n : n+4])
+		*ids = slot.ids
+		dst = dst[:n+int(uint32(ids[0])>>24)]
+		ids[0] &= maxID
 	}
 	for i < len(s) {
 		end := pretokenEnd(s, i)
-		dst = e.piece(dst, s, i, end)
+		dst = e.slowPiece(dst, s[i:end])
 		i = end
 	}
 	return dst
+}
+
+// wordLen returns the length of the ASCII word at the start of eight bytes, with
+// the character before it: 8 where it may go on, 0 where there is none.
+func wordLen(x uint64) int {
+	other := nonLetters(x)
+	if other&0x80 != 0 {
+		if other&0x8000 != 0 || !joinsWord[byte(x)] {
+			return 0
+		}
+		other ^= 0x80
+	}
+	return bits.TrailingZeros64(other) >> 3
 }
 
 // nonLetters sets the upper bit of each byte of x that is no ASCII letter.
@@ -143,39 +182,35 @@ var joinsWord = [256]bool{
 	'}': true, '~': true, 127: true,
 }
 
-// asciiWordEnd returns where the ASCII letters that hold s[i-1] end.
+// asciiWordEnd returns where the word that holds s[i-1] ends, eight ASCII letters
+// at a time.
 func asciiWordEnd(s []byte, i int) int {
 	for i+8 <= len(s) {
-		if other := nonLetters(binary.LittleEndian.Uint64(s[i:])); other != 0 {
-			return i + bits.TrailingZeros64(other)>>3
+		other := nonLetters(binary.LittleEndian.Uint64(s[i:]))
+		if i += bits.TrailingZeros64(other) >> 3; other != 0 {
+			break
 		}
-		i += 8
 	}
-	for i < len(s) && propBlocks[s[i]]&classMask == classLetter && s[i] < utf8.RuneSelf {
-		i++
-	}
-	return i
+	return lettersEnd(s, i)
 }
 
-// piece appends the ids of the pretoken s[i:end].
-func (e *Encoder) piece(dst []int32, s []byte, i, end int) []int32 {
-	if end-i > shortMax {
-		return e.longPiece(dst, s[i:end])
+// slowPiece appends the ids of a pretoken at the end of the text or of more than
+// 15 bytes.
+func (e *Encoder) slowPiece(dst []int32, piece []byte) []int32 {
+	if len(piece) == 1 {
+		return append(dst, e.v.byteIDs[piece[0]])
 	}
-	lo, hi := shortKey(s, i, end)
-	slot := e.short.find(lo, hi)
-	if slot == nil {
-		return e.missShort(dst, s[i:end], lo, hi)
+	if len(piece) > longMax {
+		return e.merger.merge(dst, e.v, piece)
 	}
-	n := len(dst)
-	if cap(dst)-n < 4 {
-		dst = slices.Grow(dst, 4)
+	hash := hashBytes(piece)
+	if ids, ok := e.long.find(hash, piece); ok {
+		return append(dst, ids...)
 	}
-	out := (*[4]int32)(dst[n : n+4])
-	*out = slot.ids
-	count := int(uint32(out[0]) >> 24)
-	out[0] &= maxID
-	return dst[:n+count]
+	from := len(dst)
+	dst = e.merger.merge(dst, e.v, piece)
+	e.long.add(hash, piece, dst[from:])
+	return dst
 }
 
 // missShort merges a short pretoken and remembers it if its ids fit.
@@ -188,19 +223,5 @@ func (e *Encoder) missShort(dst []int32, piece []byte, lo, hi uint64) []int32 {
 		ids[0] |= int32(n << 24)
 		e.short.add(shortSlot{lo, hi, ids})
 	}
-	return dst
-}
-
-func (e *Encoder) longPiece(dst []int32, piece []byte) []int32 {
-	if len(piece) > longMax {
-		return e.merger.merge(dst, e.v, piece)
-	}
-	hash := hashBytes(piece)
-	if ids, ok := e.long.find(hash, piece); ok {
-		return append(dst, ids...)
-	}
-	from := len(dst)
-	dst = e.merger.merge(dst, e.v, piece)
-	e.long.add(hash, piece, dst[from:])
 	return dst
 }

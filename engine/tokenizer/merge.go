@@ -61,57 +61,61 @@ const manySymbols = 40
 
 // merger holds the scratch of merging one pretoken.
 type merger struct {
-	ids        []int32
-	ranks      []uint32 // ranks[i] is that of ids[i] with its right neighbour
-	tos        []int32
+	symbols    []symbol
 	prev, next []int32
 	heap       []uint64 // rank<<32 | position
+}
+
+// symbol is a part of a pretoken; rank is that of the pair that it makes with its
+// right neighbour, to what that pair becomes.
+type symbol struct {
+	id, to int32
+	rank   uint32
 }
 
 // merge appends the ids of a pretoken: single bytes, joined lowest rank first,
 // leftmost first among equals.
 func (m *merger) merge(dst []int32, v *vocabulary, piece []byte) []int32 {
-	n := len(piece)
-	m.ids, m.ranks, m.tos = m.ids[:0], m.ranks[:0], m.tos[:0]
-	for _, c := range piece {
-		m.ids = append(m.ids, v.byteIDs[c])
+	m.symbols = m.symbols[:0]
+	for i, c := range piece {
+		s := symbol{id: v.byteIDs[c], rank: noRank}
+		if i+1 < len(piece) {
+			first := v.bytePairs[int(c)<<8|int(piece[i+1])]
+			s.rank, s.to = first.rank-1, first.to
+		}
+		m.symbols = append(m.symbols, s)
 	}
-	for i := 0; i+1 < n; i++ {
-		rank, to := v.merges.find(m.ids[i], m.ids[i+1])
-		m.ranks, m.tos = append(m.ranks, rank), append(m.tos, to)
-	}
-	m.ranks, m.tos = append(m.ranks, noRank), append(m.tos, 0)
-	if n > manySymbols {
+	if len(piece) > manySymbols {
 		return m.mergeHeap(dst, v)
 	}
-	return append(dst, m.ids[:m.mergeScan(v)]...)
+	for _, s := range m.symbols[:m.mergeScan(v)] {
+		dst = append(dst, s.id)
+	}
+	return dst
 }
 
-// mergeScan merges in place and returns how many ids are left.
+// mergeScan merges in place and returns how many symbols are left.
 func (m *merger) mergeScan(v *vocabulary) int {
-	n := len(m.ids)
-	ids, ranks, tos := m.ids[:n:n], m.ranks[:n:n], m.tos[:n:n]
+	symbols := m.symbols
 	for {
 		best, at := noRank, 0
-		for i, r := range ranks[:n] {
-			if r < best {
+		for i := range symbols {
+			if r := symbols[i].rank; r < best {
 				best, at = r, i
 			}
 		}
 		if best == noRank {
-			return n
+			return len(symbols)
 		}
-		ids[at] = tos[at]
-		copy(ids[at+1:], ids[at+2:n])
-		copy(ranks[at+1:], ranks[at+2:n])
-		copy(tos[at+1:], tos[at+2:n])
-		n--
-		ranks[at] = noRank
-		if at+1 < n {
-			ranks[at], tos[at] = v.merges.find(ids[at], ids[at+1])
+		s := &symbols[at]
+		s.id, s.rank = s.to, noRank
+		symbols = append(symbols[:at+1], symbols[at+2:]...)
+		if at+1 < len(symbols) {
+			s.rank, s.to = v.merges.find(s.id, symbols[at+1].id)
 		}
 		if at > 0 {
-			ranks[at-1], tos[at-1] = v.merges.find(ids[at-1], ids[at])
+			left := &symbols[at-1]
+			left.rank, left.to = v.merges.find(left.id, s.id)
 		}
 	}
 }
@@ -119,49 +123,49 @@ func (m *merger) mergeScan(v *vocabulary) int {
 // mergeHeap merges a long pretoken in O(n log n): a linked list, and a heap whose
 // entries are stale when the rank at their position is another.
 func (m *merger) mergeHeap(dst []int32, v *vocabulary) []int32 {
-	n := len(m.ids)
+	n := len(m.symbols)
 	m.prev, m.next, m.heap = m.prev[:0], m.next[:0], m.heap[:0]
-	for i := range n {
+	for i, s := range m.symbols {
 		m.prev, m.next = append(m.prev, int32(i-1)), append(m.next, int32(i+1))
-		if m.ranks[i] != noRank {
-			m.heap = append(m.heap, uint64(m.ranks[i])<<32|uint64(i))
+		if s.rank != noRank {
+			m.heap = append(m.heap, uint64(s.rank)<<32|uint64(i))
 		}
 	}
 	for i := len(m.heap)/2 - 1; i >= 0; i-- {
 		m.sift(i)
 	}
 	for len(m.heap) > 0 {
-		top := m.heap[0]
-		at := int32(uint32(top))
-		if m.ranks[at] != uint32(top>>32) {
-			m.pop()
+		at := int32(uint32(m.heap[0]))
+		s, stale := &m.symbols[at], m.symbols[at].rank != uint32(m.heap[0]>>32)
+		m.pop()
+		if stale {
 			continue
 		}
 		gone := m.next[at]
-		m.ids[at], m.next[at] = m.tos[at], m.next[gone]
-		m.ranks[gone], m.ranks[at] = noRank, noRank
-		m.pop()
-		if int(m.next[at]) < n {
-			m.prev[m.next[at]] = at
-			m.rerank(v, at, m.next[at])
+		m.next[at] = m.next[gone]
+		s.id, s.rank, m.symbols[gone].rank = s.to, noRank, noRank
+		if right := m.next[at]; int(right) < n {
+			m.prev[right] = at
+			m.rerank(v, at, right)
 		}
-		if m.prev[at] >= 0 {
-			m.rerank(v, m.prev[at], at)
+		if left := m.prev[at]; left >= 0 {
+			m.rerank(v, left, at)
 		}
 	}
 	for i := int32(0); int(i) < n; i = m.next[i] {
-		dst = append(dst, m.ids[i])
+		dst = append(dst, m.symbols[i].id)
 	}
 	return dst
 }
 
 // rerank looks up the pair that now begins at position at.
 func (m *merger) rerank(v *vocabulary, at, right int32) {
-	m.ranks[at], m.tos[at] = v.merges.find(m.ids[at], m.ids[right])
-	if m.ranks[at] == noRank {
+	s := &m.symbols[at]
+	s.rank, s.to = v.merges.find(s.id, m.symbols[right].id)
+	if s.rank == noRank {
 		return
 	}
-	m.heap = append(m.heap, uint64(m.ranks[at])<<32|uint64(at))
+	m.heap = append(m.heap, uint64(s.rank)<<32|uint64(at))
 	for i := len(m.heap) - 1; i > 0; {
 		up := (i - 1) / 2
 		if m.heap[up] <= m.heap[i] {

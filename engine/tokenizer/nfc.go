@@ -50,8 +50,8 @@ func doubtful(s []byte) (from, to int) {
 	boundary, last := 0, uint8(0)
 	for i := 0; i < len(s); {
 		if s[i] < utf8.RuneSelf {
-			boundary, last = i, 0
-			i++
+			i += asciiLen(s[i:])
+			boundary, last = i-1, 0
 			continue
 		}
 		r, size := utf8.DecodeRune(s[i:])

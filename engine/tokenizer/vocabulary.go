@@ -16,13 +16,22 @@ type vocabulary struct {
 	byteIDs [256]int32
 	pairs   []pair // merges, best rank first
 	merges  mergeTable
-	added   addedTokens
-	both    map[int32]bool // added tokens that are entries of the vocabulary too
-	nfc     bool
-	pool    sync.Pool // of *Encoder
+	// bytePairs are the merges of two single bytes, where every pretoken begins.
+	bytePairs []bytePair // by left<<8|right
+	added     addedTokens
+	both      map[int32]bool // added tokens that are entries of the vocabulary too
+	nfc       bool
+	pool      sync.Pool // of *Encoder
 }
 
 type span struct{ from, to uint32 }
+
+// bytePair is a merge of two bytes; its rank is one more than the merge's, so that
+// 0 says that there is none.
+type bytePair struct {
+	rank uint32
+	to   int32
+}
 
 type pair struct{ left, right, to int32 }
 
