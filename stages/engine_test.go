@@ -61,7 +61,7 @@ func (f *engineFixture) teach() {
 	f.writeTokens(f.path("wrong"), tok, rows)
 	s := newTrain()
 	s.Method = "full"
-	f.short(s, 60, 3e-3)
+	f.short(s, 150, 1e-2)
 	_, err = f.run(s, []string{"model", f.model, "train", f.path("wrong")}, []string{"model", f.path("taught"), "metrics", f.path("taught.json")})
 	f.must(err)
 	f.model = f.path("taught")
@@ -164,17 +164,17 @@ func TestTrainEvaluateMerge(t *testing.T) {
 	f := newEngineFixture(t)
 	f.teach()
 	s := newTrain()
-	f.short(s, 60, 1e-2)
+	f.short(s, 120, 5e-3)
 	s.LoRAPlus = &[]float64{2}[0]
 	log, err := f.run(s, []string{"model", f.model, "train", f.tokens, "validation", f.tokens}, []string{
 		"adapter", f.path("adapter"), "metrics", f.path("lora.json"), "curve", f.path("curve.jsonl"),
 		"samples", f.path("train-samples.jsonl"), "checkpoint", f.path("checkpoint"),
 	})
 	f.must(err)
-	if !strings.Contains(log, "60 steps") {
+	if !strings.Contains(log, "120 steps") {
 		t.Errorf("log:\n%s", log)
 	}
-	if m := f.metrics(f.path("lora.json")); m["steps"] != 60.0 || m["validation"].(map[string]any)["loss"].(float64) > 0.2 {
+	if m := f.metrics(f.path("lora.json")); m["steps"] != 120.0 || m["validation"].(map[string]any)["loss"].(float64) > 0.2 {
 		t.Fatalf("metrics %v", m)
 	}
 	for _, name := range []string{"adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/tokenizer.json", "checkpoint", "curve.jsonl"} {
