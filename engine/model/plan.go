@@ -65,7 +65,6 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 			*a = p.layers[0]
 			continue
 		}
-		lin := &m.layers[i].linears
 		a.x, a.mid = p.x, p.x // the stream is changed in place unless it is needed again
 		if train {
 			a.x, a.mid = cut.cut(n*c.C), cut.cut(n*c.C)
@@ -74,7 +73,7 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 		a.qkv, a.lse, a.attention = cut.cut(n*c.QKV()), cut.cut(n*c.H), cut.cut(n*c.H*c.D)
 		a.norm2, a.rstd2 = cut.cut(n*c.C), cut.cut(n)
 		a.gateUp, a.h = cut.cut(n*2*c.F), cut.cut(n*c.F)
-		for j := range lin {
+		for j := range linears {
 			a.xa[j] = ops.Buf{}
 			if r := m.widest(i, j, train); r > 0 {
 				a.xa[j] = cut.cut(n * r)
