@@ -39,7 +39,7 @@ func (s *scanner) row() (Row, error) {
 }
 
 func (r *Row) set(name string, v Value) error {
-	part, err := rowOf(Record{{name, v}})
+	part, err := RowOf(Record{{name, v}})
 	switch name {
 	case "tools":
 		r.Tools = part.Tools

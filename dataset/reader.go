@@ -32,11 +32,16 @@ const Extensions = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet"
 // Open opens path. With columns named, a Parquet file's other columns are not read; the other formats pass
 // over them.
 func Open(path string, columns ...string) (*Reader, error) {
+	return OpenAs(path, path, columns...)
+}
+
+// OpenAs is Open for a file that messages call by another name than its path.
+func OpenAs(path, name string, columns ...string) (*Reader, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open rows: %w", err)
 	}
-	r := &Reader{path: path, file: file}
+	r := &Reader{path: name, file: file}
 	if err := r.open(columns); err != nil {
 		file.Close()
 		return nil, err
@@ -97,8 +102,8 @@ func (r *Reader) extension() string {
 	return ".jsonl"
 }
 
-// Path is the file's.
-func (r *Reader) Path() string { return r.path }
+// Name is what messages call the file.
+func (r *Reader) Name() string { return r.path }
 
 // Size is the file's size in bytes.
 func (r *Reader) Size() int64 { return r.size }
@@ -167,6 +172,9 @@ func (b *Batch) Where(i int) string {
 	return fmt.Sprintf("%s %s %d", b.path, b.unit, b.Number(i))
 }
 
+// Unit says what Number counts: "line" or "row".
+func (b *Batch) Unit() string { return b.unit }
+
 // Number is the line or row number of row i, from 1.
 func (b *Batch) Number(i int) int64 {
 	if i < len(b.numbers) {
@@ -176,19 +184,31 @@ func (b *Batch) Number(i int) int64 {
 }
 
 // Rows decodes the batch as rows. The error names file and line.
-func (b *Batch) Rows() ([]Row, error) { return decode(b, (*scanner).row, rowOf) }
+func (b *Batch) Rows() ([]Row, error) {
+	rows, _, err := decode(b, false, (*scanner).row, RowOf)
+	return rows, err
+}
 
 // Records decodes the batch column by column. The error names file and line.
 func (b *Batch) Records() ([]Record, error) {
-	return decode(b,
+	records, _, err := b.RecordsAnd(false)
+	return records, err
+}
+
+// RecordsAnd is Records that, with skip, passes over lines that cannot be read and returns their errors. What
+// a file of another format than JSONL holds wrong ends the reading in any case.
+func (b *Batch) RecordsAnd(skip bool) (records []Record, bad []error, err error) {
+	return decode(b, skip,
 		func(s *scanner) (Record, error) { return s.record(b.want) },
 		func(r Record) (Record, error) { return r, nil })
 }
 
-func decode[T any](b *Batch, line func(*scanner) (T, error), record func(Record) (T, error)) ([]T, error) {
+func decode[T any](b *Batch, skip bool, line func(*scanner) (T, error), record func(Record) (T, error)) ([]T, []error, error) {
 	if b.lines == nil {
-		return fromRecords(b, record)
+		out, err := fromRecords(b, record)
+		return out, nil, err
 	}
+	var bad []error
 	b.numbers, b.replaced = b.numbers[:0], 0
 	var out []T
 	var s scanner
@@ -207,7 +227,12 @@ func decode[T any](b *Batch, line func(*scanner) (T, error), record func(Record)
 		before := s.replaced
 		row, err := line(&s)
 		if err != nil {
-			return nil, &RowError{Path: b.path, Unit: b.unit, Number: number, Err: err}
+			err = &RowError{Path: b.path, Unit: b.unit, Number: number, Err: err}
+			if !skip {
+				return nil, nil, err
+			}
+			bad = append(bad, err)
+			continue
 		}
 		if s.replaced > before {
 			b.markReplaced(len(out))
@@ -215,7 +240,7 @@ func decode[T any](b *Batch, line func(*scanner) (T, error), record func(Record)
 		out = append(out, row)
 		b.numbers = append(b.numbers, number)
 	}
-	return out, nil
+	return out, bad, nil
 }
 
 func fromRecords[T any](b *Batch, record func(Record) (T, error)) ([]T, error) {

@@ -180,8 +180,8 @@ func (s *scanner) record(want map[string]bool) (Record, error) {
 	return r, err
 }
 
-// rowOf makes a row of a record that has a row's columns.
-func rowOf(r Record) (Row, error) {
+// RowOf makes a row of a record that has a row's columns.
+func RowOf(r Record) (Row, error) {
 	var row Row
 	for _, f := range r {
 		var err error

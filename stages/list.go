@@ -4,5 +4,14 @@ import "lpipe/runner"
 
 // Kinds is every built-in kind, in the order of the reference pipeline.
 func Kinds() []*runner.Kind {
-	return []*runner.Kind{}
+	return []*runner.Kind{
+		convertKind(),
+		preprocessKind(),
+		validateKind(),
+		tokenizeKind(),
+		splitKind(),
+		trainKind(),
+		evaluateKind(),
+		mergeKind(),
+	}
 }

@@ -1,0 +1,250 @@
+package stages
+
+import (
+	"encoding/binary"
+	"html"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/text/unicode/norm"
+)
+
+// cleaner cleans texts as the settings say. did collects, as bits, the steps that changed something.
+type cleaner struct {
+	settings *Preprocess
+	did      uint
+}
+
+// cleanerSteps names the steps, for the log.
+var cleanerSteps = [...]string{"control characters removed", "Unicode form", "HTML removed", "whitespace", "e-mail addresses redacted", "IP addresses redacted"}
+
+const (
+	stepControl = iota
+	stepNormalize
+	stepHTML
+	stepWhitespace
+	stepEmail
+	stepIP
+)
+
+func (c *cleaner) clean(text string) string {
+	p := c.settings
+	if p.StripControl {
+		text = c.step(stepControl, text, stripControl)
+	}
+	switch p.Normalize {
+	case "nfc":
+		text = c.step(stepNormalize, text, norm.NFC.String)
+	case "nfkc":
+		text = c.step(stepNormalize, text, norm.NFKC.String)
+	}
+	if p.StripHTML && strings.ContainsAny(text, "<&") {
+		text = c.step(stepHTML, text, func(s string) string { return outsideCode(s, stripHTML) })
+	}
+	if p.CollapseWhitespace {
+		text = c.step(stepWhitespace, text, collapse)
+	}
+	for _, what := range p.Redact {
+		switch what {
+		case "email":
+			text = c.step(stepEmail, text, redactEmail)
+		case "ip":
+			text = c.step(stepIP, text, redactIP)
+		}
+	}
+	return text
+}
+
+func (c *cleaner) step(bit uint, text string, do func(string) string) string {
+	out := do(text)
+	if out != text {
+		c.did |= 1 << bit
+	}
+	return out
+}
+
+// terminal matches the escape sequences that colour terminals.
+var terminal = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
+
+// stripControl removes what no reader sees: control characters but tab and newline, terminal escapes,
+// zero-width characters, direction marks, soft hyphens. CR LF, CR, U+2028 and U+2029 become newlines.
+func stripControl(s string) string {
+	if !hasControl(s) {
+		return s
+	}
+	if strings.Contains(s, "\x1b") {
+		s = terminal.ReplaceAllString(s, "")
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	before := rune(-1)
+	for i, r := range s {
+		switch {
+		case r == '\r':
+			if !strings.HasPrefix(s[i+1:], "\n") {
+				b.WriteByte('\n')
+			}
+		case r == '\u2028' || r == '\u2029':
+			b.WriteByte('\n')
+		case r == '\u200c' || r == '\u200d':
+			// Joiners belong to the spelling of Persian, Indic scripts and emoji: between two such characters.
+			after, _ := utf8.DecodeRuneInString(s[i+3:])
+			if before > 0x2ff && after > 0x2ff && after != utf8.RuneError {
+				b.WriteRune(r)
+			}
+		case invisible(r):
+		default:
+			b.WriteRune(r)
+		}
+		before = r
+	}
+	return b.String()
+}
+
+// hasControl says whether stripControl may have work to do.
+func hasControl(s string) bool {
+	for i := 0; i < len(s); i++ {
+		// All of them in UTF-8 begin with C2 (C1 controls, soft hyphen), D8 (U+061C), E1 (U+180E), E2, EF (BOM).
+		if c := s[i]; c < 0x20 && c != '\n' && c != '\t' || c == 0x7f || c == 0xc2 || c == 0xd8 || c == 0xe1 || c == 0xe2 || c == 0xef {
+			return true
+		}
+	}
+	return false
+}
+
+func invisible(r rune) bool {
+	switch {
+	case r < 0x20:
+		return r != '\n' && r != '\t'
+	case r < 0x7f:
+		return false
+	case r < 0xa0, r == 0xad, r == 0x61c, r == 0x180e, r == 0xfeff:
+		return true
+	case r >= 0x200b && r <= 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2060 && r <= 0x2064, r >= 0x2066 && r <= 0x206f:
+		return true
+	}
+	return false
+}
+
+// collapse puts one blank for many and one empty line for many, and takes the blanks at the ends of lines and
+// of the text. Indentation stays, and so does everything inside code and LaTeX.
+func collapse(s string) string {
+	var w blanks
+	w.out = make([]byte, 0, len(s))
+	for text, kept := range pieces(s) {
+		if kept {
+			w.flush()
+			w.out = append(w.out, text...)
+			continue
+		}
+		w.write(text)
+	}
+	if len(w.out) == len(s) && string(w.out) == s {
+		return s
+	}
+	return string(w.out)
+}
+
+// blanks writes text, with its white space put off until what follows it is known.
+type blanks struct {
+	out    []byte
+	lines  int    // newlines put off
+	indent []byte // blanks put off, behind the last newline
+}
+
+func (w *blanks) write(text string) {
+	for len(text) > 0 {
+		n := 0
+		for n < len(text) && text[n] > ' ' && text[n] < utf8.RuneSelf {
+			n++
+		}
+		if n > 0 {
+			w.flush()
+			w.out = append(w.out, text[:n]...)
+			text = text[n:]
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == '\n':
+			w.lines++
+			w.indent = w.indent[:0]
+		case r == '\t':
+			w.indent = append(w.indent, '\t')
+		case r != '\u0085' && unicode.IsSpace(r):
+			w.indent = append(w.indent, ' ')
+		default:
+			w.flush()
+			w.out = append(w.out, text[:size]...)
+		}
+		text = text[size:]
+	}
+}
+
+func (w *blanks) flush() {
+	switch {
+	case len(w.out) == 0:
+	case w.lines > 0:
+		w.out = append(w.out, "\n\n"[:min(w.lines, 2)]...)
+		w.out = append(w.out, w.indent...)
+	case len(w.indent) > 0:
+		w.out = append(w.out, ' ')
+	}
+	w.lines, w.indent = 0, w.indent[:0]
+}
+
+var (
+	htmlBlock   = regexp.MustCompile(`(?is)<!--.*?-->|<(?:script|style)\b[^>]*>.*?</(?:script|style)\s*>`)
+	htmlBreak   = regexp.MustCompile(`(?i)<(?:br|hr|p|div|li|tr|ul|ol|table|h[1-6]|blockquote)(?:\s[^<>]*)?/?>|</(?:p|div|li|tr|table|ul|ol|h[1-6]|blockquote)\s*>`)
+	htmlTag     = regexp.MustCompile(`(?i)</?(?:a|abbr|article|aside|b|big|body|button|center|cite|code|dd|del|dl|dt|em|figure|figcaption|font|footer|form|head|header|html|i|iframe|img|input|ins|label|link|main|mark|meta|nav|option|pre|q|s|section|select|small|span|strike|strong|sub|sup|tbody|td|tfoot|th|thead|title|tt|u)(?:\s[^<>]*)?/?>`)
+	manyNewline = regexp.MustCompile(`\n{3,}`)
+)
+
+// stripHTML removes tags that HTML knows, so that a < b and <think> stay.
+func stripHTML(s string) string {
+	if strings.Contains(s, "<") {
+		s = htmlBlock.ReplaceAllString(s, "")
+		broken := htmlBreak.ReplaceAllString(s, "\n")
+		if broken != s {
+			s = manyNewline.ReplaceAllString(broken, "\n\n")
+		}
+		s = htmlTag.ReplaceAllString(s, "")
+	}
+	if strings.Contains(s, "&") {
+		s = html.UnescapeString(s)
+	}
+	return s
+}
+
+// outsideCode applies do to what is neither code nor LaTeX.
+func outsideCode(s string, do func(string) string) string {
+	var b strings.Builder
+	for text, kept := range pieces(s) {
+		if !kept {
+			text = do(text)
+		}
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
+// promptHash is a hash of a text, blind for case and blanks.
+func promptHash(text string) (hi, lo uint64) {
+	plain := make([]byte, 0, len(text))
+	for word := range strings.FieldsSeq(text) {
+		plain = append(plain, strings.ToLower(word)...)
+		plain = append(plain, ' ')
+	}
+	return hash128(plain)
+}
+
+// textHash is a hash of a text as it is.
+func textHash(text string) (hi, lo uint64) { return hash128([]byte(text)) }
+
+func hash128(b []byte) (hi, lo uint64) {
+	sum := blake3.Sum256(b)
+	return binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])
+}

@@ -1,0 +1,211 @@
+package stages
+
+import (
+	"fmt"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"lpipe/dataset"
+)
+
+// findRepetition finds a phrase that stands Times times in a row or more.
+func findRepetition(k *Checks, r *dataset.Row) string {
+	for i := range r.Messages {
+		if r.Messages[i].Role != dataset.Assistant {
+			continue
+		}
+		text := r.Messages[i].Content
+		if at, times, n := loopIn(text, k.Repetition.Times, k.Repetition.Span); times > 0 {
+			return fmt.Sprintf("%d times in a row: %s", times, excerpt(text[at:at+n], 0, 80))
+		}
+	}
+	return ""
+}
+
+// loopSpace is what loopIn needs, to be used again.
+type loopSpace struct {
+	starts []int32
+	hashes []uint64
+	last   map[uint64]int32
+}
+
+var loopSpaces = sync.Pool{New: func() any { return &loopSpace{last: map[uint64]int32{}} }}
+
+// loopIn finds the first place where the words have a period: the n-gram at i equals the one period words
+// before, for so long that the phrase stands at least times times and span bytes. It takes linear time: each
+// n-gram is compared with its last occurrence only.
+func loopIn(text string, times, span int) (at, found, length int) {
+	if len(text) < span {
+		return 0, 0, 0
+	}
+	s := loopSpaces.Get().(*loopSpace)
+	defer loopSpaces.Put(s)
+	s.words(text)
+	clear(s.last)
+	const gram = 3
+	period, run := int32(0), int32(0)
+	for i := 0; i+gram <= len(s.hashes); i++ {
+		h := s.gram(i)
+		before, seen := s.last[h]
+		s.last[h] = int32(i)
+		switch distance := int32(i) - before; {
+		case !seen:
+			period, run = 0, 0
+		case distance == period:
+			run++
+		default:
+			period, run = distance, 1
+		}
+		if period == 0 || int(run) < (times-1)*int(period) {
+			continue
+		}
+		first, end := i-int(run)+1-int(period), i
+		for end+1+gram <= len(s.hashes) && s.gram(end+1) == s.gram(end+1-int(period)) {
+			end++
+		}
+		start, stop := int(s.starts[first]), len(text)
+		if end+gram < len(s.starts) {
+			stop = int(s.starts[end+gram])
+		}
+		if stop-start >= span {
+			return start, (end-first)/int(period) + 1, int(s.starts[first+int(period)]) - start
+		}
+	}
+	return 0, 0, 0
+}
+
+// gram is a hash of the three words at i.
+func (s *loopSpace) gram(i int) uint64 {
+	return s.hashes[i]*3 + s.hashes[i+1]*5 + s.hashes[i+2]*7
+}
+
+// words cuts a text into words and hashes them; of scripts without blanks, and of a word beyond 20 letters,
+// each letter counts as a word.
+func (s *loopSpace) words(text string) {
+	s.starts, s.hashes = s.starts[:0], s.hashes[:0]
+	h, n := uint64(0), 0
+	for i := 0; i < len(text); {
+		r, size := rune(text[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(text[i:])
+		}
+		if r <= ' ' || r >= 0x80 && unicode.IsSpace(r) {
+			n = 0
+			i += size
+			continue
+		}
+		if n == 0 || n >= 20 || r >= 0x2e80 {
+			s.starts = append(s.starts, int32(i))
+			s.hashes = append(s.hashes, 0)
+			h = 14695981039346656037
+		}
+		n++
+		h = (h ^ uint64(r)) * 1099511628211
+		s.hashes[len(s.hashes)-1] = h
+		i += size
+	}
+}
+
+// writing is the writing systems that findLanguage tells apart. Greek is left out: mathematics writes it.
+type writing uint8
+
+const (
+	otherWriting writing = iota
+	latin
+	han
+	kana
+	hangul
+	cyrillic
+	arabic
+	hebrew
+	thai
+	indic
+	writings
+)
+
+var writingNames = [writings]string{"other", "Latin", "Han", "Kana", "Hangul", "Cyrillic", "Arabic", "Hebrew", "Thai", "Indic"}
+
+func writingOf(r rune) writing {
+	switch {
+	case r < 0x250:
+		return latin
+	case r >= 0x400 && r < 0x530:
+		return cyrillic
+	case r >= 0x590 && r < 0x600:
+		return hebrew
+	case r >= 0x600 && r < 0x700 || r >= 0x750 && r < 0x780:
+		return arabic
+	case r >= 0x900 && r < 0xe00:
+		return indic
+	case r >= 0xe00 && r < 0xe80:
+		return thai
+	case r >= 0x3040 && r < 0x3100:
+		return kana
+	case r >= 0x3400 && r < 0xa000 || r >= 0x20000 && r < 0x33480:
+		return han
+	case r >= 0xac00 && r < 0xd7b0 || r >= 0x1100 && r < 0x1200:
+		return hangul
+	}
+	return otherWriting
+}
+
+// letters counts the letters of each writing system and tells where each stands first.
+func letters(s string, count, first *[writings]int) {
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			if c|0x20 >= 'a' && c|0x20 <= 'z' {
+				count[latin]++
+			}
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if unicode.IsLetter(r) {
+			w := writingOf(r)
+			if count[w] == 0 {
+				first[w] = i
+			}
+			count[w]++
+		}
+		i += size
+	}
+}
+
+// findLanguage finds responses that change their writing system, as distilled reasoning does now and then.
+// Latin letters pass always: names and formulas have them.
+func findLanguage(k *Checks, r *dataset.Row) string {
+	var prompt, response, first [writings]int
+	text := r.Response()
+	letters(text, &response, &first)
+	total, foreign := 0, 0
+	for _, n := range response {
+		total += n
+	}
+	if total == response[latin]+response[otherWriting] {
+		return ""
+	}
+	var unused [writings]int
+	for i := range r.Messages {
+		if r.Messages[i].Role != dataset.Assistant {
+			letters(r.Messages[i].Content, &prompt, &unused)
+		}
+	}
+	if prompt[kana] > 0 || prompt[hangul] > 0 { // Japanese and Korean write Han too
+		prompt[han]++
+	}
+	most := otherWriting
+	for w := han; w < writings; w++ {
+		if prompt[w] == 0 {
+			if foreign += response[w]; response[w] > response[most] || most == otherWriting && response[w] > 0 {
+				most = w
+			}
+		}
+	}
+	const few = 5 // a quoted word
+	if share := float64(foreign) / float64(total); foreign > few && share > k.Language.Share {
+		return fmt.Sprintf("%.0f %% of the response's letters are %s: %s", 100*share, writingNames[most], excerpt(text, first[most], 60))
+	}
+	return ""
+}

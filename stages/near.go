@@ -1,0 +1,268 @@
+package stages
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+)
+
+// NearDuplicates is the setting near_duplicates: off, or rows whose prompts are alike are found by MinHash
+// (Broder 1997) over word shingles. true and a number stand for the object with that threshold.
+type NearDuplicates struct {
+	On        bool    `json:"on"`
+	Threshold float64 `json:"threshold"` // Jaccard similarity of the shingles, 0..1
+	Shingle   int     `json:"shingle"`   // words
+}
+
+// defaultNear is near_duplicates = true.
+func defaultNear() NearDuplicates { return NearDuplicates{On: true, Threshold: 0.8, Shingle: 5} }
+
+// UnmarshalJSON reads true, false, a threshold, or an object.
+func (d *NearDuplicates) UnmarshalJSON(b []byte) error {
+	*d = defaultNear()
+	if err := json.Unmarshal(b, &d.On); err == nil {
+		return nil
+	}
+	d.On = true
+	if err := json.Unmarshal(b, &d.Threshold); err == nil {
+		return nil
+	}
+	object := struct {
+		Threshold *float64 `json:"threshold"`
+		Shingle   *int     `json:"shingle"`
+	}{&d.Threshold, &d.Shingle}
+	if err := strictJSON(b, &object); err != nil {
+		return errors.New("takes true, false, a threshold, or { threshold = 0.8, shingle = 5 }")
+	}
+	return nil
+}
+
+func (d NearDuplicates) check(name string) error {
+	if d.On && (d.Threshold < 0.3 || d.Threshold > 1) {
+		return fmt.Errorf("%s: the threshold must be 0.3..1, not %v", name, d.Threshold)
+	}
+	if d.On && (d.Shingle < 1 || d.Shingle > 50) {
+		return fmt.Errorf("%s: shingle must be 1..50 words, not %d", name, d.Shingle)
+	}
+	return nil
+}
+
+const permutations = 112 // as datatrove: 14 bands of 8
+
+// signature is the MinHash of a prompt: the lowest byte of each minimum, and a hash of each band.
+type signature struct {
+	row   uint64
+	key   uint64 // what the caller wants to know of a cluster's first row
+	bytes [permutations]byte
+	bands []pair
+}
+
+const signatureBytes = permutations + 8 // in scratch: bytes, key
+
+// bandRows is how many minima make a band: the most with which two prompts just at the threshold still share
+// one of the bands in about 19 of 20 cases. What shares a band by chance is sorted out by the signatures.
+func (d NearDuplicates) bandRows() int {
+	for rows := 16; rows > 1; rows-- {
+		bands := float64(permutations / rows)
+		if 1-math.Pow(1-math.Pow(d.Threshold, float64(rows)), bands) >= 0.95 {
+			return rows
+		}
+	}
+	return 1
+}
+
+// minHasher makes signatures.
+type minHasher struct {
+	near       NearDuplicates
+	rows       int
+	mul, shift [permutations]uint64
+}
+
+func newMinHasher(near NearDuplicates) *minHasher {
+	m := &minHasher{near: near, rows: near.bandRows()}
+	for i := range m.mul {
+		m.mul[i] = mix(uint64(2*i+1)*0x9e3779b97f4a7c15) | 1
+		m.shift[i] = mix(uint64(2*i+2) * 0x9e3779b97f4a7c15)
+	}
+	return m
+}
+
+// sign makes the signature of a prompt; false if there is no word in it.
+func (m *minHasher) sign(prompt string, row int64) (signature, bool) {
+	s := signature{row: uint64(row)}
+	words := appendWords(nil, prompt)
+	if len(words) == 0 {
+		return s, false
+	}
+	var least [permutations]uint32
+	for i := range least {
+		least[i] = math.MaxUint32
+	}
+	for _, h := range shingles(words, m.near.Shingle) {
+		for i := range least {
+			least[i] = min(least[i], uint32((h*m.mul[i]+m.shift[i])>>32))
+		}
+	}
+	for i, v := range least {
+		s.bytes[i] = byte(v)
+	}
+	for band := 0; band+m.rows <= permutations; band += m.rows {
+		hi, lo := uint64(band), uint64(band)+1<<32
+		for _, v := range least[band : band+m.rows] {
+			hi, lo = mix(hi^uint64(v)), mix(lo+uint64(v)*0x9e3779b97f4a7c15)
+		}
+		s.bands = append(s.bands, pair{hi, lo, s.row})
+	}
+	return s, true
+}
+
+// clusterer groups rows by their signatures. Its state beyond four bytes a row lies sorted in scratch.
+type clusterer struct {
+	near  NearDuplicates
+	bands *sorter
+	file  *os.File // signatures' bytes, at their row numbers
+	out   *bufio.Writer
+	next  uint64 // row number that out stands at
+}
+
+func newClusterer(near NearDuplicates, scratch string) (*clusterer, error) {
+	c := &clusterer{near: near, bands: newSorter(scratch)}
+	if err := os.MkdirAll(scratch, 0o777); err != nil {
+		return nil, fmt.Errorf("spill to scratch: %w", err)
+	}
+	f, err := os.CreateTemp(scratch, "signatures-*")
+	if err != nil {
+		return nil, fmt.Errorf("spill to scratch: %w", err)
+	}
+	_ = os.Remove(f.Name())
+	c.file, c.out = f, bufio.NewWriterSize(f, 1<<18)
+	return c, nil
+}
+
+// add takes the signatures in the order of rows.
+func (c *clusterer) add(s signature) error {
+	for ; c.next < s.row; c.next++ { // rows without words, blank lines
+		if _, err := c.out.Write(make([]byte, signatureBytes)); err != nil {
+			return fmt.Errorf("spill to scratch: %w", err)
+		}
+	}
+	c.next++
+	record := binary.LittleEndian.AppendUint64(s.bytes[:permutations:permutations], s.key)
+	if _, err := c.out.Write(record); err != nil {
+		return fmt.Errorf("spill to scratch: %w", err)
+	}
+	for _, band := range s.bands {
+		if err := c.bands.add(band); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *clusterer) close() {
+	c.bands.close()
+	c.file.Close()
+}
+
+// cluster joins rows that share a band and are alike. Of many rows in one band each is compared with the
+// first few that differ among themselves, so that a band that thousands share costs no square of them.
+func (c *clusterer) cluster(ctx context.Context) (*clusters, error) {
+	if err := c.out.Flush(); err != nil {
+		return nil, fmt.Errorf("spill to scratch: %w", err)
+	}
+	const leaders = 8
+	joined := &clusters{}
+	var lead [leaders][permutations]byte
+	var names [leaders]uint64
+	for rows, err := range c.bands.groups() {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		n := 0
+	members:
+		for _, row := range rows {
+			var sig [permutations]byte
+			if _, err := c.file.ReadAt(sig[:], int64(row)*signatureBytes); err != nil && !errors.Is(err, io.EOF) {
+				return nil, fmt.Errorf("read back from scratch: %w", err)
+			}
+			for i := range n {
+				if joined.root(names[i]) == joined.root(row) {
+					continue members
+				}
+				if similarity(&lead[i], &sig) >= c.near.Threshold {
+					joined.join(names[i], row)
+					continue members
+				}
+			}
+			if n < leaders {
+				lead[n], names[n] = sig, row
+				n++
+			}
+		}
+	}
+	for row := range joined.parent { // from here on root changes nothing, and many goroutines may call it
+		if joined.parent[row] != 0 {
+			joined.parent[row] = uint32(joined.root(uint64(row))) + 1
+		}
+	}
+	return joined, nil
+}
+
+// key is the key that a row was added with.
+func (c *clusterer) key(row uint64) (uint64, error) {
+	var b [8]byte
+	if _, err := c.file.ReadAt(b[:], int64(row)*signatureBytes+permutations); err != nil {
+		return 0, fmt.Errorf("read back from scratch: %w", err)
+	}
+	return binary.LittleEndian.Uint64(b[:]), nil
+}
+
+// similarity estimates the Jaccard similarity by b-bit minwise hashing (Li and König 2010), b = 8: bytes of
+// different minima are equal once in 256 times.
+func similarity(a, b *[permutations]byte) float64 {
+	equal := 0
+	for i := range a {
+		if a[i] == b[i] {
+			equal++
+		}
+	}
+	const chance = 1.0 / 256
+	return (float64(equal)/permutations - chance) / (1 - chance)
+}
+
+// clusters is a forest over row numbers; the root of a cluster is its first row.
+type clusters struct{ parent []uint32 } // 0: a root; else parent's number plus one
+
+func (c *clusters) root(row uint64) uint64 {
+	for row < uint64(len(c.parent)) && c.parent[row] != 0 {
+		up := uint64(c.parent[row] - 1)
+		if c.parent[up] != 0 {
+			c.parent[row] = c.parent[up] // halve the path
+		}
+		row = up
+	}
+	return row
+}
+
+func (c *clusters) join(a, b uint64) {
+	a, b = c.root(a), c.root(b)
+	if a == b {
+		return
+	}
+	if b < a {
+		a, b = b, a
+	}
+	for uint64(len(c.parent)) <= b {
+		c.parent = append(c.parent, make([]uint32, max(1024, len(c.parent)/2))...)
+	}
+	c.parent[b] = uint32(a) + 1
+}

@@ -1,0 +1,194 @@
+package stages
+
+import (
+	"bufio"
+	"cmp"
+	"container/heap"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"slices"
+)
+
+// pair is a 128-bit hash and the number of the row that it came from.
+type pair struct{ hi, lo, row uint64 }
+
+func (a pair) compare(b pair) int {
+	if c := cmp.Compare(a.hi, b.hi); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.lo, b.lo); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.row, b.row)
+}
+
+const (
+	pairBytes = 24
+	// pairsInMemory bounds a sorter's memory: 72 MB. What is beyond goes to sorted files in scratch.
+	pairsInMemory = 3 << 20
+)
+
+// sorter sorts any number of pairs in bounded memory.
+type sorter struct {
+	dir   string // scratch
+	limit int    // pairs in memory; 0: pairsInMemory
+	pairs []pair
+	runs  []*os.File
+}
+
+func newSorter(scratch string) *sorter { return &sorter{dir: scratch, limit: pairsInMemory} }
+
+func (s *sorter) add(p pair) error {
+	s.pairs = append(s.pairs, p)
+	if len(s.pairs) < s.limit {
+		return nil
+	}
+	return s.spill()
+}
+
+// spill writes what is in memory as a sorted file. The file has no name any more: nothing is left of it
+// whatever happens.
+func (s *sorter) spill() error {
+	slices.SortFunc(s.pairs, pair.compare)
+	if err := os.MkdirAll(s.dir, 0o777); err != nil {
+		return fmt.Errorf("spill to scratch: %w", err)
+	}
+	f, err := os.CreateTemp(s.dir, "pairs-*")
+	if err != nil {
+		return fmt.Errorf("spill to scratch: %w", err)
+	}
+	s.runs = append(s.runs, f)
+	_ = os.Remove(f.Name()) // where that is not possible, scratch goes with the stage
+	w := bufio.NewWriterSize(f, 1<<18)
+	var b [pairBytes]byte
+	for _, p := range s.pairs {
+		binary.LittleEndian.PutUint64(b[:], p.hi)
+		binary.LittleEndian.PutUint64(b[8:], p.lo)
+		binary.LittleEndian.PutUint64(b[16:], p.row)
+		if _, err := w.Write(b[:]); err != nil {
+			return fmt.Errorf("spill to scratch: %w", err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("spill to scratch: %w", err)
+	}
+	s.pairs = s.pairs[:0]
+	return nil
+}
+
+// groups yields the rows of each hash that came with two or more, in the order of rows. The slice is reused.
+func (s *sorter) groups() iter.Seq2[[]uint64, error] {
+	return func(yield func([]uint64, error) bool) {
+		var rows []uint64
+		var last pair
+		for p, err := range s.sorted() {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(rows) > 0 && (p.hi != last.hi || p.lo != last.lo) {
+				if len(rows) > 1 && !yield(rows, nil) {
+					return
+				}
+				rows = rows[:0]
+			}
+			rows = append(rows, p.row)
+			last = p
+		}
+		if len(rows) > 1 {
+			yield(rows, nil)
+		}
+	}
+}
+
+// sorted yields every pair in order.
+func (s *sorter) sorted() iter.Seq2[pair, error] {
+	return func(yield func(pair, error) bool) {
+		slices.SortFunc(s.pairs, pair.compare)
+		m := merge{{rest: s.pairs}}
+		for _, f := range s.runs {
+			if _, err := f.Seek(0, io.SeekStart); err != nil {
+				yield(pair{}, fmt.Errorf("read back from scratch: %w", err))
+				return
+			}
+			m = append(m, &run{from: bufio.NewReaderSize(f, 1<<18)})
+		}
+		kept := m[:0]
+		for _, r := range m {
+			ok, err := r.next()
+			if err != nil {
+				yield(pair{}, err)
+				return
+			}
+			if ok {
+				kept = append(kept, r)
+			}
+		}
+		m = kept
+		heap.Init(&m)
+		for len(m) > 0 {
+			if !yield(m[0].head, nil) {
+				return
+			}
+			ok, err := m[0].next()
+			if err != nil {
+				yield(pair{}, err)
+				return
+			}
+			if ok {
+				heap.Fix(&m, 0)
+			} else {
+				heap.Pop(&m)
+			}
+		}
+	}
+}
+
+func (s *sorter) close() {
+	for _, f := range s.runs {
+		f.Close()
+	}
+	s.runs, s.pairs = nil, nil
+}
+
+// run is a sorted sequence of pairs, from memory or from a file.
+type run struct {
+	head pair
+	rest []pair
+	from io.Reader
+}
+
+func (r *run) next() (bool, error) {
+	if len(r.rest) > 0 {
+		r.head, r.rest = r.rest[0], r.rest[1:]
+		return true, nil
+	}
+	if r.from == nil {
+		return false, nil
+	}
+	var b [pairBytes]byte
+	if _, err := io.ReadFull(r.from, b[:]); errors.Is(err, io.EOF) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("read back from scratch: %w", err)
+	}
+	r.head = pair{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])}
+	return true, nil
+}
+
+// merge is a heap of runs by their heads.
+type merge []*run
+
+func (m merge) Len() int           { return len(m) }
+func (m merge) Less(a, b int) bool { return m[a].head.compare(m[b].head) < 0 }
+func (m merge) Swap(a, b int)      { m[a], m[b] = m[b], m[a] }
+func (m *merge) Push(r any)        { *m = append(*m, r.(*run)) }
+func (m *merge) Pop() any {
+	last := (*m)[len(*m)-1]
+	*m = (*m)[:len(*m)-1]
+	return last
+}

@@ -1,0 +1,216 @@
+package stages
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"lpipe/dataset"
+	"lpipe/runner"
+)
+
+// Split parts rows or sequences into train, validation and test, so that no problem stands in two of them.
+type Split struct {
+	Ratios     Ratios  `hcl:"ratios,optional" type:"object or list" doc:"shares of the rows: { train = 0.9, validation = 0.05, test = 0.05 }, or a list in this order; together 1"`
+	Seed       int64   `hcl:"seed,optional" doc:"another seed, another split; a row's place depends on it and on the row alone"`
+	By         string  `hcl:"by,optional" doc:"what stays together: cluster (rows with the same or a like prompt), row (the same prompt), or the rows of one value of a column: source, or one that convert keeps"`
+	Similarity float64 `hcl:"similarity,optional" doc:"by cluster: prompts are alike from this Jaccard similarity of their five-word shingles on"`
+}
+
+// Ratios are the shares of the three sets.
+type Ratios struct {
+	Train      float64 `json:"train"`
+	Validation float64 `json:"validation"`
+	Test       float64 `json:"test"`
+}
+
+// UnmarshalJSON reads an object or a list; what an object leaves out is 0.
+func (r *Ratios) UnmarshalJSON(b []byte) error {
+	type plain Ratios
+	var object plain
+	if err := strictJSON(b, &object); err == nil {
+		*r = Ratios(object)
+		return nil
+	}
+	var list []float64
+	if err := json.Unmarshal(b, &list); err != nil || len(list) < 1 || len(list) > 3 {
+		return errors.New("takes { train = 0.9, validation = 0.05, test = 0.05 } or [0.9, 0.05, 0.05]")
+	}
+	list = append(list, 0, 0)
+	*r = Ratios{list[0], list[1], list[2]}
+	return nil
+}
+
+const (
+	setTrain = iota
+	setValidation
+	setTest
+	setCount
+)
+
+var setNames = [setCount]string{"train", "validation", "test"}
+
+func (r Ratios) list() [setCount]float64 { return [setCount]float64{r.Train, r.Validation, r.Test} }
+
+func splitKind() *runner.Kind {
+	in := []runner.Port{
+		{Name: "data", Optional: true, Doc: "rows; or else tokens"},
+		{Name: "tokens", Optional: true, Doc: "token folder; or else data"},
+	}
+	outs := func(folder bool) []runner.Port {
+		var list []runner.Port
+		for _, name := range setNames {
+			port := runner.Port{Name: name, Doc: "the " + name + " set: rows of data, or a token folder of tokens", Ext: ".jsonl"}
+			if folder {
+				port.Folder, port.Ext = true, ""
+			}
+			list = append(list, port)
+		}
+		return list
+	}
+	return &runner.Kind{
+		Name:    "split",
+		Doc:     "Train, validation and test sets without leakage.",
+		Version: 1,
+		In:      in,
+		Out:     outs(false),
+		Ports: func(_ runner.Stage, given map[string]bool) (ins, out []runner.Port) {
+			return in, outs(given["tokens"])
+		},
+		New: func() runner.Stage {
+			return &Split{Ratios: Ratios{0.9, 0.05, 0.05}, Seed: 42, By: "cluster", Similarity: 0.8}
+		},
+	}
+}
+
+// Check finds settings that do not fit together.
+func (s *Split) Check() error {
+	sum := 0.0
+	for i, share := range s.Ratios.list() {
+		if share < 0 || share > 1 {
+			return fmt.Errorf("ratios: %s must be 0..1, not %v", setNames[i], share)
+		}
+		sum += share
+	}
+	if math.Abs(sum-1) > 1e-9 {
+		return fmt.Errorf("ratios: must be 1 together, not %.6g", sum)
+	}
+	if s.By == "" {
+		return errors.New("by: must be cluster, row or the name of a column")
+	}
+	return NearDuplicates{On: true, Threshold: s.Similarity, Shingle: defaultNear().Shingle}.check("similarity")
+}
+
+// Run splits.
+func (s *Split) Run(ctx context.Context, env *runner.Env) error {
+	data, folder := one(env, "data"), one(env, "tokens")
+	if (data == "") == (folder == "") {
+		return errors.New("in: name either data (rows) or tokens (a token folder)")
+	}
+	var from splitSource = &rowSource{env: env}
+	if folder != "" {
+		tokens, err := dataset.OpenTokens(folder)
+		if err != nil {
+			return err
+		}
+		defer tokens.Close()
+		from = &tokenSource{env: env, tokens: tokens}
+	}
+	places, err := s.places(ctx, env, from)
+	if err != nil {
+		return err
+	}
+	defer places.close()
+	return s.write(ctx, env, from, places)
+}
+
+// write puts every row into its set.
+func (s *Split) write(ctx context.Context, env *runner.Env, from splitSource, places *places) error {
+	var to [setCount]splitSink
+	for i, name := range setNames {
+		sink, err := from.create(env.Out[name])
+		if err != nil {
+			return err
+		}
+		defer sink.Abandon()
+		to[i] = sink
+	}
+	var counts [setCount]int64
+	dropped := newTally()
+	type placed struct {
+		batch *splitBatch
+		sets  []int
+	}
+	err := from.each(ctx, "splitting", places.share, 1-places.share,
+		func(b *splitBatch) (any, error) {
+			sets := make([]int, b.len())
+			for i := range sets {
+				var err error
+				if sets[i], err = places.of(b.item(i)); err != nil {
+					return nil, err
+				}
+			}
+			return placed{b, sets}, nil
+		},
+		func(v any) error {
+			p := v.(placed)
+			for i, set := range p.sets {
+				if set < 0 {
+					dropped.add("the prompt stands in another set too", 1, p.batch.where(i))
+					continue
+				}
+				counts[set]++
+				if err := to[set].take(p.batch, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	if err := s.judge(env, from, counts); err != nil {
+		return err
+	}
+	dropped.log(env, "dropped")
+	for _, sink := range to {
+		if err := sink.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge says how large the sets are, and refuses one that was asked for and got nothing.
+func (s *Split) judge(env *runner.Env, from splitSource, counts [setCount]int64) error {
+	total := counts[0] + counts[1] + counts[2]
+	if total == 0 {
+		return fmt.Errorf("%s: nothing in it to split", from.name())
+	}
+	for i, n := range counts {
+		if share := s.Ratios.list()[i]; n == 0 && share > 0 {
+			return fmt.Errorf("set %s got none of the %d %s: a share of %v is too small for so few; raise it in ratios, set it to 0, or try another seed", setNames[i], total, from.unit(), share)
+		}
+		logf(env, "%s: %d %s (%.2f %%)", setNames[i], n, from.unit(), 100*float64(n)/float64(total))
+	}
+	return nil
+}
+
+// set is the place of a hash among the shares.
+func (s *Split) set(key uint64) int {
+	u := float64(mix(key^mix(uint64(s.Seed)))>>11) / (1 << 53)
+	sum := 0.0
+	last := setTrain
+	for i, share := range s.Ratios.list() {
+		if share == 0 {
+			continue
+		}
+		last = i
+		if sum += share; u < sum {
+			return i
+		}
+	}
+	return last // the shares add up to a little less than 1
+}

@@ -1,0 +1,418 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"lpipe/dataset"
+	"lpipe/engine/tokenizer"
+	"lpipe/runner"
+)
+
+// Validate checks rows, and drops, flags or refuses those that fail.
+type Validate struct {
+	Checks         Checks         `hcl:"checks,optional" doc:"the checks, each with severity and limits"`
+	OnFail         string         `hcl:"on_fail,optional" doc:"what an error does: drop the row, flag it (the row keeps the check's name in flags), or fail the stage"`
+	NearDuplicates NearDuplicates `hcl:"near_duplicates,optional" type:"bool, number or object" doc:"drop rows whose prompt is like an earlier row's that passed: true, a threshold, or { threshold = 0.8, shingle = 5 } (similarity of word shingles)"`
+	Examples       int            `hcl:"examples,optional" unit:"rows" doc:"rows that the report shows for each check"`
+}
+
+// tokenizerFiles are the files of a model folder that decide ids and chat template.
+var tokenizerFiles = []string{"tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json", "chat_template.jinja"}
+
+func validateKind() *runner.Kind {
+	return &runner.Kind{
+		Name:    "validate",
+		Doc:     "Quality checks and filters, with a report.",
+		Version: 1,
+		In: []runner.Port{
+			{Name: "data", Doc: "rows"},
+			{Name: "tokenizer", Optional: true, Doc: "model folder: lengths are counted in its tokens too", Reads: tokenizerFiles},
+			{Name: "against", Optional: true, List: true, Doc: "test sets whose questions may not stand in the rows: files of rows, or with a column problem, question, prompt, instruction"},
+		},
+		Out: []runner.Port{
+			{Name: "data", Ext: ".jsonl", Doc: "the rows that go on, as JSONL or Parquet by extension"},
+			{Name: "rejects", Optional: true, Ext: ".jsonl", Doc: "rows with an error: number, check, evidence, the row itself"},
+			{Name: "report", Optional: true, Ext: ".json", Doc: "counts, examples, histograms"},
+			{Name: "html", Optional: true, Ext: ".html", Doc: "the report as a page"},
+		},
+		New: func() runner.Stage {
+			near := defaultNear()
+			near.On = false
+			return &Validate{Checks: defaultChecks(), OnFail: "drop", NearDuplicates: near, Examples: 3}
+		},
+	}
+}
+
+// Check finds settings that do not fit together.
+func (v *Validate) Check() error {
+	if err := among("on_fail", v.OnFail, "drop", "flag", "fail"); err != nil {
+		return err
+	}
+	if v.Examples < 0 || v.Examples > 100 {
+		return fmt.Errorf("examples: must be 0..100, not %d", v.Examples)
+	}
+	if err := v.NearDuplicates.check("near_duplicates"); err != nil {
+		return err
+	}
+	return v.Checks.check()
+}
+
+// Run checks. What needs other rows (ids, near duplicates) is found in a first pass over the file.
+func (v *Validate) Run(ctx context.Context, env *runner.Env) error {
+	c, err := v.checker(ctx, env)
+	if err != nil {
+		return err
+	}
+	across, err := v.acrossRows(ctx, env, c)
+	if err != nil {
+		return err
+	}
+	out, err := dataset.CreateRows(env.Out["data"])
+	if err != nil {
+		return err
+	}
+	defer out.Abandon()
+	rejects, err := createLines(env.Out["rejects"])
+	if err != nil {
+		return err
+	}
+	defer rejects.abandon()
+	rep := newReport(v, c, one(env, "tokenizer") != "")
+	rows := &pass[*judged]{
+		env: env, files: paths(env, "data"), columns: dataset.RowColumns(), message: "validating",
+		done: across.share, share: 1 - across.share,
+		work: func(_ int, b *dataset.Batch) (*judged, error) { return v.judge(c, across, out, b) },
+		emit: func(j *judged) error {
+			rep.add(j)
+			return errors.Join(j.kept.write(out), rejects.write(j.rejects))
+		},
+	}
+	if err := rows.run(ctx); err != nil {
+		return err
+	}
+	if err := anyRows(env, rep.Rows); err != nil {
+		return err
+	}
+	rep.finish()
+	rep.log(env)
+	if v.OnFail == "fail" && rep.Failed > 0 {
+		return rep.failure(shown(env, one(env, "data")))
+	}
+	if rep.Kept == 0 {
+		return fmt.Errorf("%s: not one of %d rows passed: %s", shown(env, one(env, "data")), rep.Rows, rep.reasons())
+	}
+	if err := rejects.close(); err != nil {
+		return err
+	}
+	if err := rep.write(env); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+func (v *Validate) checker(ctx context.Context, env *runner.Env) (*checker, error) {
+	c := &checker{checks: &v.Checks, severities: v.Checks.severities()}
+	if dir := one(env, "tokenizer"); dir != "" {
+		var err error
+		if c.tokenizer, err = tokenizer.Load(dir); err != nil {
+			return nil, err
+		}
+	}
+	limits := v.Checks.Tokens
+	if c.tokenizer == nil && (limits.MaxPrompt > 0 || limits.MaxResponse > 0 || limits.MaxTotal > 0) && limits.Severity != "off" {
+		return nil, errors.New("checks.tokens sets limits, but there is no tokenizer to count with: name a model folder as the input tokenizer")
+	}
+	if files := paths(env, "against"); len(files) > 0 && c.severities[checkContamination] != "off" {
+		var err error
+		if c.against, err = readNGrams(ctx, env, files, v.Checks.Contamination.NGram); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// measure counts characters, and tokens if there is a tokenizer.
+func (c *checker) measure(r *dataset.Row) (sizes, error) {
+	response := r.Response()
+	prompt := r.Prompt()
+	s := sizes{prompt: utf8.RuneCountInString(prompt), response: utf8.RuneCountInString(response)}
+	if open := strings.Index(response, thinkOpen); open >= 0 {
+		if end := strings.Index(response[open:], thinkClose); end >= 0 {
+			s.think = utf8.RuneCountInString(response[open+len(thinkOpen) : open+end])
+		}
+	}
+	if c.tokenizer == nil || c.severities[checkTokens] == "off" {
+		return s, nil
+	}
+	for i := range r.Messages {
+		n := len(c.tokenizer.Encode(nil, r.Messages[i].Content, false))
+		s.totalTokens += n + turnTokens
+		if i == len(r.Messages)-1 && r.Messages[i].Role == dataset.Assistant {
+			s.responseTokens = n
+		} else {
+			s.promptTokens += n
+		}
+	}
+	return s, nil
+}
+
+// turnTokens is what Qwen's chat template puts around a turn: <|im_start|>, role, newline, <|im_end|>, newline.
+const turnTokens = 5
+
+// across is what is known about rows from other rows.
+type across struct {
+	sameID map[int64]int64 // row -> the first with its id; only of repeated ids
+	near   *clusters
+	passed map[uint64]uint64 // root of a cluster -> its first row that passed
+	share  float64           // of the stage's work
+}
+
+// firstPass is what the first pass takes from a row.
+type firstPass struct {
+	ids   []pair
+	signs []signature
+	bad   []int64 // rows with errors of their own, which must not stand for their cluster
+}
+
+func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker) (*across, error) {
+	a := &across{}
+	ids := c.severities[checkIDs] != "off"
+	if !ids && !v.NearDuplicates.On {
+		return a, nil
+	}
+	a.share = 0.5
+	columns := []string{"id"}
+	if v.NearDuplicates.On {
+		columns = dataset.RowColumns()
+	}
+	sorted := newSorter(env.Scratch)
+	defer sorted.close()
+	near, err := newClusterer(v.NearDuplicates, env.Scratch)
+	if err != nil {
+		return nil, err
+	}
+	defer near.close()
+	hasher := newMinHasher(v.NearDuplicates)
+	var bad rowSet
+	rows := &pass[firstPass]{
+		env: env, files: paths(env, "data"), columns: columns, message: "looking for duplicates", share: a.share,
+		work: func(_ int, b *dataset.Batch) (firstPass, error) { return v.firstPass(c, hasher, ids, b) },
+		emit: func(f firstPass) error {
+			for _, id := range f.ids {
+				if err := sorted.add(id); err != nil {
+					return err
+				}
+			}
+			for _, s := range f.signs {
+				if err := near.add(s); err != nil {
+					return err
+				}
+			}
+			for _, row := range f.bad {
+				bad.set(row)
+			}
+			return nil
+		},
+	}
+	if err := rows.run(ctx); err != nil {
+		return nil, err
+	}
+	a.sameID = map[int64]int64{}
+	for same, err := range sorted.groups() {
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range same[1:] {
+			a.sameID[int64(row)] = int64(same[0])
+		}
+	}
+	if !v.NearDuplicates.On {
+		return a, nil
+	}
+	if a.near, err = near.cluster(ctx); err != nil {
+		return nil, err
+	}
+	a.passed = a.near.firstPassed(bad)
+	return a, nil
+}
+
+func (v *Validate) firstPass(c *checker, hasher *minHasher, ids bool, b *dataset.Batch) (firstPass, error) {
+	var f firstPass
+	rows, err := b.Rows()
+	if err != nil {
+		return f, err
+	}
+	for i := range rows {
+		number := b.Number(i)
+		if id := rows[i].ID; ids && id != "" {
+			hi, lo := textHash(id)
+			f.ids = append(f.ids, pair{hi, lo, uint64(number)})
+		}
+		if !v.NearDuplicates.On {
+			continue
+		}
+		if s, ok := hasher.sign(rows[i].Prompt(), number); ok {
+			f.signs = append(f.signs, s)
+		}
+		found, _, err := c.row(&rows[i])
+		if err != nil {
+			return f, err
+		}
+		if c.fails(found) {
+			f.bad = append(f.bad, number)
+		}
+	}
+	return f, nil
+}
+
+// fails says whether one of the findings is an error.
+func (c *checker) fails(found []finding) bool {
+	for _, f := range found {
+		if c.severities[f.check] == "error" {
+			return true
+		}
+	}
+	return false
+}
+
+// firstPassed finds for each cluster of two or more its first row that is not bad.
+func (c *clusters) firstPassed(bad rowSet) map[uint64]uint64 {
+	first := map[uint64]uint64{}
+	for row := range c.parent {
+		if c.parent[row] == 0 {
+			continue
+		}
+		root := c.root(uint64(row))
+		if _, ok := first[root]; !ok && !bad.has(int64(root)) {
+			first[root] = root
+		}
+		if _, ok := first[root]; !ok && !bad.has(int64(row)) {
+			first[root] = uint64(row)
+		}
+	}
+	return first
+}
+
+// find is what other rows say about row number n.
+func (a *across) find(n int64, unit string) (found []finding) {
+	if first, ok := a.sameID[n]; ok {
+		found = append(found, finding{checkIDs, fmt.Sprintf("%s %d has the same id", unit, first)})
+	}
+	if a.near == nil {
+		return found
+	}
+	if first, ok := a.passed[a.near.root(uint64(n))]; ok && first != uint64(n) {
+		found = append(found, finding{checkNear, fmt.Sprintf("like %s %d", unit, first)})
+	}
+	return found
+}
+
+// judged is what became of a batch.
+type judged struct {
+	kept
+	rejects  []byte
+	rows     int64
+	replaced int64
+	found    []rowFindings
+	sizes    []sizes
+}
+
+// rowFindings is the findings of a row that has any.
+type rowFindings struct {
+	number  int64
+	id      string
+	where   string
+	dropped bool
+	found   []finding
+}
+
+func (v *Validate) judge(c *checker, a *across, out *dataset.RowWriter, b *dataset.Batch) (*judged, error) {
+	rows, err := b.Rows()
+	if err != nil {
+		return nil, err
+	}
+	j := &judged{rows: int64(len(rows))}
+	j.replaced, _ = b.Replaced()
+	for i := range rows {
+		row := &rows[i]
+		number := b.Number(i)
+		found, size, err := c.row(row)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", b.Where(i), err)
+		}
+		found = append(found, a.find(number, b.Unit())...)
+		j.sizes = append(j.sizes, size)
+		if len(found) == 0 {
+			j.kept.add(out, row)
+			continue
+		}
+		failed := c.fails(found)
+		j.found = append(j.found, rowFindings{number, row.ID, b.Where(i), failed && v.OnFail == "drop", found})
+		if failed {
+			j.rejects = appendReject(j.rejects, number, row, found, c)
+		}
+		if failed && v.OnFail == "drop" {
+			continue
+		}
+		if v.OnFail == "flag" {
+			row.Flags = flagged(row.Flags, found, c)
+		}
+		j.kept.add(out, row)
+	}
+	return j, nil
+}
+
+// flagged adds the names of the checks that a row failed to its flags.
+func flagged(flags []string, found []finding, c *checker) []string {
+	for _, f := range found {
+		if c.severities[f.check] == "error" && f.check != checkFlags {
+			flags = append(flags[:len(flags):len(flags)], checkNames[f.check])
+		}
+	}
+	return flags
+}
+
+// lines is an output of JSON lines that may be left out.
+type lines struct{ file *os.File }
+
+func createLines(path string) (*lines, error) {
+	if path == "" {
+		return &lines{}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("write rejects: %w", err)
+	}
+	return &lines{f}, nil
+}
+
+func (l *lines) write(b []byte) error {
+	if l.file == nil || len(b) == 0 {
+		return nil
+	}
+	if _, err := l.file.Write(b); err != nil {
+		return fmt.Errorf("write rejects: %w", err)
+	}
+	return nil
+}
+
+func (l *lines) close() error {
+	if l.file == nil {
+		return nil
+	}
+	if err := errors.Join(l.file.Sync(), l.file.Close()); err != nil {
+		return fmt.Errorf("write rejects: %w", err)
+	}
+	return nil
+}
+
+func (l *lines) abandon() {
+	if l.file != nil {
+		l.file.Close()
+	}
+}
