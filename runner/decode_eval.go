@@ -102,6 +102,7 @@ func (d *decoder) reportEval(s *scope, expr hclsyntax.Expression, refs []hcl.Tra
 			diag.Subject = expr.Range().Ptr()
 		}
 		diag.Context = nil
+		d.explainFunction(diag)
 		d.explainNull(diag)
 		d.explainMissing(diag, refs)
 		if secret && diag.Summary != switchedOff {
@@ -118,6 +119,14 @@ func (d *decoder) reportEval(s *scope, expr hclsyntax.Expression, refs []hcl.Tra
 }
 
 const switchedOff = "Reference to a stage that is switched off"
+
+// explainFunction finds the function that was meant.
+func (d *decoder) explainFunction(diag *hcl.Diagnostic) {
+	if call, ok := diag.Expression.(*hclsyntax.FunctionCallExpr); ok && diag.Summary == "Call to unknown function" {
+		diag.Summary = fmt.Sprintf("There is no function %q", call.Name)
+		diag.Detail = suggest(call.Name, slices.Collect(maps.Keys(d.funcs)), "functions")
+	}
+}
 
 // explainNull names the `when` behind a null that an expression cannot take.
 func (d *decoder) explainNull(diag *hcl.Diagnostic) {
