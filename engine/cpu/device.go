@@ -26,6 +26,8 @@ type Device struct {
 	products  productsJob
 	packs     packJob
 	columns   columnsJob
+	few       fewJob
+	cached    cachedJob
 	dropout   dropoutJob
 	lora      loraJob
 	reduce    reduceJob

@@ -107,6 +107,10 @@ func (h *headCall) chunk(d *Device, rows []int32, nll []float32) float64 {
 
 // logits sets out [n, V] = in Wᵀ.
 func (h *headCall) logits(d *Device, out, in []float32, n int) {
+	if n <= fewRows && h.down == nil {
+		d.linearFew(out, in, h.w, nil, n, h.c, h.v)
+		return
+	}
 	block := max(maxPacked/max(h.c, 1)/d.k.nr, 1) * d.k.nr
 	if h.down != nil {
 		block = h.v

@@ -19,14 +19,22 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 		at += N * l.R
 	}
 	block := max(maxPacked/max(C, 1)/d.k.nr, 1) * d.k.nr
-	for f0 := 0; f0 < F; f0 += block {
+	few := N <= fewRows
+	if few {
+		d.linearFew(out, in, m, b, N, C, F)
+		block = F
+	}
+	for f0 := 0; f0 < F && (!few || len(lora) > 0); f0 += block {
 		f1, used := min(f0+block, F), d.mem.used
 		d.begin()
 		p := d.product(out[f0:], F, f1-f0)
-		if b != nil {
-			p.bias = b[f0:f1]
+		p.add = few
+		if !few {
+			if b != nil {
+				p.bias = b[f0:f1]
+			}
+			d.term(p, view{in, C, 1}, C, source{m, f0 * C, 1, C, 1}, 0, f1-f0)
 		}
-		d.term(p, view{in, C, 1}, C, source{m, f0 * C, 1, C, 1}, 0, f1-f0)
 		at = 0
 		for i := range lora {
 			l := &lora[i]

@@ -23,13 +23,15 @@ type worker struct {
 
 // The scratch buffers of a worker, by who uses them: callers and callees must not share one.
 const (
-	scratchA     = iota // product: rows of A copied together
-	scratchB            // product: the last, partial panel of an unpacked B
-	scratchRows         // linear: rows of dropout(x), of dx before its mask
-	scratchHead0        // attention: scores
-	scratchHead1        // attention: gradients of scores
-	scratchHead2        // attention: transposed keys
-	scratchHead3        // attention: transposed values
+	scratchA    = iota // product: rows of A copied together
+	scratchB           // product: the last, partial panel of an unpacked B
+	scratchRows        // linear: rows of dropout(x), of dx before its mask
+	scratchFew         // linearFew: rows of yᵀ, and of a weight made float32
+	scratchFewW
+	scratchHead0 // attention: scores
+	scratchHead1 // attention: gradients of scores
+	scratchHead2 // attention: transposed keys
+	scratchHead3 // attention: transposed values
 	scratches
 )
 

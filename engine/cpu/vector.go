@@ -53,6 +53,13 @@ func scaleGo(out, a []float32, s float32) {
 	}
 }
 
+// axpyGo adds a·s to out.
+func axpyGo(out, a []float32, s float32) {
+	for i := range out {
+		out[i] += a[i] * s
+	}
+}
+
 // normGo sets out = x·r·w.
 func normGo(out, x, w []float32, r float32) {
 	for i, v := range x {

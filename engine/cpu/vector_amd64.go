@@ -145,6 +145,16 @@ func (v vector) adamw(p, m, s, g []float32, a adam) {
 	adamwAVX(&p[0], &m[0], &s[0], &g[0], n, a.keep, a.scale, a.b1, a.b2, a.beta2, a.step, a.rootBias2, a.eps)
 }
 
+func (v vector) axpy(out, a []float32, s float32) {
+	n := len(out)
+	if !v || n == 0 {
+		axpyGo(out, a, s)
+		return
+	}
+	_ = a[n-1]
+	axpyAVX(&out[0], &a[0], n, s)
+}
+
 // transpose sets dst[k*width+i] = src[i*stride+k] for n values k of rows i in [0, rows).
 func (v vector) transpose(dst, src []float32, rows, n, stride, width int) {
 	i, whole := 0, n&^7
@@ -164,6 +174,9 @@ func (v vector) transpose(dst, src []float32, rows, n, stride, width int) {
 
 //go:noescape
 func transposeAVX(dst, src *float32, n, stride, width int)
+
+//go:noescape
+func axpyAVX(out, a *float32, n int, s float32)
 
 //go:noescape
 func addAVX(out, a, b *float32, n int)

@@ -35,3 +35,5 @@ func (vector) adamw(p, m, s, g []float32, a adam) { adamwPlain(p, m, s, g, a) }
 func (vector) transpose(dst, src []float32, rows, n, stride, width int) {
 	transposeGo(dst, src, rows, n, stride, width)
 }
+
+func (vector) axpy(out, a []float32, s float32) { axpyGo(out, a, s) }

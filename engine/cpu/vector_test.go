@@ -23,6 +23,7 @@ func TestVectorFunctions(t *testing.T) {
 		"add":        none(func(v vector, s [][]float32) { v.add(s[0], s[1], s[2]) }),
 		"scale":      none(func(v vector, s [][]float32) { v.scale(s[0], s[1], 0.7) }),
 		"norm":       none(func(v vector, s [][]float32) { v.norm(s[0], s[1], s[2], 0.7) }),
+		"axpy":       none(func(v vector, s [][]float32) { v.axpy(s[0], s[1], 0.7) }),
 		"normBack":   none(func(v vector, s [][]float32) { v.normBack(s[0], s[1], s[2], s[3], 0.7, 0.3) }),
 		"mulAdd":     none(func(v vector, s [][]float32) { v.mulAdd(s[0], s[1], s[2], 0.7) }),
 		"softBack":   none(func(v vector, s [][]float32) { v.softBack(s[0], s[1], s[2], 0.7, 0.3) }),

@@ -1,0 +1,54 @@
+package cpu
+
+// fewRows is up to how many rows of x a linear reads its weight in place: packing it would cost more than the
+// product. Generation lives here: a token a sequence.
+const fewRows = 24
+
+// fewJob is y = x Wᵀ + bias for few rows, computed as yᵀ = W xᵀ: the weight's rows are the ones that tiles read by
+// broadcast, x is the panel. A task is a range of W's rows.
+type fewJob struct {
+	k       *kernel
+	y, bias []float32
+	w       matrix
+	panels  []float32 // of xᵀ
+	n, c, f int
+}
+
+const fewTask = 48
+
+// linearFew sets y [N, F] = x [N, C] Wᵀ + bias, which may be nil.
+func (d *Device) linearFew(y, x []float32, w matrix, bias []float32, N, C, F int) {
+	nr := d.k.nr
+	panels := d.mem.take(blocks(N, nr) * nr * C)
+	src := source{matrix{f: x}, 0, 1, C, 1}
+	for c := 0; c < N; c += nr {
+		d.vec.packPanel(panels[c*C:][:nr*C], &src, nr, C, c, N)
+	}
+	d.few = fewJob{d.k, y, bias, w, panels, N, C, F}
+	d.pool.do(&d.few, blocks(F, fewTask))
+}
+
+func (j *fewJob) task(w *worker, i int) {
+	f0 := i * fewTask
+	rows := min(fewTask, j.f-f0)
+	weights := view{nil, j.c, 1}
+	if j.w.f != nil {
+		weights.data = j.w.f[f0*j.c:]
+	} else {
+		weights.data = w.buf(scratchFewW, rows*j.c)
+		widen(weights.data, j.w.h[f0*j.c:][:rows*j.c])
+	}
+	out := w.buf(scratchFew, rows*j.n)
+	w.terms[0] = term{a: weights, k: j.c, packed: j.panels, to: j.n}
+	w.product = product{c: out, ldc: j.n, cols: j.n, terms: w.terms[:1]}
+	j.k.rows(w, &w.product, 0, rows, 0, j.n)
+	for n := range j.n {
+		line := j.y[n*j.f+f0:][:rows]
+		for f := range line {
+			line[f] = out[f*j.n+n]
+			if j.bias != nil {
+				line[f] += j.bias[f0+f]
+			}
+		}
+	}
+}
