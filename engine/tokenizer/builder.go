@@ -164,6 +164,22 @@ func (b *builder) add(list []addedToken) error {
 	return nil
 }
 
+// unmade counts the tokens of several bytes that no merge makes. A whole vocabulary
+// has hardly any; a text file of merges that was cut short shows by nothing else.
+func (b *builder) unmade() int {
+	made := make([]bool, len(b.v.spans))
+	for _, p := range b.v.pairs {
+		made[p.to] = true
+	}
+	n := 0
+	for id, s := range b.v.spans {
+		if b.v.kinds[id] == regular && s.to-s.from > 1 && !made[id] {
+			n++
+		}
+	}
+	return n
+}
+
 // finish builds the merge table.
 func (b *builder) finish() *vocabulary {
 	v := b.v

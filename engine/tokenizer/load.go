@@ -160,6 +160,9 @@ func (f folder) twoFiles(config *tokenizerConfig, vocab, merges []byte) (*vocabu
 	if err := b.add(added); err != nil {
 		return nil, f.wrong(from, err)
 	}
+	if n := b.unmade(); n > len(b.v.spans)/1000+16 {
+		return nil, f.wrong("merges.txt", fmt.Errorf("%d tokens of vocab.json are made by no merge: it is cut short, or of another model", n))
+	}
 	return b.finish(), nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 	"unsafe"
 )
 
@@ -239,12 +238,13 @@ func (tr *trainer) tokenizer(names []string, system string) (*Tokenizer, error) 
 	next := int32(len(tr.tokens))
 	for _, name := range names {
 		// A corpus of chats can make the vocabulary learn a control text whole.
-		id, known := tr.ids[name]
-		if !known {
+		id, learned := tr.ids[name]
+		if !learned {
 			id = next
 			next++
 		}
-		list = append(list, addedToken{name, id, !strings.HasPrefix(name, "<tool")})
+		known := slices.Index(qwenAdded[:], name)
+		list = append(list, addedToken{name, id, known < qwenSpecial})
 	}
 	if err := b.add(list); err != nil {
 		return nil, fmt.Errorf("train tokenizer: %w", err)
