@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"lpipe/engine/model"
@@ -11,7 +12,7 @@ import (
 // GenerateOptions say how texts are continued.
 type GenerateOptions struct {
 	Sampling
-	MaxTokens int     // of a continuation; must be above 0
+	MaxTokens int     // of a continuation; must be above 0. The model's longest sequence is a limit too
 	Stop      []int32 // tokens that end one; the token itself is kept
 	Seed      uint64  // decides what is drawn, together with the prompt's number and the token's place
 	AtOnce    int     // sequences decoded together; 0: 64, as far as 1 GiB of keys and values goes
@@ -20,7 +21,7 @@ type GenerateOptions struct {
 // Continuation is what a model wrote behind a prompt.
 type Continuation struct {
 	IDs     []int32
-	Stopped bool // by a stop token; otherwise it is cut off at MaxTokens
+	Stopped bool // by a stop token; otherwise it is cut off
 }
 
 // maxCache bounds the keys and values of all sequences together. It is no setting: with it, which sequences are
@@ -30,13 +31,17 @@ const maxCache = 1 << 30
 // Generate continues prompts and hands each continuation to yield when it is done, in the order in which they
 // end. Sequences are decoded together; when one ends, the next prompt takes its place.
 func Generate(ctx context.Context, m *model.Model, prompts [][]int32, o GenerateOptions, yield func(i int, c Continuation) error) error {
-	if err := o.check(prompts); err != nil || len(prompts) == 0 {
+	limit := m.Config.MaxPositions
+	if limit == 0 {
+		limit = math.MaxInt32
+	}
+	if err := o.check(prompts, limit); err != nil || len(prompts) == 0 {
 		return err
 	}
-	g := &generator{GenerateOptions: o, model: m, prompts: prompts, yield: yield}
+	g := &generator{GenerateOptions: o, model: m, prompts: prompts, yield: yield, limit: limit}
 	length := 0
 	for _, p := range prompts {
-		length = max(length, len(p)+o.MaxTokens)
+		length = max(length, min(len(p)+o.MaxTokens, limit))
 	}
 	cache, err := m.NewCache(o.slots(m.Config, len(prompts), length), length)
 	if err != nil {
@@ -50,13 +55,16 @@ func Generate(ctx context.Context, m *model.Model, prompts [][]int32, o Generate
 	return g.run(ctx)
 }
 
-func (o GenerateOptions) check(prompts [][]int32) error {
+func (o GenerateOptions) check(prompts [][]int32, limit int) error {
 	if o.MaxTokens < 1 {
 		return fmt.Errorf("max_tokens: must be at least 1, not %d", o.MaxTokens)
 	}
 	for i, p := range prompts {
 		if len(p) == 0 {
 			return fmt.Errorf("prompt %d is empty", i)
+		}
+		if len(p) >= limit {
+			return fmt.Errorf("prompt %d has %d tokens, which leaves no room in the model's longest sequence of %d", i, len(p), limit)
 		}
 	}
 	return o.Sampling.Check()
@@ -78,6 +86,7 @@ type generator struct {
 	cache   *model.Cache
 	prompts [][]int32
 	yield   func(int, Continuation) error
+	limit   int // tokens of prompt and continuation together
 
 	next  int // prompt not yet begun
 	free  []int
@@ -174,7 +183,8 @@ func (g *generator) end() error {
 	kept := g.lanes[:0]
 	for _, l := range g.lanes {
 		stopped := len(l.out) > 0 && slices.Contains(g.Stop, l.out[len(l.out)-1])
-		if !stopped && len(l.out) < g.MaxTokens {
+		full := len(l.out) >= g.MaxTokens || len(g.prompts[l.prompt])+len(l.out) >= g.limit
+		if !stopped && !full {
 			kept = append(kept, l)
 			continue
 		}

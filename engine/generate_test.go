@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"lpipe/engine/cpu"
@@ -88,4 +89,29 @@ func generateAll(t *testing.T, m *model.Model, prompts [][]int32, o GenerateOpti
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestGenerateLimit ends where the model's longest sequence ends, and refuses prompts that fill it.
+func TestGenerateLimit(t *testing.T) {
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	m, err := model.Load(context.Background(), tied, dev, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	m.Config.MaxPositions = 8
+	got := generateAll(t, m, [][]int32{{1, 2, 3}, {4}}, GenerateOptions{MaxTokens: 20})
+	if len(got[0].IDs) != 5 || len(got[1].IDs) != 7 || got[0].Stopped {
+		t.Errorf("%d and %d tokens", len(got[0].IDs), len(got[1].IDs))
+	}
+	for want, prompts := range map[string][][]int32{"no room": {make([]int32, 8)}, "empty": {{1}, {}}} {
+		err := Generate(context.Background(), m, prompts, GenerateOptions{MaxTokens: 1}, nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	if err := Generate(context.Background(), m, [][]int32{{1}}, GenerateOptions{}, nil); err == nil {
+		t.Error("no tokens to make, and no error")
+	}
 }

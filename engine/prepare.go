@@ -97,6 +97,12 @@ func (r *run) openData(config model.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if limit := config.MaxPositions; limit > 0 && set.longest > limit {
+		r.logf("rows of up to %d tokens are longer than any the model was made for (%d)", set.longest, limit)
+	}
+	if err := r.compareTemplates(); err != nil {
+		return err
+	}
 	slices.SortFunc(r.Validation, func(a, b DataSet) int { return cmp.Compare(a.Name, b.Name) })
 	for _, d := range r.Validation {
 		v, err := openValidation(d, r.Model, config, r.plan.capacity, r.EvalLimit)
@@ -104,6 +110,19 @@ func (r *run) openData(config model.Config) (err error) {
 			return fmt.Errorf("validation: %w", err)
 		}
 		r.validation = append(r.validation, *v)
+	}
+	return nil
+}
+
+// compareTemplates warns when the data was rendered by another chat template than the one that will lie beside the
+// trained weights: whoever serves them by that one gives them prompts of a form they have not seen.
+func (r *run) compareTemplates() error {
+	tok, err := loadTokenizer(r.Model)
+	if err != nil || tok == nil {
+		return err
+	}
+	if made := r.data.Manifest().Template; made != "" && made != tok.TemplateFingerprint() {
+		r.logf("the rows were rendered with another chat template than the model's; what is saved carries the model's")
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func evaluateKind() *runner.Kind {
 			{Name: "metrics", Doc: "loss, perplexity, accuracy", Ext: ".json", Metrics: true},
 			{Name: "samples", Doc: "each prompt with the model's text, its answer and the reference", Ext: ".jsonl", Optional: true},
 		},
-		Resources: func(runner.Stage) runner.Resources { return runner.Resources{CPU: 1 << 10} },
+		Resources: func(runner.Stage) runner.Resources { return runner.Resources{CPU: -1} },
 		New: func() runner.Stage {
 			return &Evaluate{Generate: Generation{Greedy: true, MaxTokens: 2048, Temperature: 1, N: 1, Seed: 42}, Answer: "boxed"}
 		},

@@ -34,7 +34,7 @@ func trainKind() *runner.Kind {
 			{Name: "samples", Doc: "what the trained model writes for some validation rows", Ext: ".jsonl", Optional: true},
 			{Name: "checkpoint", Doc: "the state after the last step, to go on from", Optional: true, Folder: true},
 		},
-		Resources: func(runner.Stage) runner.Resources { return runner.Resources{CPU: 1 << 10} },
+		Resources: func(runner.Stage) runner.Resources { return runner.Resources{CPU: -1} },
 		Ports:     trainPorts,
 		New:       func() runner.Stage { return newTrain() },
 	}
