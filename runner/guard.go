@@ -27,13 +27,16 @@ while read -r op id; do
   esac
 done
 for id in $live; do kill -KILL -- "-$id"; done
-for round in 1 2 3 4 5 6 7 8 9 10; do
+clean=0
+for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   found=
   for file in $(grep -lsaF "LPIPE_SCRATCH=$1/" /proc/[0-9]*/environ); do
     id=${file#/proc/}
     kill -KILL "${id%/environ}" && found=1
   done
-  [ -n "$found" ] || exit 0
+  if [ -n "$found" ]; then clean=0; else clean=$((clean + 1)); fi
+  [ "$clean" -lt 2 ] || exit 0
+  sleep 0.01 # a process in the middle of exec shows no environment for a moment
 done
 `
 
@@ -108,13 +111,17 @@ func (g *guard) start(ctx context.Context) error {
 		return g.err
 	}
 	g.shell = shell
+	adopt()
 	return nil
 }
 
-// spawned puts a process group under guard.
-func (g *guard) spawned(group int) (ended func()) {
+// spawned puts a process group under guard. When it has ended, what the stage left outside of it ends as well.
+func (g *guard) spawned(group int, scratch string) (ended func()) {
 	g.tell('+', group)
-	return func() { g.tell('-', group) }
+	return func() {
+		endGroup(group, scratch)
+		g.tell('-', group)
+	}
 }
 
 func (g *guard) tell(op byte, group int) {
@@ -125,13 +132,11 @@ func (g *guard) tell(op byte, group int) {
 	}
 }
 
-// close ends the guard in order: no stage runs any more. What a stage put into the background and out of its group
-// ends with the run.
+// close ends the guard in order: no stage runs any more.
 func (g *guard) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shell != nil {
-		killStrays(filepath.Join(g.dir, "scratch"))
 		fmt.Fprintln(g.pipe, "q")
 		g.pipe.Close()
 		g.shell.Wait()

@@ -71,12 +71,8 @@ type job struct {
 
 func (x *execution) prepare(ctx context.Context, n *Node, key cache.Key, in ingredients, g *grant) (*job, error) {
 	j := &job{execution: x, node: n, grant: g, in: in, scratch: x.path("scratch", key.String()), metrics: map[string]float64{}}
-	for _, one := range in.inputs {
-		if at := x.Plan.abs(one.Path); !standsAt(at) {
-			if err := x.obtain(ctx, one.content, one.Path); err != nil {
-				return nil, fmt.Errorf("input %q: %w", one.Name, err)
-			}
-		}
+	if err := x.bringInputs(ctx, in); err != nil {
+		return nil, err
 	}
 	for i := range n.Step.Out {
 		if err := x.safe(n.Step.Out[i].Path); err != nil {
@@ -84,22 +80,34 @@ func (x *execution) prepare(ctx context.Context, n *Node, key cache.Key, in ingr
 		}
 	}
 	run, err := x.run.folder()
+	if err == nil {
+		j.log = filepath.Join(run, n.Step.Name+".log")
+		err = os.MkdirAll(j.scratch, 0o777)
+	}
+	if err == nil && n.Step.Kind.InPlace {
+		err = x.guard.start(ctx)
+	} else if err == nil {
+		if err = os.MkdirAll(x.path("tmp"), 0o777); err == nil {
+			j.fresh, err = os.MkdirTemp(x.path("tmp"), n.Step.Name+".")
+		}
+	}
 	if err != nil {
 		return nil, writeError(x.dir, err)
 	}
-	j.log = filepath.Join(run, n.Step.Name+".log")
-	if err := os.MkdirAll(j.scratch, 0o777); err != nil {
-		return nil, writeError(x.dir, err)
-	}
-	if !n.Step.Kind.InPlace {
-		if err := os.MkdirAll(x.path("tmp"), 0o777); err != nil {
-			return nil, writeError(x.dir, err)
-		}
-		if j.fresh, err = os.MkdirTemp(x.path("tmp"), n.Step.Name+"."); err != nil {
-			return nil, writeError(x.dir, err)
-		}
-	}
 	return j, nil
+}
+
+// bringInputs puts into the workspace what was known by its record alone so far.
+func (x *execution) bringInputs(ctx context.Context, in ingredients) error {
+	for _, one := range in.inputs {
+		if standsAt(x.Plan.abs(one.Path)) {
+			continue
+		}
+		if err := x.obtain(ctx, one.content, one.Path); err != nil {
+			return fmt.Errorf("input %q: %w", one.Name, err)
+		}
+	}
+	return nil
 }
 
 // attempts runs the stage until it succeeds or its retries are used up.
@@ -209,7 +217,7 @@ func (j *job) call(ctx context.Context, log *os.File, out map[string]string) (er
 		Scratch: j.scratch,
 		Log:     masked,
 		Report:  j.told,
-		Spawned: j.guard.spawned,
+		Spawned: func(group int) func() { return j.guard.spawned(group, j.scratch) },
 	}
 	defer func() {
 		if bug := recover(); bug != nil {
