@@ -17,10 +17,11 @@ type Options struct {
 // Device is the fast device. What costs little is left to Plain.
 type Device struct {
 	Plain
-	k    *kernel
-	vec  vector
-	pool *pool
-	mem  arena // scratch of the operation in progress
+	k      *kernel
+	vec    vector
+	pool   *pool
+	mem    arena // scratch of the operation in progress
+	limits limits
 
 	// The jobs of operations, kept so that starting one allocates nothing.
 	products  productsJob
@@ -41,6 +42,15 @@ type Device struct {
 
 var _ ops.Device = (*Device)(nil)
 
+// limits bound scratch memory. Results depend on them in the last bits, so they are the same everywhere.
+type limits struct {
+	packed   int // values of a packed weight: a larger one is multiplied a block at a time
+	logits   int // values of logits that exist at a time …
+	headRows int // … unless so many rows are more
+}
+
+func usualLimits() limits { return limits{packed: 16 << 20, logits: 2 << 20, headRows: 192} }
+
 // New makes a device and starts its threads; Close ends them. A kernel that this processor lacks is an error that Err
 // returns; nothing is computed then.
 func New(o Options) *Device {
@@ -48,7 +58,7 @@ func New(o Options) *Device {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
 	all := kernels()
-	d := &Device{k: all[0]}
+	d := &Device{k: all[0], limits: usualLimits()}
 	if o.Kernel != "" {
 		i := slices.IndexFunc(all, func(k *kernel) bool { return k.name == o.Kernel })
 		if i < 0 {

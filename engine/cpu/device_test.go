@@ -20,3 +20,12 @@ func TestDevice(t *testing.T) {
 		})
 	}
 }
+
+// Weights and logits too large for one piece take the same operations through blocks.
+func TestDeviceInBlocks(t *testing.T) {
+	opstest.Run(t, func() ops.Device {
+		d := New(Options{Threads: 2})
+		d.limits = limits{packed: 600, logits: 700, headRows: 3}
+		return d
+	}, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16}, Rounds: 20})
+}

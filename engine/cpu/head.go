@@ -6,12 +6,6 @@ import (
 	"lpipe/engine/ops"
 )
 
-// headLogits bounds the logits that exist at a time, in values, unless headRows of them are more.
-const (
-	headLogits = 2 << 20
-	headRows   = 192
-)
-
 // HeadLoss computes logits, loss and gradients a chunk of trained tokens at a time; other tokens cost nothing.
 func (d *Device) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops.Ints, scale float32, N, C, V int) {
 	if d.err != nil {
@@ -34,7 +28,7 @@ func (d *Device) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets op
 	clear(h.dx)
 	h.packWhole(d)
 	d.soft = softmaxJob{vec: d.vec, v: V, targets: all, scale: scale, gradient: h.dx != nil || h.dw != nil}
-	chunk := max(headLogits/max(V, 1), headRows)
+	chunk := max(d.limits.logits/max(V, 1), d.limits.headRows)
 	var total float64
 	for r := 0; r < len(d.rows); r += chunk {
 		total += h.chunk(d, d.rows[r:min(r+chunk, len(d.rows))], each)
@@ -51,7 +45,7 @@ type headCall struct {
 }
 
 func (h *headCall) packWhole(d *Device) {
-	if h.c*h.v > maxPacked {
+	if h.c*h.v > d.limits.packed {
 		return
 	}
 	d.begin()
@@ -111,7 +105,7 @@ func (h *headCall) logits(d *Device, out, in []float32, n int) {
 		d.linearFew(out, in, h.w, nil, n, h.c, h.v)
 		return
 	}
-	block := max(maxPacked/max(h.c, 1)/d.k.nr, 1) * d.k.nr
+	block := max(d.limits.packed/max(h.c, 1)/d.k.nr, 1) * d.k.nr
 	if h.down != nil {
 		block = h.v
 	}
@@ -131,7 +125,7 @@ func (h *headCall) logits(d *Device, out, in []float32, n int) {
 
 // inputGradient sets dx [n, C] = dlogits W.
 func (h *headCall) inputGradient(d *Device, dx, dlogits []float32, n int) {
-	block := max(maxPacked/max(h.c, 1), 1)
+	block := max(d.limits.packed/max(h.c, 1), 1)
 	if h.up != nil {
 		block = h.v
 	}

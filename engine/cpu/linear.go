@@ -2,9 +2,6 @@ package cpu
 
 import "lpipe/engine/ops"
 
-// maxPacked bounds the packed copy of a weight, in values: larger ones are multiplied a block of rows at a time.
-const maxPacked = 16 << 20
-
 // Linear sets y = x Wᵀ + bias, adapters added in the same pass over y.
 func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops.LoRA, N, C, F int) {
 	if d.err != nil {
@@ -18,7 +15,7 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 		d.loraDown(d.f(xa.Slice(at, at+N*l.R), N*l.R), in, l, N, C)
 		at += N * l.R
 	}
-	block := max(maxPacked/max(C, 1)/d.k.nr, 1) * d.k.nr
+	block := max(d.limits.packed/max(C, 1)/d.k.nr, 1) * d.k.nr
 	few := N <= fewRows
 	if few {
 		d.linearFew(out, in, m, b, N, C, F)
@@ -74,7 +71,7 @@ func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.
 	block := F
 	if gx != nil {
 		m := d.w(w, F, C)
-		block = min(F, max(maxPacked/max(C, 1), depth))
+		block = min(F, max(d.limits.packed/max(C, 1), depth))
 		used := d.mem.used
 		for f0 := 0; f0 < F; f0 += block {
 			n := min(block, F-f0)
@@ -116,7 +113,7 @@ func (d *Device) LinearWeightBackward(dw, db, dy, x ops.Buf, N, C, F int) {
 
 // addOuter adds gᵀ x to out [F, C].
 func (d *Device) addOuter(out, g, x []float32, N, C, F int) {
-	block := max(maxPacked/max(C, 1), depth)
+	block := max(d.limits.packed/max(C, 1), depth)
 	for n0 := 0; n0 < N; n0 += block {
 		n, used := min(block, N-n0), d.mem.used
 		d.begin()
