@@ -11,7 +11,7 @@ import (
 // to them.
 type builder struct {
 	v       *vocabulary
-	index   []int32 // open addressing by hash of the bytes: id+1
+	index   []uint64 // open addressing by hash of the bytes: hash's upper half, id+1
 	scratch []byte
 	guess   int32 // what the next merge probably makes
 }
@@ -43,39 +43,46 @@ func (b *builder) token(spelled []byte, id int32) error {
 func (b *builder) finishTokens() error {
 	v := b.v
 	size := 16
-	for size < 2*len(v.spans) {
+	for size < len(v.spans)*3/2 {
 		size *= 2
 	}
-	b.index = make([]int32, size)
+	b.index = make([]uint64, size)
 	for id := range v.spans {
 		if v.kinds[id] == absent {
 			continue
 		}
-		at, found := b.find(v.bytes(int32(id)))
+		token := v.bytes(int32(id))
+		at, found := b.slot(token)
 		if found {
-			return fmt.Errorf("token %q stands twice, as %d and %d", spell(v.bytes(int32(id))), b.index[at]-1, id)
+			return fmt.Errorf("token %q stands twice, as %d and %d", spell(token), uint32(b.index[at])-1, id)
 		}
-		b.index[at] = int32(id) + 1
+		b.index[at] = hashBytes(token)&^(1<<32-1) | uint64(id+1)
 	}
 	for c := range 256 {
-		at, found := b.find([]byte{byte(c)})
+		id, found := b.find([]byte{byte(c)})
 		if !found {
 			return fmt.Errorf("the vocabulary has no token for byte 0x%02X (%q): it is not a whole byte-level one", c, byteChar(byte(c)))
 		}
-		v.byteIDs[c] = b.index[at] - 1
+		v.byteIDs[c] = id
 	}
 	return nil
 }
 
-// find returns the slot of a token's bytes, or the free one where it would stand.
-func (b *builder) find(token []byte) (at int, found bool) {
-	mask := len(b.index) - 1
-	for i := int(hashBytes(token)) & mask; ; i = (i + 1) & mask {
-		id := b.index[i] - 1
-		if id < 0 {
+// find returns a token's id. Half of the hash stands in the slot, so that other
+// tokens' bytes are hardly ever looked at.
+func (b *builder) find(token []byte) (id int32, found bool) {
+	at, found := b.slot(token)
+	return int32(uint32(b.index[at])) - 1, found
+}
+
+// slot returns where a token stands in the index, or the free slot where it would.
+func (b *builder) slot(token []byte) (at int, found bool) {
+	mask, hash := len(b.index)-1, hashBytes(token)
+	for i := int(hash) & mask; ; i = (i + 1) & mask {
+		switch slot := b.index[i]; {
+		case slot == 0:
 			return i, false
-		}
-		if bytes.Equal(b.v.bytes(id), token) {
+		case slot>>32 == hash>>32 && bytes.Equal(b.v.bytes(int32(uint32(slot))-1), token):
 			return i, true
 		}
 	}
@@ -85,8 +92,7 @@ func (b *builder) id(token []byte) (int32, bool) {
 	if len(token) == 1 {
 		return b.v.byteIDs[token[0]], true
 	}
-	at, found := b.find(token)
-	return b.index[at] - 1, found
+	return b.find(token)
 }
 
 // merge adds the next merge, as the file spells it.
@@ -148,8 +154,8 @@ func (b *builder) add(list []addedToken) error {
 			}
 			v.both[t.ID] = true
 		default:
-			if at, found := b.find([]byte(t.Content)); found {
-				return fmt.Errorf("added token %q has id %d here and %d in the vocabulary", t.Content, t.ID, b.index[at]-1)
+			if id, found := b.find([]byte(t.Content)); found {
+				return fmt.Errorf("added token %q has id %d here and %d in the vocabulary", t.Content, t.ID, id)
 			}
 		}
 		from := len(v.arena)

@@ -9,7 +9,7 @@ const (
 	shortMax = 15  // bytes of a pretoken that fit a key of two words, its length beside them
 	longMax  = 256 // longer pretokens hardly come twice
 
-	firstLines = 1 << 9  // 32 KB: what a short text needs
+	firstLines = 1 << 8  // 16 KB: what a short text needs
 	mostLines  = 1 << 16 // 4 MB
 
 	longSlots = 1 << 14

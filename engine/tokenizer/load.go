@@ -235,8 +235,8 @@ func (f folder) addedTokens(config *tokenizerConfig, b *builder) ([]addedToken, 
 func (b *builder) qwenTokens() []addedToken {
 	var list []addedToken
 	for i, name := range qwenAdded {
-		if at, found := b.find([]byte(name)); found {
-			list = append(list, addedToken{name, b.index[at] - 1, i < qwenSpecial})
+		if id, found := b.find([]byte(name)); found {
+			list = append(list, addedToken{name, id, i < qwenSpecial})
 		} else if len(b.v.spans) == qwenVocabulary {
 			list = append(list, addedToken{name, int32(qwenVocabulary + i), i < qwenSpecial})
 		}

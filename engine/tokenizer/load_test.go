@@ -126,7 +126,7 @@ func TestCutFilesNeverLoad(t *testing.T) {
 			change = changes{}
 		}
 		end := len(strings.TrimRight(string(data), "\n"))
-		for n := 0; n < end; n += 1 + end/150 {
+		for n := 0; n < end; n += 1 + end/40 {
 			change[name] = func(s string) string { return s[:n] }
 			if _, err := Load(copySmall(t, change)); err == nil || !strings.Contains(err.Error(), name) {
 				t.Fatalf("%s cut at %d: %v", name, n, err)

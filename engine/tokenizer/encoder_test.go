@@ -1,0 +1,151 @@
+package tokenizer
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestIllFormedUTF8BecomesReplacementCharacters(t *testing.T) {
+	tok := small(t)
+	for in, want := range map[string]string{
+		"a\xffb":                         "a\uFFFDb",
+		"\xe6\x97":                       "\uFFFD",
+		"\xe6\x97\xe6\x97\xa5":           "\uFFFD\u65e5",
+		"\xf0\x9f\x98":                   "\uFFFD",
+		"\xed\xa0\x80":                   "\uFFFD\uFFFD\uFFFD", // a surrogate
+		"\xc0\xaf":                       "\uFFFD\uFFFD",
+		"\xf5\x80":                       "\uFFFD\uFFFD",
+		"\xe0\x80\x80":                   "\uFFFD\uFFFD\uFFFD",
+		"e\xcc":                          "e\uFFFD",
+		"<|im_\xffend|>":                 "<|im_\uFFFDend|>",
+		strings.Repeat("x", 40) + "\x80": strings.Repeat("x", 40) + "\uFFFD",
+	} {
+		e := tok.NewEncoder()
+		got := e.Encode(nil, in, false)
+		if !slices.Equal(got, tok.Encode(nil, want, false)) {
+			t.Errorf("%q: %v", in, got)
+		}
+		if n := strings.Count(want, "\uFFFD"); e.Replaced() != int64(n) {
+			t.Errorf("%q: counted %d, want %d", in, e.Replaced(), n)
+		}
+	}
+}
+
+func FuzzRepairGivesValidText(f *testing.F) {
+	for _, s := range []string{"", "a\xf0\x90\x80", "\xed\xbf\xbf\xee\x80\x80", "\xf4\x90\x80\x80"} {
+		f.Add([]byte(s))
+	}
+	tok := small(f)
+	f.Fuzz(func(t *testing.T, s []byte) {
+		out, n := appendValid(nil, s)
+		if !utf8.Valid(out) || (n == 0) != utf8.Valid(s) || n == 0 && !bytes.Equal(out, s) {
+			t.Fatalf("%q: %q, %d replaced", s, out, n)
+		}
+		ids := tok.Encode(nil, string(s), false)
+		if again := tok.Encode(nil, string(tok.Decode(nil, ids, false)), false); !slices.Equal(again, ids) {
+			t.Fatalf("%q: %v, and again %v", s, ids, again)
+		}
+	})
+}
+
+// TestCacheNeverChangesIDs runs one encoder through far more pretokens than its
+// caches hold.
+func TestCacheNeverChangesIDs(t *testing.T) {
+	tok, r := small(t), rand.New(rand.NewPCG(7, 8))
+	old := tok.NewEncoder()
+	for range 150 {
+		var b strings.Builder
+		for range 2000 {
+			for range 1 + r.IntN(24) {
+				b.WriteByte("abcdeinrst"[r.IntN(10)])
+			}
+			b.WriteByte(' ')
+		}
+		if got, want := old.Encode(nil, b.String(), false), tok.NewEncoder().Encode(nil, b.String(), false); !slices.Equal(got, want) {
+			t.Fatal("an encoder with a full cache gives other ids than a new one")
+		}
+	}
+	if n := len(old.short.lines); n != mostLines {
+		t.Errorf("the cache has %d lines; the test means to fill %d", n, mostLines)
+	}
+}
+
+func TestHugePretokensAreNotQuadratic(t *testing.T) {
+	tok := small(t)
+	e := tok.NewEncoder()
+	for _, s := range []string{"apples", "a", "=", " ", "\n", "\u0301", "語", "\u1100"} {
+		text := strings.Repeat(s, 1<<18/len(s))
+		ids := e.Encode(nil, text, false)
+		if back := tok.Decode(nil, ids, false); string(back) != text {
+			t.Errorf("%q × %d came back as another text", s, len(text)/len(s))
+		}
+	}
+	if n := cap(e.merger.symbols) + cap(e.nfc) + cap(e.valid); n > 3*keepScratch {
+		t.Errorf("the encoder keeps %d elements of scratch", n)
+	}
+}
+
+func TestTokenizerIsSafeForManyGoroutines(t *testing.T) {
+	tok := small(t)
+	text := strings.Repeat("Anna has 12 apples; e\u0301 <|im_end|>\n", 50)
+	want := tok.Encode(nil, text, true)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 20 {
+				if !slices.Equal(tok.Encode(nil, text, true), want) {
+					t.Error("other ids in parallel")
+				}
+				if _, err := tok.Render(Chat{Messages: []Message{user(text)}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestAddedTokens(t *testing.T) {
+	tok := small(t)
+	for _, name := range []string{"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"} {
+		id, ok := tok.Token(name)
+		if !ok || string(tok.Bytes(id)) != name || tok.Special(id) != strings.HasPrefix(name, "<|") {
+			t.Errorf("%s: %d, %v, %v", name, id, ok, tok.Special(id))
+		}
+	}
+	if _, ok := tok.Token("Anna"); ok {
+		t.Error("a vocabulary entry is no added token")
+	}
+	end, _ := tok.Token("<|im_end|>")
+	if tok.EOS() != end {
+		t.Errorf("EOS %d", tok.EOS())
+	}
+	if got := tok.Decode(nil, []int32{-1, end, 1 << 30, int32(tok.VocabSize())}, false); string(got) != "<|im_end|>" {
+		t.Errorf("ids outside the vocabulary: %q", got)
+	}
+}
+
+func TestLongestAddedTokenWins(t *testing.T) {
+	list := []addedToken{{"<a", 10, true}, {"<ab>", 11, false}, {"x", 12, true}, {"<a>", 13, true}}
+	a := newAddedTokens(list)
+	find := func(s string, mode Mode) int32 {
+		if _, token := a.find([]byte(s), 0, mode); token != nil {
+			return token.ID
+		}
+		return -1
+	}
+	for _, c := range []struct {
+		text string
+		mode Mode
+		want int32
+	}{{"..<ab>", Parse, 11}, {"<ax", Parse, 10}, {"<a>", Parse, 13}, {"<ax", KeepAdded, -1}, {"<a<ab>", KeepAdded, 11}, {"<ab>", Plain, -1}, {"x", Parse, 12}, {"", Parse, -1}} {
+		if got := find(c.text, c.mode); got != c.want {
+			t.Errorf("%q in mode %d: %d, want %d", c.text, c.mode, got, c.want)
+		}
+	}
+}
