@@ -66,6 +66,10 @@ func (c *checkpoint) tensor(name string, size int) ([]float32, error) {
 	return nil, fmt.Errorf("checkpoint of step %d: %s is missing", c.Step, name)
 }
 
+func (c *checkpoint) has(name string) bool {
+	return slices.ContainsFunc(c.Tensors, func(t namedTensor) bool { return t.Name == name })
+}
+
 // save writes the checkpoint into dir and then removes all but it and the one before.
 func (c *checkpoint) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {

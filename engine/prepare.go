@@ -33,6 +33,7 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	o.Validation = slices.Clone(o.Validation) // to be sorted
 	r := &run{TrainOptions: o, dev: dev, state: state{Evaluated: -1}}
 	defer func() {
 		if err != nil {
@@ -54,7 +55,7 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 		return nil, err
 	}
 	r.setSchedule()
-	r.clock.start(o.Now())
+	r.clock.saved = o.Now()
 	return r, dev.Err()
 }
 
@@ -236,9 +237,19 @@ func (r *run) identity() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	train := fingerprint(data)
+	data = nil
+	for _, v := range r.validation {
+		set, err := json.Marshal(v.data.Manifest())
+		if err != nil {
+			return nil, err
+		}
+		data = append(append(data, v.Name...), set...)
+	}
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	id := map[string]string{
-		"model": base, "train": fingerprint(data), "method": r.Method, "precision": r.Precision,
+		"model": base, "train": train, "validation": fingerprint(data), "eval_limit": strconv.Itoa(r.EvalLimit),
+		"method": r.Method, "precision": r.Precision,
 		"sequence_length": strconv.Itoa(r.SequenceLength), "batch_tokens": strconv.Itoa(r.BatchTokens),
 		"schedule": r.Schedule.Kind, "lr": number(r.Schedule.Rate), "lr_min": number(r.Schedule.Min), "warmup": number(r.Warmup),
 		"beta1": number(r.Optimizer.Beta1), "beta2": number(r.Optimizer.Beta2), "eps": number(r.Optimizer.Eps),

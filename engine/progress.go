@@ -76,14 +76,11 @@ func curveLines(curve []point) ([]byte, error) {
 
 // clock keeps the times of a run that tell how fast it is; none of them reaches a result but tokens_per_s.
 type clock struct {
-	begun     time.Time
-	tokens    int64         // since begun
-	training  time.Duration // in steps since begun
-	saved     time.Time
-	savedStep int
+	tokens    int64         // of the steps made by this process
+	training  time.Duration // that they took
+	saved     time.Time     // when the last checkpoint was written, or the run began
+	savedStep int           // its step
 }
-
-func (c *clock) start(now time.Time) { c.begun, c.saved = now, now }
 
 // announce says what is about to happen: steps, tokens of each, memory, time.
 func (r *run) announce(ctx context.Context) error {

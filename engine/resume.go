@@ -39,7 +39,11 @@ func (r *run) resume() error {
 		return fmt.Errorf("checkpoint: going on exactly needs the same run, but %s; to start from its weights with "+
 			"other settings, give its adapter as from", strings.Join(differs, "; "))
 	}
-	return r.restore(c)
+	if err := r.restore(c); err != nil {
+		return err
+	}
+	r.Stopped, r.Stale, r.Mark = false, 0, nil // this run has its own patience
+	return nil
 }
 
 // differences names the settings in which two runs differ.
@@ -73,18 +77,33 @@ func (r *run) restore(c *checkpoint) error {
 		return err
 	}
 	r.state = s
-	if s.Best != nil && r.SelectBest {
-		r.best = nil
-		for _, p := range r.optimizer.params {
-			data, err := c.tensor("best."+p.Name, p.Weights.Len)
-			if err != nil {
-				return err
-			}
-			r.best = append(r.best, data)
-		}
+	if err := r.restoreBest(c); err != nil {
+		return err
 	}
 	r.setSchedule()
+	r.clock.savedStep = s.Step
 	r.logf("going on after step %d of %d", s.Step, r.plan.steps())
+	return nil
+}
+
+// restoreBest takes over the best weights so far. A run that did not select the best kept none: then the best is
+// what follows.
+func (r *run) restoreBest(c *checkpoint) error {
+	if r.Best == nil || !r.SelectBest {
+		return nil
+	}
+	for _, p := range r.optimizer.params {
+		if !c.has("best." + p.Name) {
+			r.best, r.Best = nil, nil
+			r.logf("the checkpoint holds no best weights: the best is looked for from here on")
+			return nil
+		}
+		data, err := c.tensor("best."+p.Name, p.Weights.Len)
+		if err != nil {
+			return err
+		}
+		r.best = append(r.best, data)
+	}
 	return nil
 }
 

@@ -168,7 +168,6 @@ func TestTrainLearns(t *testing.T) {
 	if base.Loss < 2*tuned.Loss {
 		t.Errorf("base %v, tuned %v", base.Loss, tuned.Loss)
 	}
-	_ = data.Close()
 }
 
 func TestTrainFull(t *testing.T) {
@@ -304,7 +303,14 @@ func TestTrainGoesOn(t *testing.T) {
 		t.Errorf("other bits:\n%s\nwant:\n%s", got, want)
 	}
 
+	best := o
+	best.SelectBest, best.Out = true, filepath.Join(t.TempDir(), "best")
+	if result := train(t, best, 0); result.Selected <= 12 {
+		t.Errorf("the best weights of a run that kept none: step %d", result.Selected)
+	}
+
 	for what, change := range map[string]func(*TrainOptions){
+		"validation was":           func(o *TrainOptions) { o.Validation = nil },
 		"lr was 0.005 and is 0.01": func(o *TrainOptions) { o.Schedule.Rate = 0.01 },
 		"train was":                func(o *TrainOptions) { o.Train = tokenFolder(t, 40, 3) },
 		"model was":                func(o *TrainOptions) { o.Model = untied },
