@@ -7,58 +7,75 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 	if d.err != nil {
 		return
 	}
-	out, in, m, b := d.f(y, N*F), d.f(x, N*C), d.w(w, F, C), d.opt(bias, F)
+	l := linearCall{d.f(y, N*F), d.f(x, N*C), d.opt(bias, F), d.w(w, F, C), xa, lora, N, C, F}
 	d.mem.reset()
-	at := 0
-	for i := range lora {
-		l := &lora[i]
-		d.loraDown(d.f(xa.Slice(at, at+N*l.R), N*l.R), in, l, N, C)
-		at += N * l.R
-	}
+	d.begin()
+	d.loraDown(&l)
 	block := max(d.limits.packed/max(C, 1)/d.k.nr, 1) * d.k.nr
-	few := N <= fewRows
-	if few {
-		d.linearFew(out, in, m, b, N, C, F)
-		block = F
-	}
-	for f0 := 0; f0 < F && (!few || len(lora) > 0); f0 += block {
-		f1, used := min(f0+block, F), d.mem.used
-		d.begin()
-		p := d.product(out[f0:], F, f1-f0)
-		p.add = few
-		if !few {
-			if b != nil {
-				p.bias = b[f0:f1]
-			}
-			d.term(p, view{in, C, 1}, C, source{m, f0 * C, 1, C, 1}, 0, f1-f0)
-		}
-		at = 0
-		for i := range lora {
-			l := &lora[i]
-			from, to := max(l.Col, f0), min(l.Col+l.F, f1)
-			if from < to {
-				up := source{matrix{f: d.f(l.B, l.F*l.R)}, (from - l.Col) * l.R, 1, l.R, l.Scale}
-				d.term(p, view{d.f(xa.Slice(at, at+N*l.R), N*l.R), l.R, 1}, l.R, up, from-f0, to-f0)
-			}
-			at += N * l.R
-		}
+	switch {
+	case N <= fewRows:
 		d.run(N)
-		d.mem.giveBack(used)
+		d.linearFew(l.y, l.x, l.w, l.bias, N, C, F)
+		if len(lora) > 0 {
+			d.begin()
+			d.linearColumns(&l, 0, F, false)
+			d.run(N)
+		}
+	case F <= block && blocks(N, taskRows(N)) >= wantedTasks/2:
+		d.linearColumns(&l, 0, F, true) // a task makes its rows of xa and then of y
+		d.run(N)
+	default:
+		d.run(N)
+		for f0 := 0; f0 < F; f0 += block {
+			used := d.mem.used
+			d.begin()
+			d.linearColumns(&l, f0, min(f0+block, F), true)
+			d.run(N)
+			d.mem.giveBack(used)
+		}
 	}
 }
 
-// loraDown sets xa = dropout(x) Aᵀ.
-func (d *Device) loraDown(xa, x []float32, l *ops.LoRA, N, C int) {
-	in := x
-	if l.Drop > 0 {
-		in = d.mem.take(N * C)
-		d.dropout = dropoutJob{in, x, l.Seed, l.Drop}
-		d.pool.do(&d.dropout, blocks(N*C, dropoutBlock))
+// linearCall is one call's arguments.
+type linearCall struct {
+	y, x, bias []float32
+	w          matrix
+	xa         ops.Buf
+	lora       []ops.LoRA
+	n, c, f    int
+}
+
+// loraDown plans xa = dropout(x) Aᵀ of every adapter.
+func (d *Device) loraDown(l *linearCall) {
+	at := 0
+	for i := range l.lora {
+		a := &l.lora[i]
+		p := d.product(d.f(l.xa.Slice(at, at+l.n*a.R), l.n*a.R), a.R, a.R)
+		d.term(p, view{d.dropped(l.x, a), l.c, 1}, l.c, source{matrix{f: d.f(a.A, a.R*l.c)}, 0, 1, l.c, 1}, 0, a.R)
+		at += l.n * a.R
 	}
-	d.begin()
-	p := d.product(xa, l.R, l.R)
-	d.term(p, view{in, C, 1}, C, source{matrix{f: d.f(l.A, l.R*C)}, 0, 1, C, 1}, 0, l.R)
-	d.run(N)
+}
+
+// linearColumns plans columns [f0, f1) of y: x Wᵀ + bias where base is true, and the adapters' part.
+func (d *Device) linearColumns(l *linearCall, f0, f1 int, base bool) {
+	p := d.product(l.y[f0:], l.f, f1-f0)
+	p.add = !base
+	if base {
+		if l.bias != nil {
+			p.bias = l.bias[f0:f1]
+		}
+		d.term(p, view{l.x, l.c, 1}, l.c, source{l.w, f0 * l.c, 1, l.c, 1}, 0, f1-f0)
+	}
+	at := 0
+	for i := range l.lora {
+		a := &l.lora[i]
+		from, to := max(a.Col, f0), min(a.Col+a.F, f1)
+		if from < to {
+			up := source{matrix{f: d.f(a.B, a.F*a.R)}, (from - a.Col) * a.R, 1, a.R, a.Scale}
+			d.term(p, view{d.f(l.xa.Slice(at, at+l.n*a.R), l.n*a.R), a.R, 1}, a.R, up, from-f0, to-f0)
+		}
+		at += l.n * a.R
+	}
 }
 
 // LinearBackward sets or adds dx and adds to the adapters' gradients.

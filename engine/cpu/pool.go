@@ -1,7 +1,6 @@
 package cpu
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -55,12 +54,16 @@ type pool struct {
 	// that job cannot end, nor job and n change, before the worker has counted its task in done.
 	state atomic.Uint64
 	done  atomic.Int64
-	job   job
-	n     int
+	// parked is set while the caller sleeps in finished because the last tasks take long; whoever clears it
+	// ends that: the worker with a message, the caller without one.
+	parked   atomic.Bool
+	finished chan struct{}
+	job      job
+	n        int
 }
 
 func newPool(threads int) *pool {
-	p := &pool{workers: make([]*worker, threads), wake: make([]chan struct{}, threads)}
+	p := &pool{workers: make([]*worker, threads), wake: make([]chan struct{}, threads), finished: make(chan struct{}, 1)}
 	for i := range p.workers {
 		p.workers[i] = &worker{}
 		p.wake[i] = make(chan struct{}, 1)
@@ -97,10 +100,22 @@ func (p *pool) do(j job, n int) {
 	}
 	for p.take(p.workers[0]) {
 	}
-	for spins := 1; p.done.Load() < int64(n); spins++ {
-		if spins%1024 == 0 {
-			runtime.Gosched()
+	p.wait(int64(n))
+}
+
+// wait returns when n tasks are done: soon, usually, so it looks for a while before it sleeps.
+func (p *pool) wait(n int64) {
+	for range spins {
+		if p.done.Load() == n {
+			return
 		}
+	}
+	for p.done.Load() < n { // a worker may end the sleep late, on account of an earlier job
+		p.parked.Store(true)
+		if p.done.Load() == n && p.parked.CompareAndSwap(true, false) {
+			return
+		}
+		<-p.finished
 	}
 }
 
@@ -120,8 +135,11 @@ func (p *pool) take(w *worker) bool {
 			return false
 		}
 		if p.state.CompareAndSwap(s, s-1) {
-			p.job.task(w, p.n-left)
-			p.done.Add(1)
+			n := p.n
+			p.job.task(w, n-left)
+			if p.done.Add(1) == int64(n) && p.parked.CompareAndSwap(true, false) {
+				p.finished <- struct{}{}
+			}
 			return true
 		}
 	}
