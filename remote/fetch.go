@@ -1,0 +1,363 @@
+package remote
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"lpipe/cache"
+)
+
+const (
+	// partSize is how much of a large object one request brings.
+	partSize = 16 << 20
+	// gap is how many unneeded bytes between two objects of a pack are cheaper than another request.
+	gap = 256 << 10
+)
+
+// Fetch brings what the cache lacks of these contents. Every object is hashed on arrival; a wrong one is asked
+// for again and then cache.ErrDamaged. One that the bucket does not have is cache.ErrNotFound. What came before
+// an error stays in the cache.
+func (r *Remote) Fetch(ctx context.Context, contents []cache.Content, progress func(Progress)) (Stats, error) {
+	f := fetcher{r: r, progress: progress}
+	start := r.bucket.requests()
+	err := f.run(ctx, contents)
+	f.stats.Requests = r.bucket.requests() - start
+	if err != nil {
+		return f.stats, fmt.Errorf("fetch from %s: %w", r, err)
+	}
+	return f.stats, nil
+}
+
+type fetcher struct {
+	r        *Remote
+	progress func(Progress)
+
+	mu    sync.Mutex
+	stats Stats
+	told  Progress
+}
+
+// run brings trees level by level, and then all files together.
+func (f *fetcher) run(ctx context.Context, contents []cache.Content) error {
+	known := map[cache.ID]*cache.Tree{}
+	for {
+		var need needed
+		need.seen = map[cache.ID]bool{}
+		for _, c := range contents {
+			if err := f.walk(ctx, c, known, &need); err != nil {
+				return err
+			}
+		}
+		if len(need.trees) > 0 {
+			if err := f.bring(ctx, need.trees); err != nil {
+				return err
+			}
+			continue
+		}
+		var missing []cache.Object
+		for _, o := range need.files {
+			if !f.r.cache.Has(o.ID) {
+				missing = append(missing, o)
+			}
+		}
+		return f.bring(ctx, missing)
+	}
+}
+
+type needed struct {
+	seen         map[cache.ID]bool
+	trees, files []cache.Object
+}
+
+// walk collects the trees that the cache lacks, and the files that known trees name.
+func (f *fetcher) walk(ctx context.Context, c cache.Content, known map[cache.ID]*cache.Tree, need *needed) error {
+	if c.ID.IsZero() || need.seen[c.ID] {
+		return ctx.Err()
+	}
+	need.seen[c.ID] = true
+	if !c.Dir {
+		need.files = append(need.files, cache.Object{ID: c.ID, Size: c.Size})
+		return nil
+	}
+	tree := known[c.ID]
+	if tree == nil {
+		var err error
+		tree, err = f.r.cache.ReadTree(c.ID)
+		if errors.Is(err, cache.ErrNotFound) || errors.Is(err, cache.ErrDamaged) {
+			need.trees = append(need.trees, cache.Object{ID: c.ID, Tree: true})
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		known[c.ID] = tree
+	}
+	for _, e := range tree.Entries {
+		if e.Type == cache.Link {
+			continue
+		}
+		if err := f.walk(ctx, e.Content(), known, need); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// piece is one request: part of a pack.
+type piece struct {
+	pack    cache.ID
+	from    int64
+	to      int64
+	objects []located
+}
+
+type located struct {
+	cache.Object
+	offset int64
+}
+
+// bring gets objects into the cache: parts of packs, and large objects by themselves.
+func (f *fetcher) bring(ctx context.Context, list []cache.Object) error {
+	if len(list) == 0 {
+		return nil
+	}
+	pieces, large, err := f.plan(ctx, list)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.told.TotalObjects += len(list)
+	for _, p := range pieces {
+		for _, o := range p.objects {
+			f.told.TotalBytes += o.Size
+		}
+	}
+	for _, o := range large {
+		f.told.TotalBytes += o.Size
+	}
+	f.mu.Unlock()
+	for _, o := range large { // one after the other, each by many requests
+		if err := f.large(ctx, o); err != nil {
+			return err
+		}
+	}
+	const together = 64 // pieces that become durable at once
+	for part := range slices.Chunk(pieces, together) {
+		if err := f.small(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plan finds the objects in the index, which is read again if one is not there.
+func (f *fetcher) plan(ctx context.Context, list []cache.Object) ([]piece, []cache.Object, error) {
+	x, err := f.r.current(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if slices.ContainsFunc(list, func(o cache.Object) bool { _, ok := x.places[o.ID]; return !ok }) {
+		if x, err = f.r.load(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	packs := map[cache.ID][]located{}
+	var large []cache.Object
+	for _, o := range list {
+		at, ok := x.places[o.ID]
+		if !ok {
+			return nil, nil, fmt.Errorf("object %s is not there (push it from where it was made): %w", o.ID, cache.ErrNotFound)
+		}
+		o.Size = at.size
+		if at.pack.IsZero() {
+			large = append(large, o)
+		} else {
+			packs[at.pack] = append(packs[at.pack], located{o, at.offset})
+		}
+	}
+	var pieces []piece
+	for id, objects := range packs {
+		pieces = append(pieces, split(id, objects)...)
+	}
+	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Or(compareIDs(a.pack, b.pack), cmp.Compare(a.from, b.from)) })
+	return pieces, large, nil
+}
+
+// split makes requests for what is needed of a pack: neighbours together, at most partSize and one object each.
+func split(id cache.ID, objects []located) []piece {
+	slices.SortFunc(objects, func(a, b located) int { return cmp.Compare(a.offset, b.offset) })
+	var pieces []piece
+	for _, o := range objects {
+		last := len(pieces) - 1
+		end := o.offset + o.Size
+		if last < 0 || o.offset-pieces[last].to > gap || end-pieces[last].from > partSize {
+			pieces = append(pieces, piece{pack: id, from: o.offset, to: o.offset})
+			last++
+		}
+		p := &pieces[last]
+		p.to = max(p.to, end)
+		p.objects = append(p.objects, o)
+	}
+	return pieces
+}
+
+// small brings pieces of packs, and makes their objects durable together.
+func (f *fetcher) small(ctx context.Context, pieces []piece) error {
+	batch, err := f.r.cache.NewBatch(ctx)
+	if err != nil {
+		return err
+	}
+	defer batch.Discard()
+	err = f.r.each(ctx, len(pieces), func(ctx context.Context, i int) error { return f.piece(ctx, batch, pieces[i]) })
+	if err != nil {
+		return err
+	}
+	return batch.Commit(ctx)
+}
+
+func (f *fetcher) piece(ctx context.Context, batch *cache.Batch, p piece) error {
+	size := min(p.to-p.from, f.r.o.InFlight)
+	if err := f.r.bytes.Acquire(ctx, size); err != nil {
+		return err
+	}
+	defer f.r.bytes.Release(size)
+	check := func(data []byte) error {
+		for _, o := range p.objects {
+			if err := checkSum(o.ID, data[o.offset-p.from:][:o.Size]); err != nil {
+				return fmt.Errorf("object %s: %w", o.ID, err)
+			}
+		}
+		return nil
+	}
+	var data []byte
+	if p.to > p.from {
+		var err error
+		if data, err = f.r.read(ctx, packName(p.pack), p.from, p.to-p.from, check); err != nil {
+			return gone(err)
+		}
+	}
+	for _, o := range p.objects {
+		bytes := bytes.NewReader(data[o.offset-p.from:][:o.Size])
+		if err := batch.Put(ctx, o.ID, o.Tree, o.Size, bytes); err != nil {
+			return err
+		}
+		f.done(o.Size)
+	}
+	return nil
+}
+
+// gone adds what a missing pack means.
+func gone(err error) error {
+	return fmt.Errorf("%w (lpipe fsck --remote says what else is missing)", err)
+}
+
+func (f *fetcher) done(size int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Objects++
+	f.stats.Bytes += size
+	f.told.Objects++
+	f.told.Bytes += size
+	if f.progress != nil {
+		f.progress(f.told)
+	}
+}
+
+// large brings one object by many requests, in order into the cache. Wrong bytes are asked for once more.
+func (f *fetcher) large(ctx context.Context, o cache.Object) error {
+	for try := 0; ; try++ {
+		ahead := f.ahead(ctx, o)
+		err := f.r.cache.Put(ctx, o.ID, o.Tree, o.Size, ahead)
+		ahead.stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, cache.ErrDamaged) && try < 2 {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("object %s: %w", o.ID, err)
+		}
+		f.done(o.Size)
+		return nil
+	}
+}
+
+// ahead reads an object's parts side by side and gives them in order.
+type ahead struct {
+	parts  chan chan part
+	now    []byte
+	free   func()
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+}
+
+type part struct {
+	data []byte
+	free func()
+	err  error
+}
+
+func (f *fetcher) ahead(ctx context.Context, o cache.Object) *ahead {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &ahead{parts: make(chan chan part, f.r.o.Jobs), cancel: cancel, free: func() {}}
+	a.wait.Go(func() {
+		defer close(a.parts)
+		for at := int64(0); at < o.Size; at += partSize {
+			n := min(partSize, o.Size-at)
+			if f.r.bytes.Acquire(ctx, min(n, f.r.o.InFlight)) != nil {
+				return // cancelled, which Read sees
+			}
+			free := sync.OnceFunc(func() { f.r.bytes.Release(min(n, f.r.o.InFlight)) })
+			one := make(chan part, 1)
+			select {
+			case a.parts <- one:
+			case <-ctx.Done():
+				free()
+				return
+			}
+			a.wait.Go(func() {
+				data, err := f.r.read(ctx, objectName(o.ID), at, n, nil)
+				one <- part{data, free, err}
+			})
+		}
+	})
+	return a
+}
+
+// Read gives the parts' bytes in order.
+func (a *ahead) Read(b []byte) (int, error) {
+	for len(a.now) == 0 {
+		a.free()
+		a.free = func() {}
+		one, ok := <-a.parts
+		if !ok {
+			return 0, io.EOF
+		}
+		p := <-one
+		a.now, a.free = p.data, p.free
+		if p.err != nil {
+			return 0, p.err
+		}
+	}
+	n := copy(b, a.now)
+	a.now = a.now[n:]
+	return n, nil
+}
+
+// stop ends what still runs and gives its memory back.
+func (a *ahead) stop() {
+	a.cancel()
+	a.free()
+	for one := range a.parts {
+		p := <-one
+		p.free()
+	}
+	a.wait.Wait()
+}

@@ -1,0 +1,267 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/zeebo/blake3"
+
+	"lpipe/cache"
+)
+
+// FsckOptions says how thoroughly Fsck looks.
+type FsckOptions struct {
+	// Sample is the share of packs and large objects that are read and hashed, 0 to 1. Which ones follows from their names,
+	// so that 0.1 looks at the same tenth each time; Seed moves it.
+	Sample float64
+	Seed   byte
+	Repair bool // take promises that are not kept out of the index, so that the next push sends the content again
+	// Progress is told how many packs and objects were read.
+	Progress func(done, total int)
+}
+
+// Problem is one finding of Fsck.
+type Problem struct {
+	Name     string // in the bucket
+	Err      error
+	Repaired bool
+}
+
+// FsckReport is what Fsck saw.
+type FsckReport struct {
+	Packs, Objects, Results int // objects: in packs and by themselves
+	Read                    int // packs and large objects that were hashed
+	Bytes                   int64
+	Orphans                 int // that no index names: left by interrupted pushes, removed by gc
+	Problems                []Problem
+}
+
+// Fsck compares what the indexes promise with what is there.
+func (r *Remote) Fsck(ctx context.Context, o FsckOptions) (FsckReport, error) {
+	f := checker{r: r, o: o, bad: map[string]bool{}}
+	if err := f.run(ctx); err != nil {
+		return f.report, fmt.Errorf("check %s: %w", r, err)
+	}
+	return f.report, nil
+}
+
+type checker struct {
+	r *Remote
+	o FsckOptions
+
+	mu     sync.Mutex
+	report FsckReport
+	bad    map[string]bool
+}
+
+func (f *checker) run(ctx context.Context) error {
+	if f.o.Repair {
+		release, err := f.r.lock(ctx, "gc")
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	x, err := f.r.load(ctx)
+	if err != nil {
+		return err
+	}
+	all, _ := x.merged()
+	want := map[string]int64{}
+	for _, p := range all.packs {
+		want[packName(p.id)] = p.size
+		f.report.Objects += len(p.entries)
+	}
+	for _, o := range all.objects {
+		want[objectName(o.ID)] = o.Size
+	}
+	f.report.Packs = len(all.packs)
+	f.report.Objects += len(all.objects)
+	if err := f.present(ctx, want); err != nil {
+		return err
+	}
+	if err := f.read(ctx, want); err != nil {
+		return err
+	}
+	if err := f.results(ctx, all); err != nil {
+		return err
+	}
+	if f.o.Repair && len(f.bad) > 0 {
+		return f.repair(ctx, x, all)
+	}
+	return nil
+}
+
+func (f *checker) problem(name string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bad[name] = true
+	f.report.Problems = append(f.report.Problems, Problem{Name: name, Err: err, Repaired: f.o.Repair})
+}
+
+// present looks for all that is promised, by name and size.
+func (f *checker) present(ctx context.Context, want map[string]int64) error {
+	there := map[string]int64{}
+	for _, prefix := range []string{"packs/", "objects/"} {
+		items, err := f.r.list(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			there[item.Name] = item.Size
+			if _, ok := want[item.Name]; !ok {
+				f.report.Orphans++
+			}
+		}
+	}
+	for name, size := range want {
+		got, ok := there[name]
+		switch {
+		case !ok:
+			f.problem(name, errors.New("it is not there"))
+		case got != size:
+			f.problem(name, fmt.Errorf("%w: %d bytes instead of %d", cache.ErrDamaged, got, size))
+		}
+	}
+	return nil
+}
+
+// read hashes a sample.
+func (f *checker) read(ctx context.Context, want map[string]int64) error {
+	var names []string
+	for name := range want {
+		id, _ := idOf(name)
+		if !f.bad[name] && float64(id[31]^f.o.Seed)/256 < f.o.Sample {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return f.r.each(ctx, len(names), func(ctx context.Context, i int) error {
+		name := names[i]
+		id, _ := idOf(name)
+		got, err := f.hash(ctx, name, want[name])
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			f.problem(name, errors.New("it is not there"))
+		case err != nil:
+			return err
+		case got != id:
+			f.problem(name, fmt.Errorf("%w: its bytes have hash %s", cache.ErrDamaged, got))
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.report.Read++
+		f.report.Bytes += want[name]
+		if f.o.Progress != nil {
+			f.o.Progress(f.report.Read, len(names))
+		}
+		return nil
+	})
+}
+
+func idOf(name string) (cache.ID, bool) {
+	if id, ok := parseName("packs", name); ok {
+		return id, true
+	}
+	return parseName("objects", name)
+}
+
+func (f *checker) hash(ctx context.Context, name string, size int64) (id cache.ID, err error) {
+	h := blake3.New()
+	for at := int64(0); at < size; at += partSize {
+		n := min(partSize, size-at)
+		if err := f.r.bytes.Acquire(ctx, min(n, f.r.o.InFlight)); err != nil {
+			return id, err
+		}
+		data, err := f.r.read(ctx, name, at, n, nil)
+		h.Write(data)
+		f.r.bytes.Release(min(n, f.r.o.InFlight))
+		if err != nil {
+			return id, err
+		}
+	}
+	h.Sum(id[:0])
+	return id, nil
+}
+
+// results reads all results: they are small.
+func (f *checker) results(ctx context.Context, all *contents) error {
+	items, err := f.r.list(ctx, "results/")
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	for _, item := range items {
+		there[item.Name] = true
+	}
+	f.report.Results = len(items)
+	for _, k := range all.results {
+		if !there[resultName(k)] {
+			f.problem(resultName(k), errors.New("it is not there"))
+		}
+	}
+	return f.r.each(ctx, len(items), func(ctx context.Context, i int) error {
+		id, ok := parseName("results", items[i].Name)
+		if !ok {
+			return nil
+		}
+		_, err := f.r.Result(ctx, cache.Key(id))
+		if errors.Is(err, cache.ErrDamaged) {
+			f.problem(items[i].Name, err)
+			return nil
+		}
+		return err
+	})
+}
+
+// repair writes an index without the promises that are not kept, and removes what is damaged.
+func (f *checker) repair(ctx context.Context, x *index, all *contents) error {
+	rest := &contents{}
+	for _, p := range all.packs {
+		if !f.bad[packName(p.id)] {
+			rest.packs = append(rest.packs, p)
+		}
+	}
+	for _, o := range all.objects {
+		if !f.bad[objectName(o.ID)] {
+			rest.objects = append(rest.objects, o)
+		}
+	}
+	for _, k := range all.results {
+		if !f.bad[resultName(k)] {
+			rest.results = append(rest.results, k)
+		}
+	}
+	// What promised content in a lost pack is no promise any more: a tree stands for all that it names.
+	f.dropBroken(rest)
+	if err := f.r.replaceIndex(ctx, x, rest); err != nil {
+		return err
+	}
+	var names []string
+	for name := range f.bad {
+		names = append(names, name)
+	}
+	return f.r.deleteAll(ctx, names)
+}
+
+// dropBroken leaves no pack with a tree in the index once anything was lost: which trees reach it is not known
+// without reading them all, and a tree in the index promises all below it. They are sent again by the next push.
+func (f *checker) dropBroken(rest *contents) {
+	lost := false
+	for name := range f.bad {
+		if _, ok := idOf(name); ok {
+			lost = true
+		}
+	}
+	if !lost {
+		return
+	}
+	rest.packs = slices.DeleteFunc(rest.packs, func(p pack) bool {
+		return slices.ContainsFunc(p.entries, func(o cache.Object) bool { return o.Tree })
+	})
+	rest.results = nil // results are looked at again too: theirs may be among the lost
+}

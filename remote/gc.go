@@ -1,0 +1,371 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"lpipe/cache"
+)
+
+// GCOptions says what may go. The zero value is a preview of all that no root needs; who else uses the bucket is
+// not known here, so that OlderThan or KeepLast are usually wanted.
+type GCOptions struct {
+	Delete    bool
+	KeepLast  int           // keep the newest results of each stage, this many
+	MaxSize   int64         // remove unneeded results, oldest first, only until this little is left; 0: all of them
+	OlderThan time.Duration // remove only results that are older
+	Grace     time.Duration // never remove what is younger; 0: one day, below 0: none
+	Now       time.Time     // zero: the clock
+}
+
+// GCReport is what GC removed, or would remove.
+type GCReport struct {
+	Results int
+	Objects int // that nothing reaches any more
+	Bytes   int64
+	Kept    int // results
+	// Waste is the bytes of objects that nothing needs in packs of which something else is needed.
+	Waste int64
+}
+
+// GC removes results that no root needs, and the objects that no root and no remaining result reaches. It works
+// alone: while somebody pushes it fails with ErrLocked.
+func (r *Remote) GC(ctx context.Context, roots cache.GCRoots, o GCOptions) (GCReport, error) {
+	if o.Now.IsZero() {
+		o.Now = r.o.Now()
+	}
+	if o.Grace == 0 {
+		o.Grace = 24 * time.Hour
+	}
+	g := collector{r: r, o: o, refs: map[cache.ID]int{}}
+	if err := g.run(ctx, roots); err != nil {
+		return g.report, fmt.Errorf("collect garbage at %s: %w", r, err)
+	}
+	return g.report, nil
+}
+
+type collector struct {
+	r      *Remote
+	o      GCOptions
+	x      *index
+	refs   map[cache.ID]int // by how many roots and results an object is reached
+	report GCReport
+}
+
+// stored is a result in the bucket with all that it reaches.
+type stored struct {
+	key     cache.Key
+	item    Item
+	result  *cache.Result // nil if it cannot be trusted
+	reaches []cache.ID
+}
+
+func (g *collector) run(ctx context.Context, roots cache.GCRoots) error {
+	if g.o.Delete {
+		release, err := g.r.lock(ctx, "gc")
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	var err error
+	if g.x, err = g.r.load(ctx); err != nil {
+		return err
+	}
+	all, err := g.results(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.mark(ctx, roots, all); err != nil {
+		return err
+	}
+	dropped := g.drop(roots, all)
+	return g.sweep(ctx, dropped)
+}
+
+func (g *collector) results(ctx context.Context) ([]stored, error) {
+	items, err := g.r.list(ctx, "results/")
+	if err != nil {
+		return nil, err
+	}
+	var all []stored
+	for _, item := range items {
+		if id, ok := parseName("results", item.Name); ok {
+			all = append(all, stored{key: cache.Key(id), item: item})
+		}
+	}
+	err = g.r.each(ctx, len(all), func(ctx context.Context, i int) error {
+		result, err := g.r.Result(ctx, all[i].key)
+		if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrNotFound) {
+			return nil
+		}
+		all[i].result = result
+		return err
+	})
+	return all, err
+}
+
+// mark counts references; it brings the trees that the cache lacks.
+func (g *collector) mark(ctx context.Context, roots cache.GCRoots, all []stored) error {
+	for _, c := range roots.Contents {
+		ids, err := g.reach(ctx, []cache.Content{c})
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			g.refs[id]++
+		}
+	}
+	for i := range all {
+		if all[i].result == nil {
+			continue
+		}
+		ids, err := g.reach(ctx, all[i].result.Contents())
+		if err != nil {
+			return err
+		}
+		all[i].reaches = ids
+		for _, id := range ids {
+			g.refs[id]++
+		}
+	}
+	return nil
+}
+
+// reach lists all objects of contents. What neither bucket nor cache can tell is left out.
+func (g *collector) reach(ctx context.Context, contents []cache.Content) ([]cache.ID, error) {
+	f := fetcher{r: g.r}
+	known := map[cache.ID]*cache.Tree{}
+	for {
+		need := needed{seen: map[cache.ID]bool{}}
+		for _, c := range contents {
+			if err := f.walk(ctx, c, known, &need); err != nil {
+				return nil, err
+			}
+		}
+		trees := slices.DeleteFunc(need.trees, func(o cache.Object) bool { _, ok := g.x.places[o.ID]; return !ok })
+		if len(trees) == 0 {
+			ids := make([]cache.ID, 0, len(need.seen))
+			for id := range need.seen {
+				ids = append(ids, id)
+			}
+			return ids, nil
+		}
+		if err := f.bring(ctx, trees); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// drop chooses the results that go.
+func (g *collector) drop(roots cache.GCRoots, all []stored) []stored {
+	needed := map[cache.Key]bool{}
+	for _, k := range roots.Keys {
+		needed[k] = true
+	}
+	slices.SortFunc(all, func(a, b stored) int { return b.started().Compare(a.started()) })
+	last := map[string]int{}
+	total := int64(0)
+	for id, at := range g.x.places {
+		if g.refs[id] > 0 {
+			total += at.size
+		}
+	}
+	var candidates []stored
+	for _, s := range all {
+		age := g.o.Now.Sub(s.item.Time)
+		stage := ""
+		if s.result != nil {
+			stage = s.result.Record.Kind + " " + s.result.Record.Stage
+			last[stage]++
+		}
+		if needed[s.key] || age < max(g.o.Grace, g.o.OlderThan) || s.result != nil && last[stage] <= g.o.KeepLast {
+			g.report.Kept++
+			continue
+		}
+		candidates = append(candidates, s)
+	}
+	slices.Reverse(candidates)
+	var dropped []stored
+	for _, s := range candidates {
+		if g.o.MaxSize > 0 && total <= g.o.MaxSize {
+			g.report.Kept++
+			continue
+		}
+		for _, id := range s.reaches {
+			if g.refs[id]--; g.refs[id] == 0 {
+				total -= g.x.places[id].size
+			}
+		}
+		dropped = append(dropped, s)
+	}
+	g.report.Results = len(dropped)
+	return dropped
+}
+
+func (s stored) started() time.Time {
+	if s.result == nil {
+		return s.item.Time
+	}
+	return s.result.Record.Started
+}
+
+// sweep removes results, then the promises, then what nobody promises any more.
+func (g *collector) sweep(ctx context.Context, dropped []stored) error {
+	rest, dead := g.rest(dropped)
+	orphans, err := g.orphans(ctx, rest, dead)
+	if err != nil || !g.o.Delete {
+		return err
+	}
+	var names []string
+	for _, s := range dropped {
+		names = append(names, resultName(s.key))
+	}
+	if err := g.r.deleteAll(ctx, names); err != nil {
+		return err
+	}
+	if len(dead)+len(names) > 0 {
+		if err := g.r.replaceIndex(ctx, g.x, rest); err != nil {
+			return err
+		}
+	}
+	return g.r.deleteAll(ctx, orphans)
+}
+
+// rest is what the index will say, and the names of packs and objects that it will not name any more.
+func (g *collector) rest(dropped []stored) (*contents, map[string]bool) {
+	all, _ := g.x.merged()
+	rest, dead := &contents{}, map[string]bool{}
+	for _, p := range all.packs {
+		var unneeded int64
+		needed := 0
+		for _, o := range p.entries {
+			if g.refs[o.ID] > 0 {
+				needed++
+			} else {
+				unneeded += o.Size
+			}
+		}
+		if needed > 0 {
+			rest.packs = append(rest.packs, p)
+			g.report.Waste += unneeded
+			continue
+		}
+		dead[packName(p.id)] = true
+		g.report.Objects += len(p.entries)
+	}
+	for _, o := range all.objects {
+		if g.refs[o.ID] > 0 {
+			rest.objects = append(rest.objects, o)
+			continue
+		}
+		dead[objectName(o.ID)] = true
+		g.report.Objects++
+	}
+	gone := map[cache.Key]bool{}
+	for _, s := range dropped {
+		gone[s.key] = true
+	}
+	rest.results = slices.DeleteFunc(all.results, func(k cache.Key) bool { return gone[k] })
+	return rest, dead
+}
+
+// orphans lists what no index will name: what is dead now, and what interrupted pushes left.
+func (g *collector) orphans(ctx context.Context, rest *contents, dead map[string]bool) ([]string, error) {
+	kept := map[string]bool{}
+	for _, p := range rest.packs {
+		kept[packName(p.id)] = true
+	}
+	for _, o := range rest.objects {
+		kept[objectName(o.ID)] = true
+	}
+	var names []string
+	for _, prefix := range []string{"packs/", "objects/"} {
+		items, err := g.r.list(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			if kept[item.Name] || !dead[item.Name] && g.o.Now.Sub(item.Time) < g.o.Grace {
+				continue
+			}
+			names = append(names, item.Name)
+			g.report.Bytes += item.Size
+		}
+	}
+	return names, nil
+}
+
+// replaceIndex stores an index that says what rest says, and removes all others.
+func (r *Remote) replaceIndex(ctx context.Context, x *index, rest *contents) error {
+	data := rest.encode()
+	id := cache.Sum(data)
+	if err := r.put(ctx, indexName(id), data); err != nil {
+		return err
+	}
+	var names []string
+	for old := range x.files {
+		if old != id {
+			names = append(names, indexName(old))
+		}
+	}
+	if err := r.deleteAll(ctx, names); err != nil {
+		return err
+	}
+	_, err := r.load(ctx)
+	return err
+}
+
+// deleteAll removes names side by side.
+func (r *Remote) deleteAll(ctx context.Context, names []string) error {
+	return r.each(ctx, len(names), func(ctx context.Context, i int) error { return r.delete(ctx, names[i]) })
+}
+
+// Listing is what a bucket holds.
+type Listing struct {
+	Results []Stored // newest first
+	Objects int
+	Packs   int
+	Bytes   int64 // of all objects
+}
+
+// Stored is a result in a bucket.
+type Stored struct {
+	Key  cache.Key
+	Size int64
+	Time time.Time
+}
+
+// List tells what the bucket holds. Who made a result, and what, is in Result.
+func (r *Remote) List(ctx context.Context) (Listing, error) {
+	x, err := r.load(ctx)
+	if err != nil {
+		return Listing{}, fmt.Errorf("list %s: %w", r, err)
+	}
+	items, err := r.list(ctx, "results/")
+	if err != nil {
+		return Listing{}, fmt.Errorf("list %s: %w", r, err)
+	}
+	l := Listing{Objects: len(x.places)}
+	packs := map[cache.ID]bool{}
+	for _, at := range x.places {
+		l.Bytes += at.size
+		if !at.pack.IsZero() {
+			packs[at.pack] = true
+		}
+	}
+	l.Packs = len(packs)
+	for _, item := range items {
+		if id, ok := parseName("results", item.Name); ok {
+			l.Results = append(l.Results, Stored{cache.Key(id), item.Size, item.Time})
+		}
+	}
+	slices.SortFunc(l.Results, func(a, b Stored) int {
+		return cmp.Or(b.Time.Compare(a.Time), compareIDs(cache.ID(a.Key), cache.ID(b.Key)))
+	})
+	return l, nil
+}

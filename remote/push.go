@@ -1,0 +1,351 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"lpipe/cache"
+)
+
+// Push sends what the bucket lacks of these contents, and then these results: with nothing to do, one request.
+// Content that a result names is sent too. If it is interrupted, what was sent is found by the next push as far
+// as it got whole packs done, and nobody else sees any of it.
+func (r *Remote) Push(ctx context.Context, contents []cache.Content, keys []cache.Key, progress func(Progress)) (Stats, error) {
+	p := pusher{r: r, keys: keys, contents: contents, progress: progress, start: r.bucket.requests()}
+	err := p.run(ctx)
+	p.stats.Requests = r.bucket.requests() - p.start
+	if err != nil {
+		return p.stats, fmt.Errorf("push to %s: %w", r, err)
+	}
+	return p.stats, nil
+}
+
+type pusher struct {
+	r        *Remote
+	contents []cache.Content
+	keys     []cache.Key
+	progress func(Progress)
+	start    int
+	begun    time.Time
+
+	small, big []cache.Object
+	results    []cache.Key
+
+	mu    sync.Mutex
+	stats Stats
+	sent  contents
+	told  Progress
+}
+
+func (p *pusher) run(ctx context.Context) error {
+	x, err := p.r.load(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.plan(ctx, x); err != nil {
+		return err
+	}
+	if len(p.small)+len(p.big)+len(p.results) == 0 {
+		return nil
+	}
+	// What the index promises may go while we send the rest, unless a gc knows that we are here: then look again.
+	release, err := p.r.lock(ctx, "push")
+	if err != nil {
+		return err
+	}
+	defer release()
+	p.begun = p.r.o.Now()
+	if x, err = p.r.load(ctx); err != nil {
+		return err
+	}
+	if err := p.plan(ctx, x); err != nil {
+		return err
+	}
+	if err := p.objects(ctx); err != nil {
+		return err
+	}
+	if p.r.o.Now().Sub(p.begun) > lockStale/2 {
+		// A machine that slept may have lost its lock, and a gc what we found there.
+		if now, err := p.r.load(ctx); err != nil {
+			return err
+		} else if !now.includes(x) {
+			return errors.New("somebody removed content meanwhile: push again")
+		}
+	}
+	if len(p.sent.packs)+len(p.sent.objects) > 0 {
+		if err := p.r.publish(ctx, &p.sent); err != nil {
+			return err
+		}
+	}
+	if err := p.putResults(ctx); err != nil {
+		return err
+	}
+	return p.r.merge(ctx)
+}
+
+// plan lists what the bucket lacks. A tree that the index names is there with all that it names.
+func (p *pusher) plan(ctx context.Context, x *index) error {
+	p.small, p.big, p.results = nil, nil, nil
+	seen := map[cache.ID]bool{}
+	all := p.contents
+	for _, k := range p.keys {
+		if x.results[k] {
+			continue
+		}
+		result, err := p.r.cache.Result(k)
+		if err != nil {
+			return err
+		}
+		all = append(all[:len(all):len(all)], result.Contents()...)
+		p.results = append(p.results, k)
+	}
+	for _, c := range all {
+		if err := p.content(ctx, x, c, seen); err != nil {
+			return err
+		}
+	}
+	p.told = Progress{TotalObjects: len(p.small) + len(p.big)}
+	for _, list := range [][]cache.Object{p.small, p.big} {
+		for _, o := range list {
+			p.told.TotalBytes += o.Size
+		}
+	}
+	return nil
+}
+
+func (p *pusher) content(ctx context.Context, x *index, c cache.Content, seen map[cache.ID]bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, there := x.places[c.ID]; there || seen[c.ID] || c.ID.IsZero() {
+		return nil
+	}
+	seen[c.ID] = true
+	if !c.Dir {
+		p.add(cache.Object{ID: c.ID, Size: c.Size})
+		return nil
+	}
+	tree, err := p.r.cache.ReadTree(c.ID)
+	if err != nil {
+		return err
+	}
+	// Trees come first and together: who fetches needs them all before any file.
+	p.add(cache.Object{ID: c.ID, Tree: true, Size: int64(len(tree.Encode()))})
+	for _, e := range tree.Entries {
+		if e.Type == cache.Link {
+			continue
+		}
+		if err := p.content(ctx, x, e.Content(), seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pusher) add(o cache.Object) {
+	if o.Size < p.r.o.Small {
+		p.small = append(p.small, o)
+	} else {
+		p.big = append(p.big, o)
+	}
+}
+
+// objects sends packs and large objects side by side.
+func (p *pusher) objects(ctx context.Context) error {
+	packs := cut(p.small, p.r.o.PackSize)
+	return p.r.each(ctx, len(packs)+len(p.big), func(ctx context.Context, i int) error {
+		if i < len(p.big) {
+			return p.object(ctx, p.big[i])
+		}
+		return p.pack(ctx, packs[i-len(p.big)])
+	})
+}
+
+// cut divides objects into packs, trees apart from files.
+func cut(list []cache.Object, size int64) [][]cache.Object {
+	var packs [][]cache.Object
+	for _, trees := range []bool{true, false} {
+		var now []cache.Object
+		var sum int64
+		for _, o := range list {
+			if o.Tree != trees {
+				continue
+			}
+			if now = append(now, o); sum+o.Size >= size {
+				packs, now, sum = append(packs, now), nil, 0
+				continue
+			}
+			sum += o.Size
+		}
+		if len(now) > 0 {
+			packs = append(packs, now)
+		}
+	}
+	if len(packs) == 2 && total(packs[0])+total(packs[1]) < size {
+		return [][]cache.Object{append(packs[0], packs[1]...)} // few of each: one request
+	}
+	return packs
+}
+
+func total(list []cache.Object) (n int64) {
+	for _, o := range list {
+		n += o.Size
+	}
+	return n
+}
+
+// pack sends small objects as one: magic, the objects' bytes, their entries as in an index, the length of these
+// entries (8 bytes, little endian). So an index can be made again from packs.
+func (p *pusher) pack(ctx context.Context, list []cache.Object) error {
+	size := total(list)
+	if err := p.r.bytes.Acquire(ctx, min(size, p.r.o.InFlight)); err != nil {
+		return err
+	}
+	defer p.r.bytes.Release(min(size, p.r.o.InFlight))
+	b := bytes.NewBuffer(make([]byte, 0, size+int64(len(packMagic)+len(list)*40+32)))
+	b.WriteString(packMagic)
+	for _, o := range list {
+		if err := p.copy(b, o); err != nil {
+			return err
+		}
+	}
+	table := appendEntries(nil, list)
+	b.Write(table)
+	b.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(table))))
+	id := cache.Sum(b.Bytes())
+	if err := p.r.put(ctx, packName(id), b.Bytes()); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.sent.packs = append(p.sent.packs, pack{id, int64(b.Len()), list})
+	p.mu.Unlock()
+	p.done(len(list), size)
+	return nil
+}
+
+// copy appends an object's verified bytes.
+func (p *pusher) copy(b *bytes.Buffer, o cache.Object) error {
+	f, err := p.r.cache.Open(o.ID)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	n, err := io.Copy(b, struct{ io.Reader }{f})
+	if err == nil && n != o.Size {
+		err = fmt.Errorf("object %s: %d bytes instead of %d: %w", o.ID, n, o.Size, cache.ErrDamaged)
+	}
+	return err
+}
+
+// object sends a large object by itself, hashing what goes out.
+func (p *pusher) object(ctx context.Context, o cache.Object) error {
+	if !p.r.cache.Has(o.ID) {
+		return fmt.Errorf("object %s: %w", o.ID, cache.ErrNotFound)
+	}
+	f, err := os.Open(p.r.cache.Path(o.ID))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	v := &verifying{f: f, h: blake3.New(), id: o.ID, size: o.Size}
+	if err := p.r.o.Retry.do(ctx, func() error { return p.r.bucket.Put(ctx, objectName(o.ID), v) }); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.sent.objects = append(p.sent.objects, o)
+	p.mu.Unlock()
+	p.done(1, o.Size)
+	return nil
+}
+
+func (p *pusher) done(objects int, bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stats.Objects += objects
+	p.stats.Bytes += bytes
+	p.told.Objects += objects
+	p.told.Bytes += bytes
+	if p.progress != nil {
+		p.progress(p.told)
+	}
+}
+
+// putResults sends results, whose content is there and in an index by now. Where somebody else's stands already,
+// theirs stays: two results of one key are interchangeable.
+func (p *pusher) putResults(ctx context.Context) error {
+	if len(p.results) == 0 {
+		return nil
+	}
+	err := p.r.each(ctx, len(p.results), func(ctx context.Context, i int) error {
+		k := p.results[i]
+		result, err := p.r.cache.Result(k)
+		if err != nil {
+			return err
+		}
+		data, err := result.Encode(k)
+		if err != nil {
+			return err
+		}
+		return p.r.o.Retry.do(ctx, func() error {
+			_, err := p.r.bucket.PutNew(ctx, resultName(k), bytes.NewReader(data))
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	p.stats.Results = len(p.results)
+	return p.r.publish(ctx, &contents{results: p.results})
+}
+
+// verifying is a file whose bytes must hash to id when it is read from start to end: a Put that reads it fails
+// before its last byte is sent if they do not.
+type verifying struct {
+	f    *os.File
+	h    *blake3.Hasher
+	id   cache.ID
+	size int64
+	at   int64 // position
+	sum  int64 // bytes hashed; the hash is that of the first sum bytes
+}
+
+// Read hashes what is read in order.
+func (v *verifying) Read(b []byte) (int, error) {
+	n, err := v.f.Read(b)
+	if v.at == v.sum {
+		v.h.Write(b[:n])
+		v.sum += int64(n)
+	}
+	v.at += int64(n)
+	if n > 0 && v.sum >= v.size && v.at >= v.size {
+		var got cache.ID
+		v.h.Sum(got[:0])
+		if got != v.id || v.sum != v.size {
+			return 0, fmt.Errorf("object %s: its file changed while it was sent: %w", v.id, cache.ErrDamaged)
+		}
+	}
+	return n, err
+}
+
+// Seek goes back to the start for another try; other positions are for finding the length.
+func (v *verifying) Seek(offset int64, whence int) (int64, error) {
+	at, err := v.f.Seek(offset, whence)
+	if err != nil {
+		return at, err
+	}
+	if at == 0 {
+		v.h.Reset()
+		v.sum = 0
+	}
+	v.at = at
+	return at, nil
+}

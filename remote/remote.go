@@ -1,0 +1,184 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"lpipe/cache"
+)
+
+// Options are what may be tuned. The zero value is good.
+type Options struct {
+	Jobs     int   // requests at once; 0: 16
+	InFlight int64 // bytes held in memory at once; 0: 128 MiB
+	PackSize int64 // of packs; 0: 16 MiB
+	Small    int64 // objects below this go into packs; 0: 1 MiB
+	Retry    Retry
+	Indexes  string           // folder that keeps indexes already read; "": in the cache's
+	Host     string           // for messages to others who wait: who holds a lock
+	Now      func() time.Time // default time.Now
+}
+
+// Stats counts what a push or a fetch did.
+type Stats struct {
+	Objects  int   // sent or brought
+	Bytes    int64 // of these objects
+	Results  int
+	Requests int
+}
+
+// Progress is told while a push or a fetch goes on. All counts are of objects.
+type Progress struct {
+	Objects, TotalObjects int
+	Bytes, TotalBytes     int64
+}
+
+// Remote is a bucket that shares a cache.
+type Remote struct {
+	o      Options
+	bucket counting
+	cache  *cache.Cache
+	bytes  *semaphore.Weighted // in flight
+
+	mu    sync.Mutex
+	index *index // nil until loaded
+}
+
+// New joins a bucket and a cache. It makes no request.
+func New(bucket Bucket, c *cache.Cache, o Options) *Remote {
+	if o.Jobs == 0 {
+		o.Jobs = 16
+	}
+	if o.InFlight == 0 {
+		o.InFlight = 128 << 20
+	}
+	if o.PackSize == 0 {
+		o.PackSize = 16 << 20
+	}
+	if o.Small == 0 {
+		o.Small = 1 << 20
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Indexes == "" {
+		name := cache.Sum([]byte(bucket.String())).String()[:16]
+		o.Indexes = filepath.Join(c.Dir(), "remotes", name)
+	}
+	return &Remote{o: o, bucket: counting{Bucket: bucket}, cache: c, bytes: semaphore.NewWeighted(o.InFlight)}
+}
+
+// String says where the remote is.
+func (r *Remote) String() string { return r.bucket.String() }
+
+// names in the bucket
+func objectName(id cache.ID) string { return hashName("objects", id) }
+func packName(id cache.ID) string   { return "packs/" + id.String() }
+func indexName(id cache.ID) string  { return "index/" + id.String() }
+
+func resultName(k cache.Key) string { return hashName("results", cache.ID(k)) }
+
+// hashName spreads names, because S3 splits its load by prefix.
+func hashName(kind string, id cache.ID) string {
+	h := id.String()
+	return kind + "/" + h[:2] + "/" + h[2:]
+}
+
+// parseName is the hash in a name of one of the kinds above.
+func parseName(kind, name string) (cache.ID, bool) {
+	rest, ok := strings.CutPrefix(name, kind+"/")
+	if !ok {
+		return cache.ID{}, false
+	}
+	id, err := cache.ParseID(strings.Replace(rest, "/", "", 1))
+	return id, err == nil
+}
+
+// read gets a whole small thing, or a part whose length is known; a cut answer is tried again.
+func (r *Remote) read(ctx context.Context, name string, offset, length int64, check func([]byte) error) (data []byte, err error) {
+	err = r.o.Retry.do(ctx, func() error {
+		body, err := r.bucket.Get(ctx, name, offset, length)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		data, err = io.ReadAll(io.LimitReader(body, 1<<30))
+		switch {
+		case err != nil && ctx.Err() == nil:
+			return r.fail(Network, "get", name, true, err)
+		case err != nil:
+			return err
+		case length >= 0 && int64(len(data)) != length:
+			return r.fail(Network, "get", name, true, fmt.Errorf("%d bytes came instead of %d", len(data), length))
+		case check != nil:
+			if err := check(data); err != nil {
+				return r.fail(Damaged, "get", name, true, err)
+			}
+		}
+		return nil
+	})
+	return data, err
+}
+
+func (r *Remote) put(ctx context.Context, name string, data []byte) error {
+	return r.o.Retry.do(ctx, func() error { return r.bucket.Put(ctx, name, bytes.NewReader(data)) })
+}
+
+func (r *Remote) delete(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return r.o.Retry.do(ctx, func() error { return r.bucket.Delete(ctx, names...) })
+}
+
+// list collects all names with a prefix; a listing that broke off starts anew.
+func (r *Remote) list(ctx context.Context, prefix string) (items []Item, err error) {
+	err = r.o.Retry.do(ctx, func() error {
+		items = items[:0]
+		for item, err := range r.bucket.List(ctx, prefix) {
+			if err != nil {
+				return err
+			}
+			items = append(items, item)
+		}
+		return nil
+	})
+	return items, err
+}
+
+func (r *Remote) fail(kind Kind, op, name string, again bool, err error) error {
+	if kind == Damaged && !errors.Is(err, cache.ErrDamaged) {
+		err = fmt.Errorf("%w: %w", cache.ErrDamaged, err)
+	}
+	return &Error{Kind: kind, Op: op, Name: name, Where: r.String(), Retry: again, Err: err}
+}
+
+// Result returns what is recorded under a key: one request. cache.ErrNotFound where nothing is, and where what
+// is there cannot be trusted an error that is cache.ErrDamaged. It brings no content.
+func (r *Remote) Result(ctx context.Context, k cache.Key) (*cache.Result, error) {
+	var result *cache.Result
+	_, err := r.read(ctx, resultName(k), 0, -1, func(data []byte) (err error) {
+		result, err = cache.DecodeResult(k, data)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("result %s at %s: %w", k, r, cache.ErrNotFound)
+	}
+	return result, err
+}
+
+// Content brings all objects of a content that the cache lacks: Fetch of one.
+func (r *Remote) Content(ctx context.Context, want cache.Content) error {
+	_, err := r.Fetch(ctx, []cache.Content{want}, nil)
+	return err
+}
