@@ -32,8 +32,8 @@ func (s *scanner) row() (Row, error) {
 		}
 		return err
 	})
-	if err == nil && s.peek() != 0 {
-		err = fmt.Errorf("invalid JSON at byte %d: %q behind the row", s.i+1, s.src[s.i])
+	if err == nil {
+		err = s.end()
 	}
 	return row, err
 }

@@ -41,6 +41,14 @@ func (s *scanner) space() {
 	}
 }
 
+// end is an error unless nothing but blanks is left.
+func (s *scanner) end() error {
+	if s.space(); s.i < len(s.src) {
+		return fmt.Errorf("invalid JSON at byte %d: %q behind the row", s.i+1, s.src[s.i])
+	}
+	return nil
+}
+
 // peek is the first byte of the next value or mark, 0 at the end.
 func (s *scanner) peek() byte {
 	s.space()
@@ -51,12 +59,12 @@ func (s *scanner) peek() byte {
 }
 
 func (s *scanner) expect(c byte) error {
-	switch got := s.peek(); got {
-	case c:
+	switch got := s.peek(); {
+	case s.i >= len(s.src):
+		return errJSONEnd
+	case got == c:
 		s.i++
 		return nil
-	case 0:
-		return errJSONEnd
 	default:
 		return fmt.Errorf("invalid JSON at byte %d: %q where %q should be", s.i+1, got, c)
 	}
@@ -120,9 +128,11 @@ func (s *scanner) skip(depth int) ([]byte, error) {
 	s.space()
 	start := s.i
 	var err error
-	switch c := s.peek(); c {
-	case 0:
+	c := s.peek()
+	if s.i >= len(s.src) {
 		return nil, errJSONEnd
+	}
+	switch c {
 	case '{':
 		err = s.object(func(string) error { _, err := s.skip(depth + 1); return err })
 	case '[':

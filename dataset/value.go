@@ -174,8 +174,8 @@ func (s *scanner) record(want map[string]bool) (Record, error) {
 		r = append(r, Field{name, v})
 		return err
 	})
-	if err == nil && s.peek() != 0 {
-		err = fmt.Errorf("invalid JSON at byte %d: %q behind the row", s.i+1, s.src[s.i])
+	if err == nil {
+		err = s.end()
 	}
 	return r, err
 }

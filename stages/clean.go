@@ -196,10 +196,13 @@ func (w *blanks) flush() {
 	w.lines, w.indent = 0, w.indent[:0]
 }
 
+// htmlAttributes is the rest of a tag. An attribute without a value is none: <b and c> is a comparison.
+const htmlAttributes = `(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+))*\s*/?>`
+
 var (
 	htmlBlock   = regexp.MustCompile(`(?is)<!--.*?-->|<(?:script|style)\b[^>]*>.*?</(?:script|style)\s*>`)
-	htmlBreak   = regexp.MustCompile(`(?i)<(?:br|hr|p|div|li|tr|ul|ol|table|h[1-6]|blockquote)(?:\s[^<>]*)?/?>|</(?:p|div|li|tr|table|ul|ol|h[1-6]|blockquote)\s*>`)
-	htmlTag     = regexp.MustCompile(`(?i)</?(?:a|abbr|article|aside|b|big|body|button|center|cite|code|dd|del|dl|dt|em|figure|figcaption|font|footer|form|head|header|html|i|iframe|img|input|ins|label|link|main|mark|meta|nav|option|pre|q|s|section|select|small|span|strike|strong|sub|sup|tbody|td|tfoot|th|thead|title|tt|u)(?:\s[^<>]*)?/?>`)
+	htmlBreak   = regexp.MustCompile(`(?i)<(?:br|hr|p|div|li|tr|ul|ol|table|h[1-6]|blockquote)` + htmlAttributes + `|</(?:p|div|li|tr|table|ul|ol|h[1-6]|blockquote)\s*>`)
+	htmlTag     = regexp.MustCompile(`(?i)</?(?:a|abbr|article|aside|b|big|body|button|center|cite|code|dd|del|dl|dt|em|figure|figcaption|font|footer|form|head|header|html|i|iframe|img|input|ins|label|link|main|mark|meta|nav|option|pre|q|s|section|select|small|span|strike|strong|sub|sup|tbody|td|tfoot|th|thead|title|tt|u)` + htmlAttributes)
 	manyNewline = regexp.MustCompile(`\n{3,}`)
 )
 

@@ -69,7 +69,7 @@ func loopIn(text string, times, span int) (at, found, length int) {
 			stop = int(s.starts[end+gram])
 		}
 		if stop-start >= span {
-			return start, (end-first)/int(period) + 1, int(s.starts[first+int(period)]) - start
+			return start, (end - first + gram) / int(period), int(s.starts[first+int(period)]) - start
 		}
 	}
 	return 0, 0, 0
