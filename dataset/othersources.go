@@ -25,6 +25,7 @@ type jsonSource struct {
 	dec  *json.Decoder
 	want map[string]bool
 	row  int64
+	done bool // the list's bracket was read
 }
 
 // openJSON opens a .json file: a list of objects, or, as some tools write it, JSONL under this name.
@@ -77,7 +78,7 @@ func (openEmpty) close() error          { return nil }
 
 func (s *jsonSource) next() (*Batch, error) {
 	b := &Batch{unit: "row", first: s.row + 1}
-	for size := 0; len(b.records) < batchRows && size < batchBytes; {
+	for size := 0; !s.done && len(b.records) < batchRows && size < batchBytes; {
 		if !s.dec.More() {
 			if _, err := s.dec.Token(); err != nil {
 				if errors.Is(err, io.EOF) { // to the caller EOF would be the end
@@ -85,6 +86,7 @@ func (s *jsonSource) next() (*Batch, error) {
 				}
 				return nil, fmt.Errorf("%s: the list ends after row %d without its bracket (is the file cut off?): %w", s.path, s.row, err)
 			}
+			s.done = true
 			break
 		}
 		s.row++
@@ -103,7 +105,6 @@ func (s *jsonSource) next() (*Batch, error) {
 		b.noteReplaced(scan.replaced > 0)
 	}
 	if b.Read = s.file.n; len(b.records) == 0 {
-		s.dec = json.NewDecoder(strings.NewReader("]")) // so that a further call ends too
 		return nil, io.EOF
 	}
 	return b, nil
