@@ -142,9 +142,7 @@ func (l *Lock) encode() []byte {
 		b.WriteString("{\n      ")
 		b.Write(line[1 : len(line)-len(`"out":null}`)])
 		if len(s.In) > 0 {
-			b.WriteString("\n      \"in\": {")
-			writeSorted(&b, "        ", s.In, func(id cache.ID) { fmt.Fprintf(&b, "%q", id.String()) })
-			b.WriteString("},")
+			fmt.Fprintf(&b, "\n      \"in\": %s,", compact(s.In))
 		}
 		b.WriteString("\n      \"out\": {")
 		writeSorted(&b, "        ", s.Out, func(o LockOutput) { b.Write(compact(o)) })
@@ -182,17 +180,14 @@ func compact(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// writeFile replaces a file by rename, durably.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+// writeFile replaces a file by rename, durably. temp is a path on the same file system that nobody else uses: what a
+// kill leaves there is overwritten the next time.
+func writeFile(path, temp string, data []byte) error {
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
 	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -200,9 +195,10 @@ func writeFile(path string, data []byte) error {
 		err = closed
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(temp, path)
 	}
 	if err != nil {
+		os.Remove(temp)
 		return err
 	}
 	return syncDir(filepath.Dir(path))

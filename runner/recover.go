@@ -89,8 +89,8 @@ func (r *Runner) foldOthers() error {
 			return err
 		}
 		lock.apply(r.journaled, e.Profile)
-		if err := writeFile(path, lock.encode()); err != nil {
-			return writeError(r.dir, fmt.Errorf("write lock: %w", err))
+		if err := r.replaceLock(path, lock); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -243,8 +243,8 @@ func (r *Runner) needLock() error { return r.lockErr }
 
 // writeLock folds the journal into the lock file: the lock first, then the journal goes.
 func (r *Runner) writeLock(lock *Lock) error {
-	if err := writeFile(LockPath(r.dir, r.Pipeline.Profile), lock.encode()); err != nil {
-		return writeError(r.dir, fmt.Errorf("write lock: %w", err))
+	if err := r.replaceLock(LockPath(r.dir, r.Pipeline.Profile), lock); err != nil {
+		return err
 	}
 	if err := os.Remove(r.path("journal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return writeError(r.dir, err)
@@ -254,6 +254,13 @@ func (r *Runner) writeLock(lock *Lock) error {
 	r.lock, r.lockErr = lock, nil
 	r.journaled, r.good, r.total = nil, 0, 0
 	r.stamp = r.stampNow()
+	return nil
+}
+
+func (r *Runner) replaceLock(path string, lock *Lock) error {
+	if err := writeFile(path, r.path("lock.new"), lock.encode()); err != nil {
+		return writeError(r.dir, fmt.Errorf("write lock: %w", err))
+	}
 	return nil
 }
 
