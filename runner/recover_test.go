@@ -1,0 +1,140 @@
+package runner_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lpipe/cache"
+	"lpipe/runner"
+)
+
+// journalOf makes a workspace whose run was killed: its journal is there, its lock is not.
+func journalOf(t *testing.T) (*workspace, string) {
+	t.Helper()
+	w := newWorkspace(t, chain, "raw.txt", "a b\n")
+	journal := filepath.Join(w.dir, ".lpipe", "journal")
+	var kept []byte
+	w.opts = func(o *runner.Options) {
+		report := o.Report
+		o.Report = func(e runner.RunEvent) {
+			if data, err := os.ReadFile(journal); err == nil && e.Event == "stage" {
+				kept = data
+			}
+			report(e)
+		}
+	}
+	w.repro()
+	w.opts = nil
+	os.Remove(filepath.Join(w.dir, "pipeline.lock"))
+	if err := os.WriteFile(journal, kept, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return w, string(kept)
+}
+
+func TestJournalIsFoldedByTheNextCommand(t *testing.T) {
+	w, _ := journalOf(t)
+	equal(t, "status reads it", w.status(), "clean:fresh count:fresh loud:fresh")
+	if w.opened("pipeline.lock") {
+		t.Error("status wrote the lock")
+	}
+	if _, err := w.open().Clean(t.Context(), []string{"count"}); err != nil {
+		t.Fatal(err)
+	}
+	if !w.opened("pipeline.lock") || w.opened(".lpipe/journal") {
+		t.Error("the next command that writes did not fold the journal")
+	}
+	equal(t, "repro", w.repro(), "clean:workspace count:cache loud:workspace")
+}
+
+// Whatever byte of the journal is damaged or cut off, what stands before it counts, and repro ends as ever.
+func TestDamagedJournal(t *testing.T) {
+	calm := newWorkspace(t, chain, "raw.txt", "a b\n")
+	calm.repro()
+	want := calm.read("pipeline.lock")
+	w, journal := journalOf(t)
+	for at := 0; at < len(journal); at += max(1, len(journal)/40) {
+		for _, damage := range []string{journal[:at], journal[:at] + "\x00" + journal[at+1:], journal[:at] + "garbage"} {
+			os.Remove(filepath.Join(w.dir, "pipeline.lock"))
+			w.write(".lpipe/journal", damage)
+			if _, err := w.try(runner.ReproOptions{}); err != nil {
+				t.Fatalf("byte %d: %v", at, err)
+			}
+			if got := w.read("pipeline.lock"); got != want {
+				t.Fatalf("byte %d: the lock is\n%s\nwant\n%s", at, got, want)
+			}
+			if w.opened(".lpipe/journal") {
+				t.Fatalf("byte %d: the journal is still there", at)
+			}
+		}
+	}
+}
+
+func TestDamagedLock(t *testing.T) {
+	w := newWorkspace(t, chain, "raw.txt", "a b\n")
+	w.repro()
+	good := w.read("pipeline.lock")
+	lines := strings.SplitAfter(good, "\n")
+	conflict := strings.Join(lines[:6], "") + "<<<<<<< ours\n" + lines[6] + "=======\n" + lines[7] + ">>>>>>> theirs\n" + strings.Join(lines[8:], "")
+	for name, bad := range map[string]string{"conflict": conflict, "cut": good[:len(good)/2], "empty": "", "unknown field": strings.Replace(good, `"key"`, `"kye"`, 1)} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			w.write("pipeline.lock", bad)
+			_, err := w.open().Status(t.Context(), nil)
+			if !errors.Is(err, cache.ErrDamaged) {
+				t.Errorf("status: %v", err)
+			}
+			contains(t, "status", fmt.Sprint(err), "pipeline.lock", "lpipe repro")
+			if _, err := w.open().Add(t.Context(), []string{"raw.txt"}); !errors.Is(err, cache.ErrDamaged) {
+				t.Errorf("add: %v", err)
+			}
+			equal(t, "lock is as it was", w.read("pipeline.lock"), bad)
+			equal(t, "repro", w.repro(), "clean:workspace count:workspace loud:workspace")
+			contains(t, "message", w.messages(), "rebuilds")
+			equal(t, "rebuilt", w.read("pipeline.lock"), good)
+		})
+	}
+	w.write("pipeline.lock", strings.Replace(good, `"schema": 1`, `"schema": 2`, 1))
+	p, _ := runner.Decode(runner.DecodeOptions{Dir: w.dir, Kinds: w.kinds})
+	_, _, err := runner.New(runner.Options{Pipeline: p})
+	contains(t, "newer schema", fmt.Sprint(err), "newer lpipe")
+}
+
+// A conflict leaves the content of a missing source known: it stands nowhere else.
+func TestConflictKeepsSources(t *testing.T) {
+	w := newWorkspace(t, chain, "raw.txt", "a b\n")
+	w.repro()
+	good := w.read("pipeline.lock")
+	os.Remove(filepath.Join(w.dir, "raw.txt"))
+	w.write("pipeline.lock", strings.Replace(good, `  "stages"`, "<<<<<<< ours\n  \"stages\"", 1)+">>>>>>> theirs\n")
+	equal(t, "repro", w.repro(), "clean:workspace count:workspace loud:workspace")
+	equal(t, "lock", w.read("pipeline.lock"), good)
+}
+
+func TestProfilesHaveLocksOfTheirOwn(t *testing.T) {
+	w := newWorkspace(t, chain+`
+profile "prod" { set = { tail = "!" } }
+`, "raw.txt", "a b\n")
+	w.repro()
+	lock := w.read("pipeline.lock")
+	prod := func(o *runner.Options) {
+		p, diags := runner.Decode(runner.DecodeOptions{Dir: w.dir, Profile: "prod", Kinds: w.kinds})
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		o.Pipeline = p
+	}
+	w.opts = prod
+	equal(t, "prod", w.repro(), "clean:workspace count:ran loud:ran")
+	equal(t, "the other lock", w.read("pipeline.lock"), lock)
+	w.opts = nil
+	equal(t, "back", w.repro(), "clean:workspace count:cache loud:cache")
+	equal(t, "content of the other profile is no edit", w.messages(), "")
+	if !w.opened("pipeline.prod.lock") {
+		t.Error("no lock of the profile")
+	}
+}
