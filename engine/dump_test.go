@@ -120,9 +120,9 @@ func TestBench(t *testing.T) {
 
 func TestReadIDs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ids")
-	os.WriteFile(path, []byte("{\"ids\": [1, 2]}\n\n[3]\n4 5 6\n"), 0o666)
+	os.WriteFile(path, []byte("{\"ids\": [1, 2]}\n\n[3]\n4 5 6\n[[7], [8, 9]]\n"), 0o666)
 	ids, err := ReadIDs(path)
-	if err != nil || len(ids) != 3 || ids[0][1] != 2 || ids[1][0] != 3 || ids[2][2] != 6 {
+	if err != nil || len(ids) != 5 || ids[4][1] != 9 || ids[0][1] != 2 || ids[1][0] != 3 || ids[2][2] != 6 {
 		t.Errorf("%v, %v", ids, err)
 	}
 	os.WriteFile(path, []byte("1 2\nx\n"), 0o666)

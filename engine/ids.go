@@ -13,7 +13,7 @@ import (
 )
 
 // ReadIDs reads sequences of token ids: input_ids of a .safetensors file, or text with one sequence a line, each as
-// {"ids": [1, 2]}, as [1, 2], or as numbers with spaces between.
+// {"ids": [1, 2]}, as [1, 2], or as numbers with spaces between; a line may also be a list of lists.
 func ReadIDs(path string) ([][]int32, error) {
 	if filepath.Ext(path) == ".safetensors" {
 		return readTensorIDs(path)
@@ -28,6 +28,11 @@ func ReadIDs(path string) ([][]int32, error) {
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" {
+			continue
+		}
+		var many [][]int32
+		if json.Unmarshal([]byte(line), &many) == nil {
+			all = append(all, many...)
 			continue
 		}
 		ids, err := parseIDs(line)

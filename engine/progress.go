@@ -97,8 +97,9 @@ func (r *run) announce(ctx context.Context) error {
 	if set.unused > 0 {
 		r.logf("%d rows have no token to train on and are left out", set.unused)
 	}
-	r.logf("%d steps of up to %d tokens in packs of up to %d, %.3g epochs", steps-r.Step, r.BatchTokens, r.plan.capacity,
-		set.epochs(r.plan.place(steps)-r.plan.place(r.Step)))
+	bytes := r.dev.Info().Bytes + r.model.ActivationBytes(r.plan.capacity, true)
+	r.logf("%d steps of up to %d tokens in packs of up to %d, %.3g epochs; %.1f MB on %s", steps-r.Step, r.BatchTokens,
+		r.plan.capacity, set.epochs(r.plan.place(steps)-r.plan.place(r.Step)), float64(bytes)/1e6, r.dev.Info().Name)
 	return r.estimate(ctx)
 }
 
@@ -120,7 +121,7 @@ func (r *run) estimate(ctx context.Context) error {
 		return err
 	}
 	took := max(r.Now().Sub(began), time.Microsecond)
-	r.logf("%.0f MB on %s; about %s at %s tokens/s", r.megabytes(), r.dev.Info().Name,
+	r.logf("about %s at %s tokens/s",
 		clockText(time.Duration(float64(took)*float64(left)/float64(b.T))), perSecond(int64(b.T), took))
 	return ctx.Err()
 }
