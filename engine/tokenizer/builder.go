@@ -135,38 +135,51 @@ func (b *builder) mergeLine(line []byte) error {
 
 // add makes added tokens; one that the vocabulary has must have the same id there.
 func (b *builder) add(list []addedToken) error {
-	v := b.v
+	v, ids := b.v, map[string]int32{}
 	for _, t := range list {
-		if t.Content == "" || !utf8.ValidString(t.Content) {
-			return fmt.Errorf("added token %d has no text", t.ID)
+		if id, twice := ids[t.Content]; twice {
+			return fmt.Errorf("added token %q has the ids %d and %d", t.Content, min(id, t.ID), max(id, t.ID))
 		}
-		if t.ID < 0 || t.ID > maxID {
-			return fmt.Errorf("added token %q: id %d is outside 0…%d", t.Content, t.ID, maxID)
+		ids[t.Content] = t.ID
+		if err := b.checkAdded(t); err != nil {
+			return err
 		}
-		switch k := v.kind(t.ID); {
-		case k == added || k == special:
-			return fmt.Errorf("added tokens %q and %q have the same id %d", v.bytes(t.ID), t.Content, t.ID)
-		case k == regular && string(v.bytes(t.ID)) != t.Content:
-			return fmt.Errorf("added token %q has id %d, which is the vocabulary's %q", t.Content, t.ID, spell(v.bytes(t.ID)))
-		case k == regular:
+		if v.kind(t.ID) == regular {
 			if v.both == nil {
 				v.both = map[int32]bool{}
 			}
 			v.both[t.ID] = true
-		default:
-			if id, found := b.find([]byte(t.Content)); found {
-				return fmt.Errorf("added token %q has id %d here and %d in the vocabulary", t.Content, t.ID, id)
-			}
 		}
-		from := len(v.arena)
-		v.arena = append(v.arena, t.Content...)
-		k := added
-		if t.Special {
+		from, k := len(v.arena), added
+		if v.arena = append(v.arena, t.Content...); t.Special {
 			k = special
 		}
 		v.set(t.ID, from, k)
 	}
 	v.added = newAddedTokens(list)
+	return nil
+}
+
+// checkAdded says why a token cannot be added.
+func (b *builder) checkAdded(t addedToken) error {
+	if t.Content == "" || !utf8.ValidString(t.Content) {
+		return fmt.Errorf("added token %d has no text", t.ID)
+	}
+	if t.ID < 0 || t.ID > maxID {
+		return fmt.Errorf("added token %q: id %d is outside 0…%d", t.Content, t.ID, maxID)
+	}
+	switch old := b.v.bytes(t.ID); b.v.kind(t.ID) {
+	case added, special:
+		return fmt.Errorf("added tokens %q and %q have the same id %d", old, t.Content, t.ID)
+	case regular:
+		if string(old) != t.Content {
+			return fmt.Errorf("added token %q has id %d, which is the vocabulary's %q", t.Content, t.ID, spell(old))
+		}
+	default:
+		if id, found := b.find([]byte(t.Content)); found {
+			return fmt.Errorf("added token %q has id %d here and %d in the vocabulary", t.Content, t.ID, id)
+		}
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Load reads a model folder: tokenizer.json, or vocab.json and merges.txt, with
@@ -207,25 +208,29 @@ func readMerges(data []byte, b *builder) error {
 }
 
 // addedTokens collects the added tokens where there is no tokenizer.json, and
-// says which file they come from.
+// says which file to blame for them.
 func (f folder) addedTokens(config *tokenizerConfig, b *builder) ([]addedToken, string, error) {
-	if len(config.Added) > 0 {
-		return config.Added, "tokenizer_config.json", nil
-	}
 	data, err := f.read("added_tokens.json")
 	if err != nil {
 		return nil, "", err
 	}
-	if data == nil {
+	if data == nil && len(config.Added) == 0 {
 		return b.qwenTokens(), "vocab.json", nil
+	}
+	if data == nil {
+		return config.Added, "tokenizer_config.json", nil
 	}
 	var ids map[string]int32
 	if err := json.Unmarshal(data, &ids); err != nil {
 		return nil, "", f.wrong("added_tokens.json", err)
 	}
-	var list []addedToken
+	list := slices.Clone(config.Added)
 	for content, id := range ids {
-		list = append(list, addedToken{content, id, config.special(content)})
+		t := addedToken{content, id, config.special(content)}
+		same := func(c addedToken) bool { return c.Content == content && c.ID == id }
+		if !slices.ContainsFunc(config.Added, same) {
+			list = append(list, t)
+		}
 	}
 	return list, "added_tokens.json", nil
 }

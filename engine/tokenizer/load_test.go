@@ -81,6 +81,7 @@ func TestLoadRefusesWithFileAndRemedy(t *testing.T) {
 		"a line without space":  {changes{"tokenizer.json": nil, "merges.txt": replaced("h e\n", "he\n")}, []string{"merges.txt", "has no space"}},
 		"merges cut short":      {changes{"tokenizer.json": nil, "merges.txt": func(s string) string { return s[:strings.Index(s[1000:], "\n")+1001] }}, []string{"merges.txt", "cut short"}},
 		"added tokens damaged":  {changes{"tokenizer.json": nil, "tokenizer_config.json": nil, "added_tokens.json": whole(`{"<|x|>": "y"}`)}, []string{"added_tokens.json"}},
+		"one token, two ids":    {changes{"tokenizer.json": nil, "added_tokens.json": replaced("696", "796")}, []string{"added_tokens.json", `"<|im_start|>" has the ids 696 and 796`}},
 		"config damaged":        {changes{"tokenizer_config.json": whole("{")}, []string{"tokenizer_config.json"}},
 		"another class":         {changes{"tokenizer.json": nil, "tokenizer_config.json": replaced("Qwen2Tokenizer", "LlamaTokenizer")}, []string{"LlamaTokenizer", "only in tokenizer.json"}},
 		"adds BOS":              {changes{"tokenizer_config.json": replaced(`"add_bos_token": false`, `"add_bos_token": true`)}, []string{"add_bos_token"}},
@@ -237,6 +238,32 @@ func TestDefaultSystemTextIsTheTemplates(t *testing.T) {
 		}
 		if tok.TemplateFingerprint() == small(t).TemplateFingerprint() {
 			t.Error("the fingerprint leaves out the default system text")
+		}
+	}
+}
+
+func TestWhatAFolderLeavesOpenIsQwens(t *testing.T) {
+	want := qwen(t)
+	dir := t.TempDir()
+	for _, name := range []string{"vocab.json", "merges.txt"} {
+		if err := os.Symlink(shared(t, "data/qwen2.5/"+name), filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	saved := t.TempDir()
+	if err := want.Save(saved); err != nil {
+		t.Fatal(err)
+	}
+	for name, dir := range map[string]string{"vocabulary and merges alone": dir, "saved anew": saved} {
+		got, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Fingerprint() != want.Fingerprint() || got.TemplateFingerprint() != want.TemplateFingerprint() {
+			t.Errorf("%s: another tokenizer", name)
+		}
+		if got.VocabSize() != 151665 || got.EOS() != 151645 || got.Pad() != 151643 {
+			t.Errorf("%s: %d tokens, EOS %d, pad %d", name, got.VocabSize(), got.EOS(), got.Pad())
 		}
 	}
 }

@@ -68,8 +68,17 @@ func decodeValid(s []byte) (r int32, size int) {
 	}
 }
 
+// The loops below take ASCII first: most text is, and decoding is a call.
+
 func lettersEnd(s []byte, i int) int {
 	for i < len(s) {
+		if c := s[i]; c < utf8.RuneSelf {
+			if propBlocks[c]&classMask != classLetter {
+				return i
+			}
+			i++
+			continue
+		}
 		class, next := classAt(s, i)
 		if class != classLetter {
 			return i
@@ -82,9 +91,16 @@ func lettersEnd(s []byte, i int) int {
 // othersEnd ends ` ?[^\s\p{L}\p{N}]+[\r\n]*`.
 func othersEnd(s []byte, i int) int {
 	for i < len(s) {
+		if c := s[i]; c < utf8.RuneSelf {
+			if propBlocks[c]&classMask != classOther {
+				break
+			}
+			i++
+			continue
+		}
 		class, next := classAt(s, i)
 		if class != classOther {
-			break
+			return i
 		}
 		i = next
 	}
@@ -100,20 +116,34 @@ func othersEnd(s []byte, i int) int {
 func spaceEnd(s []byte, i int) int {
 	newline, last, start := -1, i, i
 	for i < len(s) {
-		class, next := classAt(s, i)
-		if class != classSpace {
-			break
-		}
-		if s[i] == '\r' || s[i] == '\n' {
+		next := i + 1
+		switch c := s[i]; {
+		case c == '\r' || c == '\n':
 			newline = next
+		case c >= utf8.RuneSelf:
+			var class uint8
+			if class, next = classAt(s, i); class != classSpace {
+				return spaceCut(start, last, i, newline)
+			}
+		case propBlocks[c]&classMask != classSpace:
+			return spaceCut(start, last, i, newline)
 		}
 		last, i = i, next
 	}
+	if newline >= 0 {
+		return newline
+	}
+	return i
+}
+
+// spaceCut is spaceEnd for a run that ends at end, before other text; its last
+// character begins at last.
+func spaceCut(start, last, end, newline int) int {
 	switch {
 	case newline >= 0:
 		return newline
-	case i == len(s) || last == start:
-		return i
+	case last == start:
+		return end
 	}
 	return last
 }
