@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -291,8 +290,7 @@ func (body *stageBody) check(stage Stage) {
 }
 
 func (body *stageBody) reportCheck(err error) {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") { // errors.Join
 		for _, one := range joined.Unwrap() {
 			body.reportCheck(one)
 		}

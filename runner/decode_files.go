@@ -10,7 +10,6 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
@@ -54,7 +53,7 @@ func (d *decoder) findFiles() []string {
 	dir := d.abs(".")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		d.fail("Folder cannot be read", reason(err)+".", nil)
+		d.fail("Folder cannot be read", fmt.Sprintf("%s: %s. Check its name and permissions.", dir, reason(err)), nil)
 		return nil
 	}
 	var names []string
@@ -93,16 +92,14 @@ func (d *decoder) parse(name string) (*hclsyntax.Body, bool) {
 }
 
 func (d *decoder) parseSource(name string, src []byte) (*hclsyntax.Body, bool) {
-	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
+	file, diags := parseHCL(src, name)
 	d.p.HCL[name] = file
 	d.p.Files = append(d.p.Files, name)
 	d.diags = append(d.diags, diags...)
 	if diags.HasErrors() {
 		return nil, false
 	}
-	body := file.Body.(*hclsyntax.Body)
-	useRoundedNumbers(body)
-	return body, true
+	return file.Body.(*hclsyntax.Body), true
 }
 
 // readSmall reads a regular file of at most limit bytes: a device or a huge file would never end.
