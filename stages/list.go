@@ -2,7 +2,7 @@ package stages
 
 import "lpipe/runner"
 
-// Kinds is every built-in kind, in the order of the reference pipeline.
+// Kinds is every built-in kind, in the order of the reference pipeline, shell last.
 func Kinds() []*runner.Kind {
 	return []*runner.Kind{
 		convertKind(),
@@ -13,5 +13,6 @@ func Kinds() []*runner.Kind {
 		trainKind(),
 		evaluateKind(),
 		mergeKind(),
+		Shell(),
 	}
 }

@@ -1,0 +1,93 @@
+package stages
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"lpipe/dataset"
+)
+
+// benchRows is a file of copies of the sample, each with its own prompts, about mb MB.
+func benchRows(b *testing.B, mb int) string {
+	w := newBench(b)
+	w.in["raw"] = []string{filepath.Join(sharedDir(b), "data/gsm8k/r1-sample.parquet")}
+	w.out["data"] = w.path("qa.jsonl")
+	c := stageOf[*Convert](b, "convert")
+	c.Format = "r1-distill-sft"
+	w.must(c)
+	rows := readRows(b, w.path("qa.jsonl"))
+	out, err := dataset.CreateRows(w.path("many.jsonl"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for size, copies := 0, 0; size < mb<<20; copies++ {
+		for i := range rows {
+			row := rows[i]
+			row.ID = fmt.Sprintf("%s-%d", row.ID, copies)
+			row.Messages = append([]dataset.Message(nil), row.Messages...)
+			row.Messages[0].Content = fmt.Sprintf("%d %s", copies, row.Messages[0].Content)
+			size += row.Bytes()
+			if err := out.Write(&row); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if err := out.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return w.path("many.jsonl")
+}
+
+// BenchmarkStages gives MB/s of the input on one processor.
+func BenchmarkStages(b *testing.B) {
+	data := benchRows(b, 64)
+	raw := filepath.Join(sharedDir(b), "data/gsm8k/r1-sample.jsonl")
+	var many []string
+	for range 12 {
+		many = append(many, raw)
+	}
+	near := stageOf[*Validate](b, "validate")
+	near.NearDuplicates.On = true
+	plain := stageOf[*Preprocess](b, "preprocess")
+	plain.Dedupe = "none"
+	for _, c := range []struct {
+		name  string
+		port  string
+		files []string
+		run   func(w *bench) error
+	}{
+		{"convert", "raw", many, func(w *bench) error {
+			return w.run(&Convert{Format: "r1-distill-sft", InvalidUTF8: "fail", BadRows: "fail"})
+		}},
+		{"preprocess", "data", []string{data}, func(w *bench) error { return w.run(stageOf[*Preprocess](b, "preprocess")) }},
+		{"preprocess-nodedupe", "data", []string{data}, func(w *bench) error { return w.run(plain) }},
+		{"validate", "data", []string{data}, func(w *bench) error { return w.run(stageOf[*Validate](b, "validate")) }},
+		{"validate-near", "data", []string{data}, func(w *bench) error { return w.run(near) }},
+		{"split", "data", []string{data}, func(w *bench) error { return w.run(stageOf[*Split](b, "split")) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var size int64
+			for _, f := range c.files {
+				info, err := os.Stat(f)
+				if err != nil {
+					b.Fatal(err)
+				}
+				size += info.Size()
+			}
+			b.SetBytes(size)
+			for b.Loop() {
+				w := newBench(b)
+				w.cpu = 1
+				w.in[c.port] = c.files
+				for _, name := range []string{"data", "train", "validation", "test"} {
+					w.out[name] = w.path("out-" + name + ".jsonl")
+				}
+				if err := c.run(w); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
