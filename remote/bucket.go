@@ -53,6 +53,8 @@ type Error struct {
 	Remedy string // what to do; may be empty
 	Retry  bool   // it may work a moment later
 	Err    error
+
+	short bool // fewer bytes came than were asked for
 }
 
 // Error names what was tried, where, and the cause; the remedy comes last.
@@ -68,7 +70,7 @@ func (e *Error) Error() string {
 	case BadBucket:
 		s += "no such bucket there: "
 	case Network:
-		s += "no connection: "
+		s += "network: "
 	case Busy:
 		s += "the server is busy or failing: "
 	}

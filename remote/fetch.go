@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -29,7 +30,7 @@ func (r *Remote) Fetch(ctx context.Context, contents []cache.Content, progress f
 	err := f.run(ctx, contents)
 	f.stats.Requests = r.bucket.requests() - start
 	if err != nil {
-		return f.stats, fmt.Errorf("fetch from %s: %w", r, err)
+		return f.stats, r.wrap("fetch from", err)
 	}
 	return f.stats, nil
 }
@@ -254,6 +255,9 @@ func (f *fetcher) piece(ctx context.Context, batch *cache.Batch, p piece) error 
 
 // gone adds what a missing pack means.
 func gone(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return fmt.Errorf("%w (lpipe fsck --remote says what else is missing)", err)
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -43,7 +42,7 @@ func (r *Remote) GC(ctx context.Context, roots cache.GCRoots, o GCOptions) (GCRe
 	}
 	g := collector{r: r, o: o, refs: map[cache.ID]int{}}
 	if err := g.run(ctx, roots); err != nil {
-		return g.report, fmt.Errorf("collect garbage at %s: %w", r, err)
+		return g.report, r.wrap("collect garbage at", err)
 	}
 	return g.report, nil
 }
@@ -344,11 +343,11 @@ type Stored struct {
 func (r *Remote) List(ctx context.Context) (Listing, error) {
 	x, err := r.load(ctx)
 	if err != nil {
-		return Listing{}, fmt.Errorf("list %s: %w", r, err)
+		return Listing{}, r.wrap("list", err)
 	}
 	items, err := r.list(ctx, "results/")
 	if err != nil {
-		return Listing{}, fmt.Errorf("list %s: %w", r, err)
+		return Listing{}, r.wrap("list", err)
 	}
 	l := Listing{Objects: len(x.places)}
 	packs := map[cache.ID]bool{}

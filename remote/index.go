@@ -196,10 +196,11 @@ func (x *index) includes(old *index) bool {
 func (r *Remote) load(ctx context.Context) (*index, error) {
 	for try := 0; ; try++ {
 		x, err := r.loadOnce(ctx)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) || try == 3 {
+		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, cache.ErrDamaged) || try == 3 {
 			return x, err
 		}
-		// Another push merged indexes between our listing and our reading: what they said is in a new one.
+		// Another push merged indexes between our listing and our reading, and what they said is in a new one; or
+		// the listing was garbled.
 	}
 }
 
@@ -213,8 +214,12 @@ func (r *Remote) loadOnce(ctx context.Context) (*index, error) {
 	x := newIndex()
 	ids := make([]cache.ID, 0, len(items))
 	for _, item := range items {
-		if id, ok := parseName("index", item.Name); ok {
+		id, ok := parseName("index", item.Name)
+		if ok {
 			ids = append(ids, id)
+		} else if len(item.Name) == len(indexName(id)) {
+			// An answer that was garbled on its way: an index left out would look like content that is not there.
+			return nil, r.fail(Damaged, "list", item.Name, true, errors.New("not the name of an index"))
 		}
 	}
 	read := make([]*contents, len(ids))

@@ -24,7 +24,7 @@ func (r *Remote) Push(ctx context.Context, contents []cache.Content, keys []cach
 	err := p.run(ctx)
 	p.stats.Requests = r.bucket.requests() - p.start
 	if err != nil {
-		return p.stats, fmt.Errorf("push to %s: %w", r, err)
+		return p.stats, r.wrap("push to", err)
 	}
 	return p.stats, nil
 }

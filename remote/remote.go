@@ -119,7 +119,10 @@ func (r *Remote) read(ctx context.Context, name string, offset, length int64, ch
 		case err != nil:
 			return err
 		case length >= 0 && int64(len(data)) != length:
-			return r.fail(Network, "get", name, true, fmt.Errorf("%d bytes came instead of %d", len(data), length))
+			return &Error{
+				Kind: Network, Op: "get", Name: name, Where: r.String(), Retry: true, short: true,
+				Err: fmt.Errorf("%d bytes came instead of %d", len(data), length),
+			}
 		case check != nil:
 			if err := check(data); err != nil {
 				return r.fail(Damaged, "get", name, true, err)
@@ -181,4 +184,14 @@ func (r *Remote) Result(ctx context.Context, k cache.Key) (*cache.Result, error)
 func (r *Remote) Content(ctx context.Context, want cache.Content) error {
 	_, err := r.Fetch(ctx, []cache.Content{want}, nil)
 	return err
+}
+
+// wrap says what was tried, and where unless the error says that already.
+func (r *Remote) wrap(what string, err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		verb, _, _ := strings.Cut(what, " ")
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	return fmt.Errorf("%s %s: %w", what, r, err)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -33,13 +34,15 @@ func (b *S3) fail(ctx context.Context, op, name string, err error) error {
 	case isMissing(err) || c == "NoSuchKey" || s == http.StatusNotFound && c == "NotFound":
 		e.Err = fmt.Errorf("%w", fs.ErrNotExist)
 	case b.noCredentials(ctx, e):
+	case b.o.Region == "":
+		e.Kind, e.Err, e.Remedy = BadBucket, errors.New("no region is set"), "set region in the remote block, or AWS_REGION"
 	case c == "NoSuchBucket":
 		e.Kind, e.Remedy = BadBucket, fmt.Sprintf("check bucket = %q in the remote block, or create it", b.o.Bucket)
 	case c == "PermanentRedirect" || c == "AuthorizationHeaderMalformed" || s == http.StatusMovedPermanently:
 		e.Kind, e.Remedy = BadBucket, fmt.Sprintf("the bucket is in another region than %s: set region in the remote block", b.o.Region)
 	case c == "ExpiredToken" || c == "TokenRefreshRequired" || c == "ExpiredTokenException":
 		e.Kind, e.Remedy = Credentials, "the credentials have expired: sign in again (aws sso login, or new keys)"
-	case c == "InvalidAccessKeyId" || c == "SignatureDoesNotMatch" || c == "InvalidToken" || c == "InvalidClientTokenId":
+	case c == "InvalidAccessKeyId" || c == "SignatureDoesNotMatch" || c == "InvalidToken" || c == "InvalidClientTokenId" || strings.HasSuffix(c, "UserNotFound"):
 		e.Kind, e.Remedy = Credentials, "the server does not know these credentials: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the endpoint"
 	case c == "RequestTimeTooSkewed":
 		e.Kind, e.Remedy = Credentials, "this machine's clock is wrong: signatures are dated"
@@ -113,6 +116,10 @@ func short(err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		return &answer{api}
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err
 	}
 	var op *smithy.OperationError
 	if errors.As(err, &op) {

@@ -1,0 +1,202 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"lpipe/cache"
+)
+
+// TestFaults sends and brings through a proxy that harms the traffic: it takes longer, and ends well.
+func TestFaults(t *testing.T) {
+	for _, list := range []string{
+		"slowdown@0.3,seed=1",
+		"drop-request=100@0.2,match=PUT,seed=2",
+		"lose@0.2,seed=3",
+		"drop-get=1000@0.3,seed=4",
+		"truncate=7@0.3,seed=5",
+		"corrupt@0.3,seed=6",
+		"slowdown@0.1,lose@0.1,drop-get=10@0.1,truncate=1@0.1,corrupt@0.1,drop-request=0@0.1,seed=7",
+		"delay=20@0.5,seed=8",
+	} {
+		t.Run(list, func(t *testing.T) {
+			b := NewS3(s3Options(t, "LPIPE_TEST_S3_ENDPOINT"))
+			faults(t, list)
+			mine, theirs := newCache(t), newCache(t)
+			content := folder(t, mine, 200, 20<<20)
+			key := result(t, mine, "a", content)
+			_, err := New(b, mine, Options{Retry: quick, PackSize: 4 << 10}).Push(t.Context(), []cache.Content{content}, []cache.Key{key}, nil)
+			noError(t, err)
+			other := New(b, theirs, Options{Retry: quick})
+			got, err := other.Result(t.Context(), key)
+			noError(t, err)
+			if got.Outputs["out"] != content {
+				t.Errorf("result %+v", got)
+			}
+			noError(t, other.Content(t.Context(), content))
+			whole(t, theirs, content)
+			report, err := other.Fsck(t.Context(), FsckOptions{})
+			if err != nil || len(report.Problems) > 0 {
+				t.Errorf("%+v, %v", report, err)
+			}
+			t.Log(strings.TrimSpace(harmed(t)))
+		})
+	}
+}
+
+func TestFaultsInMultipart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("large")
+	}
+	b := NewS3(s3Options(t, "LPIPE_TEST_S3_ENDPOINT"))
+	faults(t, "lose@0.2,slowdown@0.2,seed=9,match=uploads|uploadId")
+	mine, theirs := newCache(t), newCache(t)
+	content := folder(t, mine, 1, multipartFrom+3<<20)
+	_, err := New(b, mine, Options{Retry: quick}).Push(t.Context(), []cache.Content{content}, nil, nil)
+	noError(t, err)
+	noError(t, New(b, theirs, Options{Retry: quick}).Content(t.Context(), content))
+	whole(t, theirs, content)
+	t.Log(strings.TrimSpace(harmed(t)))
+}
+
+// TestGivesUp: what never works ends with an error that says what it was, and the cache stays as it was.
+func TestGivesUp(t *testing.T) {
+	for list, want := range map[string]Kind{
+		"slowdown":                            Busy,
+		"lose":                                Network,
+		"drop-request=0":                      Network,
+		"corrupt,match=GET.*(packs|objects)/": Damaged,
+		"truncate=1,match=GET.*packs/":        Network,
+	} {
+		t.Run(list, func(t *testing.T) {
+			o := s3Options(t, "LPIPE_TEST_S3_ENDPOINT")
+			c := newCache(t)
+			content := folder(t, c, 3, 2<<20)
+			_, err := New(NewS3(o), c, Options{Retry: quick}).Push(t.Context(), []cache.Content{content}, nil, nil)
+			noError(t, err)
+			faults(t, list)
+			to := newCache(t)
+			err = New(NewS3(o), to, Options{Retry: Retry{Attempts: 3, First: time.Millisecond}}).Content(t.Context(), content)
+			var e *Error
+			if want == Damaged && errors.Is(err, cache.ErrDamaged) {
+				// a large object's is found by the cache
+			} else if !errors.As(err, &e) || e.Kind != want {
+				t.Errorf("%v", err)
+			}
+			t.Log(err)
+			report, err := to.Fsck(t.Context(), cache.FsckOptions{Full: true})
+			if err != nil || len(report.Problems) > 0 {
+				t.Errorf("%+v, %v", report, err)
+			}
+		})
+	}
+}
+
+// TestMistakes: each names bucket, provider, profile, region and endpoint, and says what helps.
+func TestMistakes(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	noError(t, err)
+	closed := "http://" + l.Addr().String()
+	l.Close()
+	good := s3Options(t, "LPIPE_TEST_S3_DIRECT")
+	cases := []struct {
+		name   string
+		change func(o *S3Options)
+		kind   Kind
+		text   []string
+	}{
+		{"wrong bucket", func(o *S3Options) { o.Bucket = "lpipe-no-such-bucket" }, BadBucket, []string{"lpipe-no-such-bucket"}},
+		{"wrong key", func(o *S3Options) {
+			o.Config.Credentials = credentials.NewStaticCredentialsProvider("nobody", "x", "")
+		}, Credentials, []string{"AWS_ACCESS_KEY_ID"}},
+		{"wrong secret", func(o *S3Options) {
+			found, _ := o.Config.Credentials.Retrieve(context.Background())
+			o.Config.Credentials = credentials.NewStaticCredentialsProvider(found.AccessKeyID, "x", "")
+		}, Credentials, []string{"AWS_SECRET_ACCESS_KEY"}},
+		{"no credentials", func(o *S3Options) {
+			o.Config.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{}, errors.New("nothing found")
+			})
+		}, Credentials, []string{"nothing found", "AWS_PROFILE"}},
+		{"nobody listens", func(o *S3Options) { o.Endpoint = closed }, Network, []string{closed}},
+		{"no such host", func(o *S3Options) { o.Endpoint = "http://s3.lpipe.invalid" }, Network, []string{"s3.lpipe.invalid"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			o := good
+			o.Profile = "team"
+			c.change(&o)
+			mine := newCache(t)
+			r := New(NewS3(o), mine, Options{Retry: quick})
+			content := folder(t, mine, 1, 10)
+			_, err := r.Push(t.Context(), []cache.Content{content}, nil, nil)
+			_, missed := r.Result(t.Context(), cache.SumKey("x"))
+			for what, err := range map[string]error{"push": err, "result": missed} {
+				var e *Error
+				if !errors.As(err, &e) || e.Kind != c.kind {
+					t.Fatalf("%s: %v", what, err)
+				}
+				for _, want := range append(c.text, "s3://", "profile team", "region us-east-1", "endpoint http", "credentials") {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("%s: no %q in %v", what, want, err)
+					}
+				}
+			}
+			t.Log(err)
+		})
+	}
+}
+
+// TestRequests counts what thousands of small files cost: as much as ten.
+func TestRequests(t *testing.T) {
+	b := NewS3(s3Options(t, "LPIPE_TEST_S3_DIRECT"))
+	mine, theirs := newCache(t), newCache(t)
+	content := folder(t, mine, 3_000, 1)
+	key := result(t, mine, "a", content)
+	start := time.Now()
+	push, err := New(b, mine, Options{}).Push(t.Context(), []cache.Content{content}, []cache.Key{key}, nil)
+	noError(t, err)
+	pushed := time.Now()
+	nothing, err := New(b, mine, Options{Indexes: t.TempDir()}).Push(t.Context(), []cache.Content{content}, []cache.Key{key}, nil)
+	noError(t, err)
+	idle := time.Now()
+	fetch, err := New(b, theirs, Options{}).Fetch(t.Context(), []cache.Content{content}, nil)
+	noError(t, err)
+	if push.Requests > 12 || nothing.Requests > 3 || fetch.Requests > 8 {
+		t.Errorf("push %+v, with nothing to do %+v, fetch %+v", push, nothing, fetch)
+	}
+	t.Log(fmt.Sprintf("push %v %+v, nothing to do %v %+v, fetch %v %+v", pushed.Sub(start), push, idle.Sub(pushed), nothing, time.Since(idle), fetch))
+}
+
+// TestNoRegion needs no server: nothing is sent.
+func TestNoRegion(t *testing.T) {
+	b := NewS3(S3Options{Bucket: "team", Config: aws.Config{Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")}})
+	_, err := New(b, newCache(t), Options{Retry: quick}).Result(t.Context(), cache.SumKey("x"))
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != BadBucket || !strings.Contains(e.Remedy, "AWS_REGION") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDirMistakes(t *testing.T) {
+	c := newCache(t)
+	content := folder(t, c, 1, 10)
+	for name, path := range map[string]string{"not mounted": "/nowhere/at/all", "a file": c.Dir() + "/format"} {
+		d, err := NewDir(path)
+		noError(t, err)
+		_, err = New(d, c, Options{Retry: quick}).Push(t.Context(), []cache.Content{content}, nil, nil)
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Log(err)
+	}
+}
