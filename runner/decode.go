@@ -27,7 +27,7 @@ type DecodeOptions struct {
 	Experiment []string
 	// Getenv reads the environment for env() and LPIPE_VAR_; nil is an empty one.
 	Getenv func(string) (string, bool)
-	// Environ lists the names of the environment, to find an LPIPE_VAR_ of no variable; nil skips that check.
+	// Environ lists the environment as os.Environ does, to find an LPIPE_VAR_ of no variable; nil skips that check.
 	Environ []string
 	// Version is the program's, to hold against required_version; "" skips that check.
 	Version string

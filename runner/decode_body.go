@@ -201,7 +201,7 @@ func (body *stageBody) evalSetting(attr *hclsyntax.Attribute) (cty.Value, bool) 
 	}
 	bare, marks := v.UnmarkDeep()
 	body.note(attr, bare, marks)
-	return bare, true
+	return withoutNulls(bare), true
 }
 
 // note remembers the references in a setting, and whether it holds a value of env().

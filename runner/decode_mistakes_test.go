@@ -39,6 +39,9 @@ func TestMistakes(t *testing.T) {
 				t.Fatal("no mistake is found")
 			}
 			got := printed(p, diags)
+			if strings.Contains(got, "hunter2") && !strings.Contains(archive.Files[0].Name+string(archive.Files[0].Data), "hunter2") {
+				t.Errorf("a secret is shown")
+			}
 			for _, diag := range diags {
 				if diag.Detail == "" {
 					t.Errorf("no remedy: %s", diag.Summary)

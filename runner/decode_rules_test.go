@@ -275,6 +275,7 @@ stage "shell" "after" {
 	equal(t, "off", spaced(p.Off), "[off some@b]")
 	equal(t, "optional input", inputs(stepNamed(t, p, "some@a")), "model=m train=t")
 	equal(t, "nulls in lists", inputs(stepNamed(t, p, "list")), "raw[0]=a")
+	equal(t, "nulls in a command", fmt.Sprint(stepNamed(t, p, "left").Stage.(*fakeShell).Command.Words), "[cat nothing]")
 	equal(t, "absent instances", inputs(stepNamed(t, p, "left")), "all[0]=build/some/a/metrics.json")
 	equal(t, "order", spaced(stepNamed(t, p, "after").DependsOn), "[some@a]")
 }

@@ -194,13 +194,18 @@ func appendSettingMap(b []byte, v reflect.Value) []byte {
 	return append(b, '}')
 }
 
-// appendSettingStruct renders an object by its hcl tags, or by its exported fields if it has none.
+// appendSettingStruct renders an object by its hcl tags, or, of a type that reads itself, by its exported fields: as
+// their json tags or, in small letters, they themselves are called.
 func appendSettingStruct(b []byte, v reflect.Value) []byte {
 	fields := settingFields(v.Type())
 	if len(fields) == 0 {
 		for i := range v.NumField() {
 			if field := v.Type().Field(i); field.IsExported() {
-				fields = append(fields, settingField{name: field.Name, index: i, inKey: true})
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+				if name == "" || name == "-" {
+					name = strings.ToLower(field.Name)
+				}
+				fields = append(fields, settingField{name: name, index: i, inKey: true})
 			}
 		}
 	}

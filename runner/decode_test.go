@@ -243,7 +243,7 @@ func TestDecodeContract(t *testing.T) {
 	equal(t, "qa out", outputs(stepNamed(t, p, "qa")), "data=build/qa.jsonl")
 	stats := stepNamed(t, p, "stats")
 	equal(t, "stats in", inputs(stats), "ref[0]=build/qa.jsonl")
-	equal(t, "stats settings", settings(stats), `command={"Words":["sh","-c","python3 stats.py build/qa.jsonl > build/stats.json"]} dir="" shell=["/bin/sh","-e","-c"]`)
+	equal(t, "stats settings", settings(stats), `command={"words":["sh","-c","python3 stats.py build/qa.jsonl > build/stats.json"]} dir="" shell=["/bin/sh","-e","-c"]`)
 	equal(t, "stats env", fmt.Sprint(stats.Env, stats.PassEnv, stats.SecretEnv), "map[SEED:1] [HTTPS_PROXY] map[HF_TOKEN:hush]")
 	lora := stepNamed(t, p, "lora@8")
 	equal(t, "lora in", inputs(lora), "model=.lpipe/sources/model train=build/sets/data.jsonl validation=build/sets/report.json")

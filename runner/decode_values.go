@@ -50,6 +50,27 @@ func valueList(v cty.Value) []cty.Value {
 	return values
 }
 
+// withoutNulls drops the nulls in lists, those of stages that are switched off.
+func withoutNulls(v cty.Value) cty.Value {
+	switch {
+	case isList(v):
+		var kept []cty.Value
+		for _, elem := range v.AsValueSlice() {
+			if !elem.IsNull() {
+				kept = append(kept, withoutNulls(elem))
+			}
+		}
+		return cty.TupleVal(kept)
+	case isObject(v) && v.LengthInt() > 0:
+		values := v.AsValueMap()
+		for name, inner := range values {
+			values[name] = withoutNulls(inner)
+		}
+		return cty.ObjectVal(values)
+	}
+	return v
+}
+
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // rangeIn finds where a part of an object or list is written: the path's steps are names and list positions. It

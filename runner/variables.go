@@ -119,7 +119,8 @@ func (d *decoder) give(v *variable, value cty.Value, from string, at hcl.Range) 
 		v.broken = true
 		detail := fmt.Sprintf("Its type is %s (%s): %s.", typeexpr.TypeString(v.typ), place(v.block.DefRange()), convertError(err))
 		if v.sensitive {
-			detail = fmt.Sprintf("Its type is %s (%s).", typeexpr.TypeString(v.typ), place(v.block.DefRange()))
+			detail = fmt.Sprintf("Its type is %s. The value, which is not shown, comes from: %s.", typeexpr.TypeString(v.typ), from)
+			at = v.block.DefRange() // the line of the value would show it
 		}
 		d.failAt(at, fmt.Sprintf("Variable %q cannot take this value", v.name), detail)
 		return
@@ -400,12 +401,12 @@ func (d *decoder) validate() {
 }
 
 func (d *decoder) invalidValue(s *scope, v *variable, message, condition *hclsyntax.Attribute) {
-	text, ok := d.eval(s, message.Expr)
+	value, ok := d.eval(s, message.Expr)
 	if !ok {
 		return
 	}
 	detail := "Its validation says no."
-	if text, err := convert.Convert(plain(text), cty.String); err == nil && !text.IsNull() && !holdsMark(text, secretMark{}) {
+	if text, err := convert.Convert(plain(value), cty.String); err == nil && !text.IsNull() && !holdsMark(value, secretMark{}) {
 		detail = text.AsString()
 	}
 	given := ""
@@ -413,5 +414,9 @@ func (d *decoder) invalidValue(s *scope, v *variable, message, condition *hclsyn
 		given = " " + canonicalJSON(plain(v.value))
 	}
 	detail += fmt.Sprintf(" The value%s comes from: %s; the rule stands at %s.", given, v.from, place(condition.SrcRange))
-	d.failAt(v.at, fmt.Sprintf("Variable %q has a value that its validation refuses", v.name), detail)
+	at := v.at
+	if v.sensitive {
+		at = v.block.DefRange()
+	}
+	d.failAt(at, fmt.Sprintf("Variable %q has a value that its validation refuses", v.name), detail)
 }
