@@ -124,8 +124,16 @@ func (c *Cache) in(parts ...string) string {
 	return filepath.Join(append([]string{c.dir}, parts...)...)
 }
 
-// Path is the object's file. Nobody may write to it.
+// Path is the file that holds a file's bytes. Nobody may write to it.
 func (c *Cache) Path(id ID) string { return c.hashPath("objects", id) }
+
+// ObjectPath is the object's file, of a tree too.
+func (c *Cache) ObjectPath(o Object) string {
+	if o.Tree {
+		return c.treePath(o.ID)
+	}
+	return c.Path(o.ID)
+}
 
 func (c *Cache) treePath(id ID) string { return c.hashPath("trees", id) }
 

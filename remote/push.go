@@ -251,7 +251,7 @@ func (p *pusher) object(ctx context.Context, o cache.Object) error {
 	if !p.r.cache.Has(o.ID) {
 		return fmt.Errorf("object %s: %w", o.ID, cache.ErrNotFound)
 	}
-	f, err := os.Open(p.r.cache.Path(o.ID))
+	f, err := os.Open(p.r.cache.ObjectPath(o))
 	if err != nil {
 		return err
 	}

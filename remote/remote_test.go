@@ -90,6 +90,16 @@ func TestOnlyWhatChanged(t *testing.T) {
 	whole(t, to, more)
 }
 
+// TestLargeTree: the tree of a folder with very many files is a large object itself.
+func TestLargeTree(t *testing.T) {
+	b, c, to := newMemory(), newCache(t), newCache(t)
+	content := folder(t, c, 100, 1)
+	_, err := New(b, c, Options{Retry: quick, Small: 1000}).Push(t.Context(), []cache.Content{content}, nil, nil)
+	noError(t, err)
+	noError(t, New(b, to, Options{Retry: quick}).Content(t.Context(), content))
+	whole(t, to, content)
+}
+
 func TestFetchOneFile(t *testing.T) {
 	b, c := newMemory(), newCache(t)
 	r := New(b, c, Options{Retry: quick})
