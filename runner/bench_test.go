@@ -25,17 +25,22 @@ func copies(n int) string {
 func benchRepro(b *testing.B, dir string) (runner.Summary, time.Duration) {
 	b.Helper()
 	began := time.Now()
-	p, diags := runner.Decode(runner.DecodeOptions{Dir: dir, Kinds: stages1()})
+	p, diags := runner.Decode(runner.DecodeOptions{Dir: dir, Kinds: shellOnly()})
 	if diags.HasErrors() {
 		b.Fatal(diags)
 	}
 	decoded := time.Since(began)
-	c, err := cache.Open(b.Context(), cache.Options{Dir: filepath.Join(dir, ".lpipe", "cache")})
+	return benchPipeline(b, p), decoded
+}
+
+func benchPipeline(b *testing.B, p *runner.Pipeline) runner.Summary {
+	b.Helper()
+	c, err := cache.Open(b.Context(), cache.Options{Dir: filepath.Join(p.Dir, ".lpipe", "cache")})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer c.Close()
-	state, err := cache.OpenState(filepath.Join(dir, ".lpipe", "state"))
+	state, err := cache.OpenState(filepath.Join(p.Dir, ".lpipe", "state"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -47,10 +52,24 @@ func benchRepro(b *testing.B, dir string) (runner.Summary, time.Duration) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return summary, decoded
+	return summary
 }
 
-func stages1() []*runner.Kind { return []*runner.Kind{stages.Shell()} }
+// BenchmarkLook is what the runner alone adds to such a run: from the decoded pipeline to the end.
+func BenchmarkLook(b *testing.B) {
+	dir := copyWorkspace(b, 1000)
+	benchRepro(b, dir)
+	p, diags := runner.Decode(runner.DecodeOptions{Dir: dir, Kinds: shellOnly()})
+	if diags.HasErrors() {
+		b.Fatal(diags)
+	}
+	b.ResetTimer()
+	for range b.N {
+		benchPipeline(b, p)
+	}
+}
+
+func shellOnly() []*runner.Kind { return []*runner.Kind{stages.Shell()} }
 
 func copyWorkspace(b *testing.B, n int) string {
 	b.Helper()

@@ -1,12 +1,12 @@
 package runner
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
-	"sort"
+	"strconv"
 	"strings"
 
 	"lpipe/cache"
@@ -48,45 +48,50 @@ type readFile struct {
 // describe writes the canonical text whose BLAKE3 hash is the key: one thing a line, the kind of thing first, its name
 // second. The text is stored with the result; `why` compares two of them line by line. doc/format.md specifies it.
 func describe(n *Node, in ingredients) string {
-	var b bytes.Buffer
 	step := n.Step
-	fmt.Fprintf(&b, "%s\nkind %s %d\n", keyHead, step.Kind.Name, step.Kind.Version)
+	b := make([]byte, 0, 1024)
+	line := func(words ...string) {
+		for i, word := range words {
+			if i > 0 {
+				b = append(b, ' ')
+			}
+			b = append(b, word...)
+		}
+		b = append(b, '\n')
+	}
+	line(keyHead)
+	line("kind", step.Kind.Name, strconv.Itoa(step.Kind.Version))
 	for _, s := range step.Settings {
 		value := s.Value
 		if s.Sensitive {
 			value = "sensitive " + cache.Sum([]byte(s.Value)).String()
 		}
-		fmt.Fprintf(&b, "setting %s %s\n", quote(s.Name), value)
+		line("setting", quote(s.Name), value)
 	}
 	inputs := slices.Clone(in.inputs)
 	slices.SortFunc(inputs, func(a, b readInput) int { return strings.Compare(a.Name, b.Name) })
 	for _, one := range inputs {
-		fmt.Fprintf(&b, "in %s %s %s", quote(one.Name), one.sort(), one.id())
 		if step.Kind.InPlace {
-			b.WriteString(" " + quote(one.Path))
+			line("in", quote(one.Name), one.sort(), one.id().String(), quote(one.Path))
+		} else {
+			line("in", quote(one.Name), one.sort(), one.id().String())
 		}
-		b.WriteByte('\n')
 	}
 	for _, file := range in.code {
-		fmt.Fprintf(&b, "code %s %s %s\n", quote(file.name), sortOf(file.content), file.content.ID)
+		line("code", quote(file.name), sortOf(file.content), file.content.ID.String())
 	}
 	for _, tool := range in.tools {
-		fmt.Fprintf(&b, "tool %s %s\n", quote(tool.name), tool.content.ID)
+		line("tool", quote(tool.name), tool.content.ID.String())
 	}
-	names := make([]string, 0, len(step.Env))
-	for name := range step.Env {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
-		fmt.Fprintf(&b, "env %s %s\n", quote(name), quote(step.Env[name]))
+	for _, name := range slices.Sorted(maps.Keys(step.Env)) {
+		line("env", quote(name), quote(step.Env[name]))
 	}
 	outs := slices.Clone(step.Out)
 	slices.SortFunc(outs, func(a, b StepOutput) int { return strings.Compare(a.Name, b.Name) })
-	for _, out := range outs {
-		fmt.Fprintf(&b, "out %s %s\n", quote(out.Name), quote(out.shape(step.Kind)))
+	for i := range outs {
+		line("out", quote(outs[i].Name), quote(outs[i].shape(step.Kind)))
 	}
-	return b.String()
+	return string(b)
 }
 
 // sort is "file", "exec", "dir", or "some": those files of a folder that the kind reads.

@@ -311,7 +311,7 @@ func (p *Plan) findOrigins(opts PlanOptions) hcl.Diagnostics {
 				origin = &Origin{Path: in.Path, Source: declared[in.Path]}
 				p.origins[in.Path] = origin
 				p.Sources = append(p.Sources, origin)
-				if !p.standsAt(opts, in.Path) && (opts.Known == nil || !opts.Known(in.Path)) {
+				if known := opts.Known != nil && opts.Known(in.Path); !known && !p.standsAt(opts, in.Path) {
 					diags = append(diags, p.noInput(node, in, origin))
 				}
 			}

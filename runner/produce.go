@@ -36,6 +36,7 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	if x.stopping() {
 		return outcome{}, errStopped
 	}
+	x.letGo()
 	job, err := x.prepare(ctx, n, key, in, grant)
 	if err != nil {
 		return outcome{}, err

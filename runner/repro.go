@@ -52,8 +52,14 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 			r.warn("", "%v", r.lockErr)
 		}
 		x := r.newExecution(nodes, o)
+		release, err := r.hold(ctx)
+		if err != nil {
+			return err
+		}
+		x.letGo = release
+		defer x.letGo()
 		r.report(RunEvent{Event: "plan", Total: len(nodes)})
-		err := x.finish(x.schedule(ctx, nodes))
+		err = x.finish(x.schedule(ctx, nodes))
 		summary = x.summary(nodes)
 		summary.Seconds = r.Now().Sub(began).Seconds()
 		x.run.note(RunEvent{Event: "done", Time: r.Now(), Seconds: summary.Seconds})
@@ -76,6 +82,7 @@ type execution struct {
 	pools    *pools
 	twins    twins[cache.Key]
 	looking  chan struct{} // bounds how many steps hash at once
+	letGo    func()        // ends the hold on the cache that spares each look one of its own
 
 	safeMu   sync.Mutex
 	safeDirs map[string]error
@@ -113,6 +120,16 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 	return x
 }
 
+// hold keeps a gc away from the cache until the function that it returns is called, which may be more than once. A
+// stage may run for days: the hold ends before.
+func (r *Runner) hold(ctx context.Context) (release func(), err error) {
+	batch, err := r.Cache.NewBatch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(batch.Discard), nil
+}
+
 // made answers for outputs that this run has brought up to date.
 func (x *execution) made(n *Node, output string) (cache.Content, bool) {
 	content, known := x.outcomes[n.index].out[output]
@@ -128,16 +145,6 @@ func (x *execution) prioritize() {
 			x.priority[n.index] = max(x.priority[n.index], x.priority[next.index])
 		}
 		x.priority[n.index] += x.memory.seconds(n.Step.Name)
-	}
-}
-
-// look waits for a turn to hash.
-func (x *execution) look(ctx context.Context) (leave func()) {
-	select {
-	case x.looking <- struct{}{}:
-		return func() { <-x.looking }
-	case <-ctx.Done():
-		return func() {}
 	}
 }
 
@@ -159,34 +166,66 @@ func (x *execution) schedule(ctx context.Context, nodes []*Node) error {
 			heap.Push(ready, n)
 		}
 	}
-	finished := make(chan *Node, maxInFlight)
-	inFlight := 0
-	for {
-		for ready.Len() > 0 && inFlight < maxInFlight && ctx.Err() == nil && !x.stopping() {
-			n := heap.Pop(ready).(*Node)
-			inFlight++
-			go func() {
-				x.outcomes[n.index] = x.step(ctx, n)
-				finished <- n
-			}()
-		}
-		if inFlight == 0 {
+	crew := &crew{run: func(n *Node) { x.outcomes[n.index] = x.step(ctx, n) }, work: make(chan *Node), finished: make(chan *Node, maxInFlight)}
+	defer close(crew.work)
+	for inFlight := 0; ; {
+		var turn chan<- struct{} // to hash; nil while nothing is to be started
+		if ready.Len() > 0 && inFlight < maxInFlight && ctx.Err() == nil && !x.stopping() {
+			turn = x.looking
+		} else if inFlight == 0 {
 			return ctx.Err()
 		}
-		n := <-finished
-		inFlight--
-		if x.outcomes[n.index].err != nil {
-			continue // what needs it never becomes ready
-		}
-		for _, next := range n.Feeds {
-			if !x.selected[next.index] {
-				continue
-			}
-			if waits[next.index]--; waits[next.index] == 0 {
+		select {
+		case turn <- struct{}{}:
+			inFlight++
+			crew.start(heap.Pop(ready).(*Node))
+		case n := <-crew.finished:
+			inFlight--
+			crew.idle++
+			for _, next := range x.released(n, waits) {
 				heap.Push(ready, next)
 			}
 		}
 	}
+}
+
+// released are the nodes that waited for nothing but this one. What needs a failed node never becomes ready.
+func (x *execution) released(n *Node, waits []int) []*Node {
+	if x.outcomes[n.index].err != nil {
+		return nil
+	}
+	var released []*Node
+	for _, next := range n.Feeds {
+		if !x.selected[next.index] {
+			continue
+		}
+		if waits[next.index]--; waits[next.index] == 0 {
+			released = append(released, next)
+		}
+	}
+	return released
+}
+
+// crew are goroutines that run nodes one after the other: a new one starts only when none is idle.
+type crew struct {
+	run      func(*Node)
+	work     chan *Node
+	finished chan *Node
+	idle     int
+}
+
+func (c *crew) start(n *Node) {
+	if c.idle > 0 {
+		c.idle--
+		c.work <- n
+		return
+	}
+	go func() {
+		for ok := true; ok; n, ok = <-c.work {
+			c.run(n)
+			c.finished <- n
+		}
+	}()
 }
 
 // readyQueue is a heap of nodes: highest priority first, then the order of the file.

@@ -115,6 +115,11 @@ func (r *Runner) assess(ctx context.Context, o ReproOptions) (StatusReport, erro
 	if o.Downstream {
 		needed = r.Plan.order
 	}
+	release, err := r.hold(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer release()
 	for _, n := range needed {
 		if err := ctx.Err(); err != nil {
 			return report, err

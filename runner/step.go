@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 
 	"lpipe/cache"
 )
@@ -23,20 +24,20 @@ type outcome struct {
 // step brings one node up to date: inputs to key, key to result, result to workspace. A stage whose inputs came out
 // as before has the key it had before, so a rebuilt output that did not change stops the wave by itself.
 func (x *execution) step(ctx context.Context, n *Node) outcome {
+	leave := sync.OnceFunc(func() { <-x.looking }) // hashing is over: another step may look
+	defer leave()
 	if n.Step.Frozen {
 		return x.frozen(ctx, n)
 	}
-	leave := x.look(ctx)
 	in, err := x.ingredients(ctx, n)
 	if err != nil {
-		leave()
 		return x.failed(ctx, n, outcome{err: err})
 	}
 	description := describe(n, in)
 	key := cache.SumKey(description)
 	done, found, err := x.find(ctx, n, key)
-	leave()
 	if err == nil && !found {
+		leave()
 		done, err = x.produce(ctx, n, key, description, in)
 	}
 	if err != nil {
