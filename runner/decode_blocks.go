@@ -116,8 +116,7 @@ func (d *decoder) decodeLpipe() {
 		d.fillBlock(block, "an lpipe block", &settings)
 		d.checkLpipe(block, settings)
 	}
-	d.p.Settings = Settings{RequiredVersion: settings.RequiredVersion, Cache: settings.Cache, Link: settings.Link,
-		Remote: settings.Remote, Device: settings.Device, Pools: settings.Pools}
+	d.p.Settings = Settings(settings)
 }
 
 var linkWords = []string{"reflink", "hardlink", "symlink", "copy"}

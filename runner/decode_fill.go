@@ -52,15 +52,7 @@ func setValue(target reflect.Value, v cty.Value) *settingError {
 		return nil
 	}
 	if target.Kind() == reflect.Pointer {
-		fresh := reflect.New(target.Type().Elem())
-		if !target.IsNil() {
-			fresh.Elem().Set(target.Elem())
-		}
-		if err := setValue(fresh.Elem(), v); err != nil {
-			return err
-		}
-		target.Set(fresh)
-		return nil
+		return setPointer(target, v)
 	}
 	if target.Type() == durationType {
 		return setDuration(target, v)
@@ -92,6 +84,19 @@ func setValue(target reflect.Value, v cty.Value) *settingError {
 		return ownError(json.Unmarshal([]byte(canonicalJSON(v)), target.Addr().Interface()))
 	}
 	return setWhole(target, v)
+}
+
+// setPointer fills a copy of what the setting points to, so that defaults stay and are not shared.
+func setPointer(target reflect.Value, v cty.Value) *settingError {
+	fresh := reflect.New(target.Type().Elem())
+	if !target.IsNil() {
+		fresh.Elem().Set(target.Elem())
+	}
+	if err := setValue(fresh.Elem(), v); err != nil {
+		return err
+	}
+	target.Set(fresh)
+	return nil
 }
 
 // ownError is what a setting's own reader says.

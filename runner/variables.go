@@ -72,7 +72,12 @@ func (d *decoder) declareVariable(block *hclsyntax.Block) {
 			v.validations = append(v.validations, inner)
 		}
 	}
-	attrs := block.Body.Attributes
+	d.readVariable(v)
+}
+
+// readVariable reads type, flags and default.
+func (d *decoder) readVariable(v *variable) {
+	attrs := v.block.Body.Attributes
 	if attr := attrs["type"]; attr != nil {
 		typ, defaults, diags := typeexpr.TypeConstraintWithDefaults(attr.Expr)
 		if diags.HasErrors() {

@@ -18,7 +18,7 @@ import (
 func NudgeSettings(t testing.TB, k *runner.Kind) {
 	t.Helper()
 	n := nudger{t: t, kind: k}
-	if render(k.New()) != render(k.New()) {
+	if first, second := render(k.New()), render(k.New()); first != second {
 		t.Errorf("kind %s: New gives different defaults each time", k.Name)
 	}
 	count := n.fields(reflect.TypeOf(k.New()).Elem(), k.Name, true, func(s runner.Stage) reflect.Value {
