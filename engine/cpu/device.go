@@ -47,9 +47,12 @@ type limits struct {
 	packed   int // values of a packed weight: a larger one is multiplied a block at a time
 	logits   int // values of logits that exist at a time …
 	headRows int // … unless so many rows are more
+	outer    int // values of each operand that a weight gradient takes at a time
 }
 
-func usualLimits() limits { return limits{packed: 16 << 20, logits: 2 << 20, headRows: 192} }
+func usualLimits() limits {
+	return limits{packed: 16 << 20, logits: 2 << 20, headRows: 192, outer: 512 << 10}
+}
 
 // New makes a device and starts its threads; Close ends them. A kernel that this processor lacks is an error that Err
 // returns; nothing is computed then.

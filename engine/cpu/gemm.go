@@ -62,23 +62,28 @@ func (p *product) depth() int {
 	return sum
 }
 
-// piece is a range of k of one term.
-type piece struct{ term, k0, k1 int }
+// piece is a range of k of one term; a is that part of A, from the first row of the group on.
+type piece struct {
+	term, k0, k1 int
+	a            view
+}
 
 // group computes columns few enough that their part of B stays in cache. Terms are cut at multiples of depth, and
 // small ones follow in the same pass, so that C is touched once while it is near.
 func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1 int) {
 	var pieces [16]piece
-	n, sum, first := 0, 0, true
+	n, left, first := 0, depth, true
 	for t := range p.terms {
+		a := p.terms[t].a
 		for k0 := 0; k0 < p.terms[t].k; {
 			k1 := min(k0+depth, p.terms[t].k)
-			if n == len(pieces) || sum+k1-k0 > depth {
+			if n == len(pieces) || k1-k0 > left {
 				k.pass(w, p, pieces[:n], first, r0, r1, c0, c1)
-				n, sum, first = 0, 0, false
+				n, left, first = 0, depth, false
 			}
-			pieces[n] = piece{t, k0, k1}
-			n, sum, k0 = n+1, sum+k1-k0, k1
+			pieces[n] = piece{t, k0, k1, view{a.data[r0*a.rs+k0*a.cs:], a.rs, a.cs}}
+			n, left = n+1, left-(k1-k0)
+			k0 = k1
 		}
 	}
 	k.pass(w, p, pieces[:n], first, r0, r1, c0, c1)
@@ -93,8 +98,9 @@ func (k *kernel) pass(w *worker, p *product, pieces []piece, first bool, r0, r1,
 		if high > r1-r { // step back: rows above are computed again, not stored
 			start, skip = max(r1-high, r0), high-(r1-r)
 		}
-		for i, piece := range pieces {
-			k.strip(w, p, piece, first && i == 0, start, skip, groups, r1, c0, c1)
+		for i := range pieces {
+			w.tile.a, w.tile.rs, w.tile.cs = gatherA(w, &pieces[i], start-r0, r1-r0, high)
+			k.strip(w, p, &pieces[i], first && i == 0, start, skip, groups, r1, c0, c1)
 		}
 		r = start + high
 	}
@@ -117,14 +123,13 @@ func (k *kernel) height(rem, avail int) int {
 }
 
 // strip runs one piece for one tile's rows, panel by panel.
-func (k *kernel) strip(w *worker, p *product, pc piece, first bool, row, skip, groups, end, c0, c1 int) {
-	t, high := &p.terms[pc.term], groups*k.step
+func (k *kernel) strip(w *worker, p *product, pc *piece, first bool, row, skip, groups, end, c0, c1 int) {
+	t := &p.terms[pc.term]
 	from, to := max(c0, t.from/k.nr*k.nr), min(c1, t.to)
 	wholeRow := first && !p.add // C must be set where this term has no columns too
 	if wholeRow && (from > c0 || to < c1) {
 		panic("cpu: the first term of a product must span its columns")
 	}
-	w.tile.a, w.tile.rs, w.tile.cs = k.gatherA(w, t.a, row, high, end, pc)
 	w.tile.ldc, w.tile.k, w.tile.add = p.ldc*4, pc.k1-pc.k0, 1
 	if wholeRow {
 		w.tile.add = 0
@@ -141,7 +146,7 @@ func (k *kernel) strip(w *worker, p *product, pc piece, first bool, row, skip, g
 			narrow = 1
 		}
 		w.tile.cols = cols
-		if row < 0 || row+high > end {
+		if row+groups*k.step > end {
 			k.padded(w, p, row, end, c, groups, narrow)
 			continue
 		}
@@ -151,26 +156,27 @@ func (k *kernel) strip(w *worker, p *product, pc piece, first bool, row, skip, g
 	}
 }
 
-// gatherA says where a tile finds its rows of A for k from pc.k0 on. A transposed A is read where it lies too: a
-// tile's rows are then neighbours in one cache line. Only where rows do not exist is A copied, with zeros for them.
-func (k *kernel) gatherA(w *worker, a view, row, high, end int, pc piece) (p *float32, rs, cs int) {
-	if row+high <= end {
-		return &a.data[row*a.rs+pc.k0*a.cs], a.rs * 4, a.cs * 4
+// gatherA says where a tile finds its rows of A: where the piece has them, transposed or not, unless some do not exist.
+// Then those that do are copied, with zeros for the others.
+func gatherA(w *worker, pc *piece, row, rows, high int) (p *float32, rs, cs int) {
+	a := pc.a
+	if row+high <= rows {
+		return &a.data[row*a.rs], a.rs * 4, a.cs * 4
 	}
-	n, have := pc.k1-pc.k0, end-row
+	n, have := pc.k1-pc.k0, rows-row
 	buf := w.buf(scratchA, n*high)
 	for j := range n {
 		line := buf[j*high:][:high]
 		clear(line[have:])
 		for i := range have {
-			line[i] = a.data[(row+i)*a.rs+(pc.k0+j)*a.cs]
+			line[i] = a.data[(row+i)*a.rs+j*a.cs]
 		}
 	}
 	return &buf[0], 4, high * 4
 }
 
 // panel says where a tile finds its columns of B for k from pc.k0 on.
-func (k *kernel) panel(w *worker, t *term, pc piece, c, cols int) (p *float32, ldb int) {
+func (k *kernel) panel(w *worker, t *term, pc *piece, c, cols int) (p *float32, ldb int) {
 	if t.packed != nil {
 		return &t.packed[(c/k.nr-t.from/k.nr)*t.k*k.nr+pc.k0*k.nr], k.nr * 4
 	}

@@ -128,9 +128,10 @@ func (d *Device) LinearWeightBackward(dw, db, dy, x ops.Buf, N, C, F int) {
 	}
 }
 
-// addOuter adds gᵀ x to out [F, C].
+// addOuter adds gᵀ x to out [F, C], tokens after tokens: a tile takes few values of each row of g, which must still be in
+// cache when its neighbours take theirs.
 func (d *Device) addOuter(out, g, x []float32, N, C, F int) {
-	block := max(d.limits.packed/max(C, 1), depth)
+	block := max(d.limits.outer/max(F, C, 1)/depth, 1) * depth
 	for n0 := 0; n0 < N; n0 += block {
 		n, used := min(block, N-n0), d.mem.used
 		d.begin()

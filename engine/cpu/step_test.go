@@ -172,14 +172,11 @@ func TestStepsAllocateNothing(t *testing.T) {
 	}
 }
 
-// One layer and the head in the demo's shape: tokens and GFLOP/s.
+// One layer and the head in the demo's shape.
 func BenchmarkStep(b *testing.B) {
 	d := New(Options{})
 	defer d.Close()
 	s := newStep(d, 64, 100, 128, 4, 2, 352, 600, 16)
 	s.run()
-	for b.Loop() {
-		s.run()
-	}
-	b.ReportMetric(float64(s.N)*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+	best(b, s.run, float64(s.N), "tokens/s")
 }

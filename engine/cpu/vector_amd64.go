@@ -157,18 +157,22 @@ func (v vector) axpy(out, a []float32, s float32) {
 
 // transpose sets dst[k*width+i] = src[i*stride+k] for n values k of rows i in [0, rows).
 func (v vector) transpose(dst, src []float32, rows, n, stride, width int) {
-	i, whole := 0, n&^7
-	if v && whole > 0 {
+	const near = 64 // values of k at a time: what is written stays in level-1 cache until its lines are full
+	k := 0
+	for v && n-k >= 8 {
+		part, i := min(n-k, near)&^7, 0
 		for ; i+8 <= rows; i += 8 {
-			_, _ = src[(i+7)*stride+n-1], dst[(n-1)*width+i+7]
-			transposeAVX(&dst[i], &src[i*stride], whole, stride, width)
-			if whole < n {
-				transposeGo(dst[whole*width+i:], src[i*stride+whole:], 8, n-whole, stride, width)
-			}
+			from, to := src[i*stride+k:], dst[k*width+i:]
+			_, _ = from[7*stride+part-1], to[(part-1)*width+7]
+			transposeAVX(&to[0], &from[0], part, stride, width)
 		}
+		if i < rows {
+			transposeGo(dst[k*width+i:], src[i*stride+k:], rows-i, part, stride, width)
+		}
+		k += part
 	}
-	if i < rows {
-		transposeGo(dst[i:], src[i*stride:], rows-i, n, stride, width)
+	if k < n {
+		transposeGo(dst[k*width:], src[k:], rows, n-k, stride, width)
 	}
 }
 

@@ -47,17 +47,17 @@ func TestVectorFunctions(t *testing.T) {
 				got[i], want[i] = got[i][:n], want[i][:n]
 			}
 			g, w := f(v, got), f(false, want)
-			near(t, name, n, g, w)
+			alike(t, name, n, g, w)
 			for i := range got {
 				for j, w := range want[i][:n+8] {
-					near(t, name, n, got[i][:n+8][j], w)
+					alike(t, name, n, got[i][:n+8][j], w)
 				}
 			}
 		}
 	}
 }
 
-func near(t *testing.T, name string, n int, got, want float32) {
+func alike(t *testing.T, name string, n int, got, want float32) {
 	t.Helper()
 	if d := math.Abs(float64(got - want)); !(d <= 2e-6*math.Max(1, math.Abs(float64(want)))*math.Sqrt(float64(n+1))) && got != want {
 		t.Fatalf("%s of %d values: got %g, want %g", name, n, got, want)
