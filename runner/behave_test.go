@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -427,4 +428,47 @@ stage "shell" "s" {
 		}
 	}
 	equal(t, "holdings", strings.Join(all, ", "), "s out/a,  raw.txt")
+}
+
+// A stage may link its input to its output: the input must stay the user's own file.
+func TestHardLinkOfAnInput(t *testing.T) {
+	w := newWorkspace(t, `
+stage "shell" "s" {
+  in      = { raw = "raw.txt" }
+  out     = { a = "out/a" }
+  command = "ln raw.txt out/a"
+}
+`, "raw.txt", "mine")
+	equal(t, "run", w.repro(), "s:ran")
+	f, err := os.OpenFile(filepath.Join(w.dir, "raw.txt"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString(" changed")
+	f.Close()
+	equal(t, "output", w.read("out/a"), "mine")
+	info, err := os.Stat(filepath.Join(w.dir, "raw.txt"))
+	if err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestLogOfAnEarlierMachine(t *testing.T) {
+	w := newWorkspace(t, chain, "raw.txt", "a b\n")
+	w.repro()
+	os.RemoveAll(filepath.Join(w.dir, ".lpipe", "runs"))
+	log, err := w.open().Log("clean", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	text, _ := io.ReadAll(log)
+	equal(t, "log", string(text), "cleaned\n")
+	if _, err := w.open().Log("clean", "nonsense"); err == nil {
+		t.Error("a run that is not there has a log")
+	}
+	runs, err := runner.Runs(w.dir)
+	if err != nil || len(runs) != 0 {
+		t.Error(runs, err)
+	}
 }

@@ -55,7 +55,7 @@ func (e *StageFailure) Unwrap() error { return e.Err }
 // FailedError says which stages of a run failed. Its failures were reported as events before.
 type FailedError struct {
 	Failures []*StageFailure
-	Blocked  int // stages that were not tried because they need one of these
+	Blocked  int // stages that were not tried: they need one of these, or nothing was started any more
 }
 
 func (e *FailedError) Error() string {
@@ -65,7 +65,7 @@ func (e *FailedError) Error() string {
 	}
 	text := fmt.Sprintf("%s failed: %s", plural(len(names), "stage"), strings.Join(names, ", "))
 	if e.Blocked > 0 {
-		text += fmt.Sprintf("; %s not tried", plural(e.Blocked, "stage that needs them was", "stages that need them were"))
+		text += fmt.Sprintf("; %s not tried", plural(e.Blocked, "stage"))
 	}
 	return text
 }
@@ -79,13 +79,10 @@ func (e *FailedError) Unwrap() []error {
 	return errs
 }
 
-// plural is "1 stage", "2 stages"; the third form is for nouns that need one.
-func plural(n int, one string, many ...string) string {
+// plural is "1 stage", "2 stages".
+func plural(n int, one string) string {
 	if n == 1 {
 		return "1 " + one
-	}
-	if len(many) > 0 {
-		return fmt.Sprintf("%d %s", n, many[0])
 	}
 	return fmt.Sprintf("%d %ss", n, one)
 }

@@ -85,7 +85,7 @@ type Event struct {
 
 // Resources is what a stage needs while it runs.
 type Resources struct {
-	CPU  int
+	CPU  int // 0: one; below 0: all of the machine's
 	GPU  int
 	RAM  int64          // bytes
 	Pool map[string]int // the user's own pools

@@ -365,13 +365,7 @@ func (x *execution) finish(err error) error {
 		}
 	}
 	if len(x.failures) > 0 && err == nil {
-		failed := &FailedError{Failures: x.failures}
-		for i, picked := range x.selected {
-			if picked && x.outcomes[i].how == "" {
-				failed.Blocked++
-			}
-		}
-		err = failed
+		err = &FailedError{Failures: x.failures, Blocked: x.tellSkipped()}
 	}
 	written := true
 	if x.journal != nil {
@@ -391,6 +385,17 @@ func (x *execution) finish(err error) error {
 		x.warn("", "durations cannot be saved: %v", saved)
 	}
 	return err
+}
+
+// tellSkipped tells which stages a failure kept from being tried.
+func (x *execution) tellSkipped() (count int) {
+	for _, n := range x.Plan.order {
+		if x.selected[n.index] && (x.outcomes[n.index].how == "" || errors.Is(x.outcomes[n.index].err, errStopped)) {
+			count++
+			x.emit(RunEvent{Event: "stage", Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: HowSkipped})
+		}
+	}
+	return count
 }
 
 // fold writes the lock, if it changed: what was recorded, over what was there, without stages that are no more.

@@ -274,7 +274,7 @@ stage "shell" "apart" {
 	if w.opened("build/a") {
 		t.Error("the failed stage's output stands in the workspace")
 	}
-	equal(t, "with --keep-going", w.how(), "apart:ran bad:failed")
+	equal(t, "with --keep-going", w.how(), "after:skipped apart:ran bad:failed")
 	status := w.status()
 	equal(t, "status", status, "after:stale apart:fresh bad:failed")
 }

@@ -249,8 +249,9 @@ func (r *Runner) writeLock(lock *Lock) error {
 	if err := os.Remove(r.path("journal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return writeError(r.dir, err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.Cache.Register(r.dir); err != nil {
+		r.warn("", "this project cannot be registered with its cache, so a gc run from another project that shares it may remove what only this one needs: %v", err)
+	}
 	r.lock, r.lockErr = lock, nil
 	r.journaled, r.good, r.total = nil, 0, 0
 	r.stamp = r.stampNow()

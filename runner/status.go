@@ -156,7 +156,7 @@ func (a *assessment) judge(ctx context.Context, n *Node) verdict {
 	v := verdict{StageStatus: StageStatus{Name: n.Step.Name, Kind: n.Step.Kind.Name, Reasons: []Reason{}, Seconds: a.memory.seconds(n.Step.Name)}}
 	v.Outputs = a.outputStates(ctx, n, recorded)
 	if n.Step.Frozen {
-		v.State, v.out, v.stays = Frozen, recorded.contents(), true
+		v.State, v.stays = Frozen, true // what stands there counts, whatever it is
 		return v
 	}
 	if stop := a.upstream(n, &v); stop {
@@ -192,54 +192,35 @@ func (a *assessment) judge(ctx context.Context, n *Node) verdict {
 	return v
 }
 
-// upstream looks at the needs whose outputs a node reads: where one of them cannot be known, the node's key cannot.
+// upstream looks at the stages that a node reads from: where what one of them will make cannot be known, neither can
+// the node's key.
 func (a *assessment) upstream(n *Node, v *verdict) (stop bool) {
-	for _, need := range n.Needs {
+	told := map[*Node]bool{}
+	check := func(need *Node, whole bool) {
 		other := &a.verdict[need.index]
-		if other.Name == "" || !n.readsFrom(need) || other.State == Frozen || other.stays {
-			continue
+		if other.Name == "" || other.stays || told[need] || whole && other.out != nil {
+			return
 		}
-		if other.out != nil && n.readsWhole(need) {
-			continue // what it will make is known
-		}
-		stop = true
+		told[need] = true
 		v.Reasons = append(v.Reasons, Reason{What: "upstream", Name: need.Step.Name, New: other.State})
-		v.State, v.Would = Stale, "run?"
 		if other.State == Blocked {
 			v.State, v.Would = Blocked, ""
-			break
+		} else if v.State != Blocked {
+			v.State, v.Would = Stale, "run?"
 		}
 	}
-	return stop
-}
-
-// readsFrom tells whether a node reads an output of another, rather than only waiting for it.
-func (n *Node) readsFrom(other *Node) bool {
-	return n.reaches(other, func(string, output) bool { return true })
-}
-
-// readsWhole tells whether all that a node reads of another are outputs as they are, not parts of them or folders
-// around them.
-func (n *Node) readsWhole(other *Node) bool {
-	return !n.reaches(other, func(at string, out output) bool { return at != out.Path })
-}
-
-func (n *Node) reaches(other *Node, which func(at string, out output) bool) bool {
-	for _, in := range n.inputs {
+	for i := range n.inputs {
+		in := &n.inputs[i]
 		for _, out := range in.makers {
-			if out.node == other && which(in.Path, out) {
-				return true
-			}
+			check(out.node, in.Path == out.Path && n.reads(in) == nil)
 		}
 	}
 	for _, code := range n.code {
 		for _, out := range code.makers {
-			if out.node == other && which("", out) {
-				return true
-			}
+			check(out.node, false)
 		}
 	}
-	return false
+	return len(told) > 0
 }
 
 // outputStates compares the outputs in the workspace with the record.
@@ -380,8 +361,11 @@ func (v *view) reasons(ctx context.Context, n *Node, key cache.Key, description 
 			return nil, cache.ID{}
 		}
 		old := recorded.In[name]
-		if !one.digest.IsZero() && one.origin != nil {
-			old = v.lock.Sources[one.Path].ID // the record of the stage itself is a digest of some of the files
+		if !one.digest.IsZero() {
+			old = cache.ID{} // what is on record is a digest of some of the files
+			if one.origin != nil {
+				old = v.lock.Sources[one.Path].ID
+			}
 		}
 		return files, old
 	})
