@@ -1,0 +1,55 @@
+# lpipe: what can be made. `make help` lists it.
+
+GO      ?= go
+TOOLS   := $(GO) tool -modfile=tools/go.mod
+LDFLAGS := -s -w
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/lpipe, without cgo
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/lpipe ./cmd/lpipe
+
+.PHONY: demo
+demo: build ## a whole project, from rows to a tuned adapter, in build/demo
+	@tools/demo.sh
+
+.PHONY: test
+test: ## every test, with real S3 servers that it installs itself
+	@tools/test.sh
+
+.PHONY: check
+check: ## the fast part: format, vet, staticcheck, tests of small size
+	@tools/check.sh
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, 60 s each (FUZZTIME=5s for less)
+	@tools/fuzz.sh
+
+.PHONY: bench-pipeline
+bench-pipeline: build ## runner and cache beside make, ninja and git
+	@tools/bench/pipeline.sh
+
+.PHONY: bench-tokenizer
+bench-tokenizer: build ## the tokenizer, MB/s a core
+	@tools/bench/tokenizer.sh
+
+.PHONY: bench-data
+bench-data: build ## the data stages: MB/s, rows/s, peak memory
+	@tools/bench/data.sh
+
+.PHONY: bench-engine
+bench-engine: build ## a LoRA step beside torch and PEFT
+	@tools/bench/engine.sh
+
+.PHONY: demo-model
+demo-model: build ## the committed tiny model, made again from nothing
+	@tools/demo-model.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin build

@@ -1,0 +1,28 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// The groups that help lists commands under.
+const (
+	categoryStart  = "Start"
+	categoryWork   = "Bring outputs up to date"
+	categoryLook   = "Look"
+	categoryData   = "Files and cache"
+	categoryRemote = "Share"
+	categoryEngine = "Tokenizer and engine"
+	categoryHelp   = "Help"
+)
+
+// commands lists every subcommand; each has a file of its own.
+func (p *program) commands() []*cli.Command {
+	return []*cli.Command{
+		p.initCommand(),
+		p.validateCommand(), p.fmtCommand(),
+		p.reproCommand(), p.commitCommand(),
+		p.statusCommand(), p.whyCommand(), p.graphCommand(), p.kindsCommand(), p.lsCommand(), p.showCommand(), p.metricsCommand(), p.logsCommand(), p.runsCommand(),
+		p.addCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
+		p.pushCommand(), p.pullCommand(), p.fetchCommand(),
+		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.engineCommand(),
+		p.versionCommand(), p.completionCommand(), p.completeCommand(),
+	}
+}

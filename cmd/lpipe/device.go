@@ -1,0 +1,22 @@
+package main
+
+import (
+	"fmt"
+
+	"lpipe/engine"
+	"lpipe/engine/ops"
+)
+
+// openDevice makes the device that --device names; the caller closes it.
+func (p *program) openDevice(threads int) (ops.Device, error) {
+	dev, err := engine.OpenDevice(p.device, threads)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return dev, nil
+}
+
+// deviceText is "cpu (avx512), threads: 2".
+func deviceText(i ops.Info) string {
+	return fmt.Sprintf("%s (%s), threads: %d", i.Name, i.Detail, i.Threads)
+}

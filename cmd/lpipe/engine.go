@@ -1,0 +1,223 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lpipe/engine"
+	"lpipe/engine/graph"
+	"lpipe/engine/ops"
+)
+
+func (p *program) engineCommand() *cli.Command {
+	return &cli.Command{
+		Name: "engine", Category: categoryEngine, Usage: "look into the training engine",
+		Subcommands: []*cli.Command{
+			p.engineCheckCommand(), p.engineInfoCommand(), p.engineDumpCommand(), p.engineBenchCommand(),
+		},
+	}
+}
+
+func threadsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "threads", Usage: "compute with `N` threads (default: all)"}
+}
+
+func modelFlag() cli.Flag {
+	return &cli.StringFlag{Name: "model", Usage: "model folder `DIR`", Required: true}
+}
+
+// onDevice opens the device for one command.
+func (p *program) onDevice(c *cli.Context, run func(ops.Device) error) error {
+	if c.Args().Len() > 0 {
+		return usagef("%s takes no targets; %q is one too many", c.Command.FullName(), c.Args().First())
+	}
+	dev, err := p.openDevice(c.Int("threads"))
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	return run(dev)
+}
+
+func (p *program) engineCheckCommand() *cli.Command {
+	return &cli.Command{
+		Name: "check", Usage: "hand-written gradients against automatic ones and finite differences, on random models",
+		Flags: []cli.Flag{
+			&cli.Uint64Flag{Name: "seed", Value: 1},
+			&cli.IntFlag{Name: "models", Usage: "`N` random models", Value: 8}, threadsFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			return p.onDevice(c, func(dev ops.Device) error { return p.engineCheck(c, dev) })
+		},
+	}
+}
+
+func (p *program) engineCheck(c *cli.Context, dev ops.Device) error {
+	rows := [][]string{{"model", "tensors", "loss", "gradient", "difference", "worst tensor", ""}}
+	all, err := graph.Check(c.Context, dev, graph.Options{Seed: c.Uint64("seed"), Models: c.Int("models")}, func(r graph.Row) {
+		p.say("%s: %s", r.Model, verdict(r.OK))
+	})
+	if err != nil {
+		return err
+	}
+	wrong := 0
+	for _, r := range all {
+		if !r.OK {
+			wrong++
+		}
+		e := func(f float64) string { return strconv.FormatFloat(f, 'e', 1, 64) }
+		rows = append(rows, []string{r.Model, strconv.Itoa(r.Tensors), e(r.Loss), e(r.Gradient), e(r.Difference), r.Worst, verdict(r.OK)})
+	}
+	if p.json {
+		if err := p.printJSON(map[string]any{"schema": 1, "models": all, "ok": wrong == 0}); err != nil {
+			return err
+		}
+	} else {
+		p.result("largest differences: hand-written against automatic loss and gradients (relative), automatic against finite differences")
+		table(p.stdout, rows)
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d of %d models differ: this machine computes something wrong, do not train on it", wrong, len(all))
+	}
+	return nil
+}
+
+func verdict(ok bool) string {
+	if ok {
+		return "ok"
+	}
+	return "DIFFERS"
+}
+
+func (p *program) engineInfoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "info", Usage: "what a model folder holds, and what would compute it",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "model", Usage: "model folder `DIR`; without it only the device"}, threadsFlag()},
+		Action: func(c *cli.Context) error {
+			return p.onDevice(c, func(dev ops.Device) error { return p.engineInfo(c, dev) })
+		},
+	}
+}
+
+func (p *program) engineInfo(c *cli.Context, dev ops.Device) error {
+	var info *engine.Info
+	if c.IsSet("model") {
+		var err error
+		if info, err = engine.ReadInfo(p.path(c.String("model"))); err != nil {
+			return err
+		}
+	}
+	if p.json {
+		return p.printJSON(map[string]any{"schema": 1, "device": dev.Info(), "model": info})
+	}
+	rows := [][]string{{"device", deviceText(dev.Info())}}
+	if info != nil {
+		rows = append(rows,
+			[]string{"layers", fmt.Sprintf("%d of width %d, feed-forward %d", info.Layers, info.Width, info.FeedForward)},
+			[]string{"heads", fmt.Sprintf("%d for queries, %d for keys and values, %d wide", info.Heads, info.KVHeads, info.HeadWidth)},
+			[]string{"vocabulary", fmt.Sprintf("%d rows, head tied to the embedding: %v; tokenizer: %d tokens", info.Vocabulary, info.Tied, info.Tokens)},
+			[]string{"positions", strconv.Itoa(info.MaxPositions)},
+			[]string{"parameters", fmt.Sprintf("%d, stored as %s in %s", info.Parameters, info.DType, bytesText(info.Bytes))},
+			[]string{"fingerprint", info.Fingerprint})
+	}
+	table(p.stdout, rows)
+	return nil
+}
+
+func (p *program) engineDumpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "dump", Usage: "logits, loss and gradients of a batch, to compare with other software",
+		Description: "The batch is a safetensors file with input_ids and labels [B, T] int64, optionally attention_mask,\n" +
+			"position_ids, sequence_ids. The output holds logits, loss, tokens and the gradient of each trained tensor.",
+		Flags: []cli.Flag{
+			modelFlag(),
+			&cli.StringFlag{Name: "adapter", Usage: "PEFT adapter folder `DIR`"},
+			&cli.StringFlag{Name: "batch", Usage: "safetensors `FILE` to read", Required: true},
+			&cli.StringFlag{Name: "out", Usage: "safetensors `FILE` to write", Required: true},
+			&cli.BoolFlag{Name: "gradients", Usage: "gradients too"},
+			&cli.StringFlag{Name: "method", Usage: "lora or full (default: lora with an adapter)"},
+			precisionFlag(), threadsFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			return p.onDevice(c, func(dev ops.Device) error { return p.engineDump(c, dev) })
+		},
+	}
+}
+
+func precisionFlag() cli.Flag {
+	return &cli.StringFlag{Name: "precision", Usage: "fp32, or bf16: frozen weights hold bfloat16 values", Value: "fp32"}
+}
+
+func (p *program) engineDump(c *cli.Context, dev ops.Device) error {
+	if c.String("precision") != "fp32" {
+		return usagef("engine dump computes in fp32 only")
+	}
+	if m := c.String("method"); m != "" && m != "lora" && m != "full" {
+		return usagef("--method %s: there are lora and full", m)
+	}
+	o := engine.DumpOptions{Model: p.path(c.String("model")), Batch: p.path(c.String("batch")), Out: p.path(c.String("out")),
+		Gradients: c.Bool("gradients"), Method: c.String("method")}
+	if c.IsSet("adapter") {
+		o.Adapter = p.path(c.String("adapter"))
+	}
+	return engine.Dump(c.Context, dev, o)
+}
+
+func (p *program) engineBenchCommand() *cli.Command {
+	return &cli.Command{
+		Name: "bench", Usage: "time LoRA training steps, or greedy decoding",
+		Description: "LoRA on all linears, every token trained: forward, backward and AdamW on the same ids every step.",
+		Flags: []cli.Flag{
+			modelFlag(),
+			&cli.IntFlag{Name: "batch", Usage: "`B` rows", Value: 4},
+			&cli.IntFlag{Name: "length", Usage: "`T` tokens a row", Value: 256},
+			&cli.IntFlag{Name: "rank", Value: 16},
+			&cli.Float64Flag{Name: "seconds", Usage: "go on for `S` seconds", Value: 10},
+			&cli.IntFlag{Name: "steps", Usage: "make `N` steps instead"},
+			&cli.Float64Flag{Name: "lr", Value: 1e-4},
+			&cli.StringFlag{Name: "ids", Usage: "token ids from `FILE` instead of random ones"},
+			&cli.BoolFlag{Name: "decode", Usage: "time greedy decoding instead"},
+			precisionFlag(), threadsFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			return p.onDevice(c, func(dev ops.Device) error { return p.engineBench(c, dev) })
+		},
+	}
+}
+
+func (p *program) engineBench(c *cli.Context, dev ops.Device) error {
+	if pr := c.String("precision"); pr != "fp32" && pr != "bf16" {
+		return usagef("--precision %s: there are fp32 and bf16", pr)
+	}
+	o := engine.BenchOptions{
+		Model: p.path(c.String("model")), B: c.Int("batch"), T: c.Int("length"), Rank: c.Int("rank"), Seconds: c.Float64("seconds"),
+		Steps: c.Int("steps"), LR: c.Float64("lr"), BF16: c.String("precision") == "bf16", Decode: c.Bool("decode"), Now: time.Now,
+	}
+	if c.IsSet("ids") {
+		sequences, err := engine.ReadIDs(p.path(c.String("ids")))
+		if err != nil {
+			return usageError{err}
+		}
+		for _, ids := range sequences {
+			o.IDs = append(o.IDs, ids...)
+		}
+	}
+	result, err := engine.Bench(c.Context, dev, o)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSONLine(result)
+	}
+	table(p.stdout, [][]string{
+		{"tokens/s", fmt.Sprintf("%.0f", result.TokensPerSecond)},
+		{"time", fmt.Sprintf("%d tokens in %.2f s", result.Tokens, result.Seconds)},
+		{"GFLOP/s", fmt.Sprintf("%.1f, and %.1f in the largest product alone", result.GFLOPS, result.GEMMGFLOPS)},
+		{"peak memory", fmt.Sprintf("%.0f MB", result.Peak)},
+		{"device", fmt.Sprintf("%s, threads: %d", result.Device, result.Threads)},
+	})
+	return nil
+}

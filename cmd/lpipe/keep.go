@@ -1,0 +1,221 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lpipe/cache"
+	"lpipe/runner"
+)
+
+// The commands that look after the cache: gc and fsck.
+
+func (p *program) gcCommand() *cli.Command {
+	return &cli.Command{
+		Name: "gc", Category: categoryData, Usage: "preview, or with --delete remove, what nothing needs",
+		Description: "What the locks of all profiles, pins and experiments name stays, of every project that uses the cache.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "delete", Usage: "remove it; without this nothing is removed"},
+			&cli.IntFlag{Name: "keep-last", Usage: "keep the newest `N` results of each stage"},
+			&cli.StringFlag{Name: "max-size", Usage: "remove, oldest first, only until the cache is this small: `S` like 20GB"},
+			&cli.StringFlag{Name: "older-than", Usage: "remove only what is older than `D`: 12h, 30d"},
+			&cli.StringFlag{Name: "remote", Usage: "collect in remote `NAME` instead of the cache"},
+		},
+		Action: p.gc,
+	}
+}
+
+func (p *program) gc(c *cli.Context) error {
+	o := cache.GCOptions{Delete: c.Bool("delete"), KeepLast: c.Int("keep-last")}
+	var err error
+	if o.MaxSize, err = parseSize(c.String("max-size")); err != nil {
+		return usagef("--max-size: %w", err)
+	}
+	if o.OlderThan, err = parseAge(c.String("older-than")); err != nil {
+		return usagef("--older-than: %w", err)
+	}
+	if o.OlderThan > 0 || o.MaxSize > 0 {
+		o.Grace = -1
+	}
+	pr, err := p.open(c.Context, projectOptions{allowMissing: true})
+	if err != nil {
+		return err
+	}
+	defer pr.close(p)
+	roots, err := p.allRoots(pr)
+	if err != nil {
+		return err
+	}
+	if name := c.String("remote"); name != "" {
+		return p.gcRemote(c.Context, pr, name, roots, o)
+	}
+	report, err := pr.cache.GC(c.Context, roots, o)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(map[string]any{"schema": 1, "deleted": o.Delete, "objects": report.Objects, "results": report.Results,
+			"leftovers": report.Temp, "bytes": report.Bytes, "kept_objects": report.KeptObjects, "kept_results": report.KeptResults, "kept_bytes": report.KeptBytes})
+	}
+	verb, hint := "would remove", "; lpipe gc --delete does it"
+	if o.Delete {
+		verb, hint = "removed", ""
+	}
+	if report.Objects+report.Results+report.Temp == 0 {
+		hint = ""
+	}
+	p.result("%s %s, %s, %s of interrupted commands: %s%s", verb, countText(report.Objects, "object"), countText(report.Results, "result"),
+		countText(report.Temp, "leftover"), bytesText(report.Bytes), hint)
+	p.result("kept %s, %s: %s", countText(report.KeptObjects, "object"), countText(report.KeptResults, "result"), bytesText(report.KeptBytes))
+	return nil
+}
+
+// allRoots are the roots of every project that uses this cache. A project that is gone has none.
+func (p *program) allRoots(pr *project) (cache.GCRoots, error) {
+	roots, err := runner.Roots(pr.pipeline.Dir)
+	if err != nil {
+		return roots, err
+	}
+	projects, err := pr.cache.Projects()
+	if err != nil {
+		return roots, err
+	}
+	for _, dir := range projects {
+		if dir == pr.pipeline.Dir {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, ".lpipe")); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		more, err := runner.Roots(dir)
+		if err != nil {
+			return roots, err
+		}
+		roots.Contents, roots.Keys = append(roots.Contents, more.Contents...), append(roots.Keys, more.Keys...)
+	}
+	return roots, nil
+}
+
+func (p *program) fsckCommand() *cli.Command {
+	return &cli.Command{
+		Name: "fsck", Category: categoryData, Usage: "check content against names",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "full", Usage: "hash everything; without it only what looks touched"},
+			&cli.BoolFlag{Name: "repair", Usage: "set damaged objects aside, so that they are made or fetched again"},
+			&cli.StringFlag{Name: "remote", Usage: "check remote `NAME` instead of the cache"},
+		},
+		Action: p.fsck,
+	}
+}
+
+func (p *program) fsck(c *cli.Context) error {
+	pr, err := p.open(c.Context, projectOptions{allowMissing: true})
+	if err != nil {
+		return err
+	}
+	defer pr.close(p)
+	if name := c.String("remote"); name != "" {
+		return p.fsckRemote(c.Context, pr, name, c.Bool("full"), c.Bool("repair"))
+	}
+	report, err := pr.cache.Fsck(c.Context, cache.FsckOptions{Full: c.Bool("full"), Repair: c.Bool("repair")})
+	if err != nil {
+		return err
+	}
+	return p.printFsck(report)
+}
+
+// printFsck prints the findings; damage that is left is exit 4.
+func (p *program) printFsck(report cache.FsckReport) error {
+	left := 0
+	type finding struct {
+		Path     string `json:"path"`
+		What     string `json:"what"`
+		Error    string `json:"error"`
+		Repaired bool   `json:"repaired"`
+	}
+	findings := []finding{}
+	for _, problem := range report.Problems {
+		if !problem.Repaired {
+			left++
+		}
+		findings = append(findings, finding{problem.Path, problem.What, problem.Err.Error(), problem.Repaired})
+	}
+	if p.json {
+		if err := p.printJSON(map[string]any{"schema": 1, "objects": report.Objects, "trees": report.Trees, "results": report.Results,
+			"bytes": report.Bytes, "problems": findings}); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range findings {
+			repaired := ""
+			if f.Repaired {
+				repaired = " (repaired)"
+			}
+			p.result("%s %s: %s%s", p.paintResult(red, f.What), f.Path, f.Error, repaired)
+		}
+		p.result("%s, %s, %s checked, %s hashed: %s", countText(report.Objects, "object"), countText(report.Trees, "tree"),
+			countText(report.Results, "result"), bytesText(report.Bytes), countText(len(findings), "problem"))
+	}
+	if left > 0 {
+		return shown{exitDamaged}
+	}
+	return nil
+}
+
+var sizePattern = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)\s*([kMGT]?)(i?)B?$`)
+
+// parseSize reads 20GB, 512MiB, 1.5T; nothing is 0.
+func parseSize(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	m := sizePattern.FindStringSubmatch(text)
+	if m == nil {
+		return 0, usagef("%q is no size; write 20GB or 512MiB", text)
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		return 0, err
+	}
+	base := 1000.0
+	if m[3] == "i" {
+		base = 1024
+	}
+	for _, unit := range []string{"k", "M", "G", "T"} {
+		if m[2] == "" {
+			break
+		}
+		n *= base
+		if unit == m[2] {
+			break
+		}
+	}
+	return int64(n), nil
+}
+
+// parseAge reads 90m, 12h, 30d, 2w; nothing is 0.
+func parseAge(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	unit := map[byte]time.Duration{'d': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[text[len(text)-1]]
+	if unit != 0 {
+		n, err := strconv.ParseFloat(text[:len(text)-1], 64)
+		if err != nil || n < 0 {
+			return 0, usagef("%q is no age; write 12h or 30d", text)
+		}
+		return time.Duration(n * float64(unit)), nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, usagef("%q is no age; write 12h or 30d", text)
+	}
+	return d, nil
+}

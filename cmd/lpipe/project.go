@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"lpipe/cache"
+	"lpipe/runner"
+	"lpipe/stages"
+)
+
+// project is an opened workspace: its pipeline, its cache, and a runner over both.
+type project struct {
+	pipeline *runner.Pipeline
+	cache    *cache.Cache
+	state    *cache.State
+	runner   *runner.Runner
+	settings projectOptions
+}
+
+// projectOptions say what a command needs of a project.
+type projectOptions struct {
+	jobs         int
+	allowMissing bool
+	remote       bool // look results up in the default remote
+	report       func(runner.RunEvent)
+}
+
+// decode reads the pipeline files; what is wrong with them comes back as diagnosed, warnings are printed.
+func (p *program) decode() (*runner.Pipeline, error) {
+	pipeline, diags := runner.Decode(runner.DecodeOptions{
+		Dir: p.dir, Files: p.files, Profile: p.profile, Vars: p.vars, VarFiles: p.varFiles,
+		Getenv: p.lookupEnv, Environ: p.envNames(), Version: release, Kinds: stages.Kinds(),
+	})
+	var files map[string]*hcl.File
+	if pipeline != nil {
+		files = pipeline.HCL
+	}
+	if err := p.diagnose(diags, files); err != nil {
+		return nil, err
+	}
+	return pipeline, nil
+}
+
+// diagnose returns the errors among diags as one error and prints the warnings.
+func (p *program) diagnose(diags hcl.Diagnostics, files map[string]*hcl.File) error {
+	if diags.HasErrors() {
+		return diagnosed{diags, files}
+	}
+	if len(diags) > 0 && !p.quiet {
+		return runner.FormatDiagnostics(p.stderr, diags, files, p.color)
+	}
+	return nil
+}
+
+// open decodes the pipeline and opens cache, state and runner. The caller closes it.
+func (p *program) open(ctx context.Context, o projectOptions) (*project, error) {
+	pipeline, err := p.decode()
+	if err != nil {
+		return nil, err
+	}
+	return p.openPipeline(ctx, pipeline, o)
+}
+
+func (p *program) openPipeline(ctx context.Context, pipeline *runner.Pipeline, o projectOptions) (_ *project, err error) {
+	pr := &project{pipeline: pipeline, settings: o}
+	ignore, err := runner.Ignored(pipeline.Dir)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := p.cacheDir(pipeline)
+	if err != nil {
+		return nil, err
+	}
+	pr.cache, err = cache.Open(ctx, cache.Options{
+		Dir: dir, Link: pipeline.Settings.Link, Ignore: ignore,
+		Wait: func(holder string) { p.say("waiting for %s, which works on the cache", holder) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the cache %s (lpipe { cache } or LPIPE_CACHE names another): %w", dir, err)
+	}
+	defer func() {
+		if err != nil {
+			pr.cache.Close()
+		}
+	}()
+	if pr.state, err = cache.OpenState(filepath.Join(pipeline.Dir, ".lpipe", "state")); err != nil {
+		return nil, err
+	}
+	if err := pr.cache.Register(pipeline.Dir); err != nil {
+		return nil, err
+	}
+	options, err := p.runnerOptions(ctx, pr, o)
+	if err != nil {
+		return nil, err
+	}
+	r, diags, err := runner.New(options)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.diagnose(diags, pipeline.HCL); err != nil {
+		return nil, err
+	}
+	pr.runner = r
+	return pr, nil
+}
+
+func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptions) (runner.Options, error) {
+	device := p.device
+	if device == "" {
+		device = pr.pipeline.Settings.Device
+	}
+	report := o.report
+	if report == nil {
+		report = p.reportPlainly
+	}
+	options := runner.Options{
+		Pipeline: pr.pipeline, Cache: pr.cache, State: pr.state,
+		Jobs: o.jobs, RAM: physicalMemory(), Device: device, Environ: p.environ(),
+		Version: release, User: userName(), Host: hostName(),
+		LockTimeout: p.lockTimeout, AllowMissing: o.allowMissing, Report: report,
+	}
+	if o.remote && !p.offline {
+		fetcher, err := p.fetcher(ctx, pr)
+		if err != nil {
+			return options, err
+		}
+		options.Fetcher = fetcher
+	}
+	return options, nil
+}
+
+// close saves the stat cache and releases the cache. A state that cannot be written costs time, nothing else.
+func (pr *project) close(p *program) {
+	if err := pr.state.Save(); err != nil && p.verbose {
+		p.warn("the stat cache could not be saved: %v", err)
+	}
+	if err := pr.cache.Close(); err != nil {
+		p.warn("close the cache: %v", err)
+	}
+}
+
+// cacheDir is where the cache lies: LPIPE_CACHE, else what the pipeline says, else .lpipe/cache in the workspace.
+func (p *program) cacheDir(pipeline *runner.Pipeline) (string, error) {
+	dir := p.getenv("LPIPE_CACHE")
+	if dir == "" {
+		dir = pipeline.Settings.Cache
+	}
+	if dir == "" {
+		dir = filepath.Join(".lpipe", "cache")
+	}
+	if rest, ok := strings.CutPrefix(dir, "~/"); ok {
+		home := p.getenv("HOME")
+		if home == "" {
+			return "", errors.New("the cache's folder begins with ~, and HOME is not set")
+		}
+		dir = filepath.Join(home, rest)
+	}
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(pipeline.Dir, dir)
+	}
+	return dir, nil
+}
+
+// envNames lists the names in the environment.
+func (p *program) envNames() []string {
+	var names []string
+	for _, entry := range p.environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		names = append(names, name)
+	}
+	return names
+}
+
+// targetNames are what may stand as a target: for completion, so mistakes in the pipeline are not told.
+func (p *program) targetNames() []string {
+	if p.dir == "" {
+		p.dir = "."
+	}
+	pipeline, diags := runner.Decode(runner.DecodeOptions{
+		Dir: p.dir, Files: p.files, Profile: p.profile, Vars: p.vars, VarFiles: p.varFiles, Getenv: p.lookupEnv, Kinds: stages.Kinds(),
+	})
+	if diags.HasErrors() || pipeline == nil {
+		return nil
+	}
+	var names []string
+	for _, step := range pipeline.Steps {
+		names = append(names, step.Name)
+		for _, out := range step.Out {
+			names = append(names, out.Path)
+		}
+	}
+	for _, source := range pipeline.Sources {
+		names = append(names, source.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
+}
+
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+
+	"lpipe/cache"
+	"lpipe/remote"
+	"lpipe/runner"
+)
+
+// chooseRemote finds the remote block that a command means: the one named, else the pipeline's default, else
+// the only one. Without any it returns nil when none was named.
+func chooseRemote(pipeline *runner.Pipeline, name string) (*runner.RemoteBlock, error) {
+	asked := name != ""
+	if !asked {
+		name = pipeline.Settings.Remote
+	}
+	var names []string
+	for _, r := range pipeline.Remotes {
+		if r.Name == name {
+			return r, nil
+		}
+		names = append(names, r.Name)
+	}
+	switch {
+	case name != "":
+		if len(names) == 0 {
+			return nil, usagef("there is no remote %q: the pipeline has no remote block", name)
+		}
+		return nil, usagef("there is no remote %q%s; there are %s", name, didYouMean(name, names), joinNames(names))
+	case len(pipeline.Remotes) == 1:
+		return pipeline.Remotes[0], nil
+	case len(names) > 1:
+		return nil, usagef("there are several remotes (%s): name one with --remote, or a default in lpipe { remote = … }", joinNames(names))
+	}
+	return nil, nil
+}
+
+// openRemote joins a remote block and the project's cache. It makes no request.
+func (p *program) openRemote(ctx context.Context, pr *project, block *runner.RemoteBlock, connect time.Duration, jobs int) (*remote.Remote, error) {
+	o := remote.Options{Host: hostName(), Jobs: jobs}
+	if block.Type == "dir" {
+		path := filepath.FromSlash(block.Path)
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(pr.pipeline.Dir, path)
+		}
+		bucket, err := remote.NewDir(path)
+		if err != nil {
+			return nil, fmt.Errorf("remote %s: %w", block.Name, err)
+		}
+		return remote.New(bucket, pr.cache, o), nil
+	}
+	bucket, err := p.openS3(ctx, block, connect)
+	if err != nil {
+		return nil, err
+	}
+	return remote.New(bucket, pr.cache, o), nil
+}
+
+// openS3 loads the standard AWS configuration: environment, shared files, SSO, web identity, instance roles.
+func (p *program) openS3(ctx context.Context, block *runner.RemoteBlock, connect time.Duration) (remote.Bucket, error) {
+	var load []func(*config.LoadOptions) error
+	profile := block.AWSProfile
+	if profile != "" {
+		load = append(load, config.WithSharedConfigProfile(profile))
+	} else {
+		profile = p.getenv("AWS_PROFILE")
+	}
+	if block.Region != "" {
+		load = append(load, config.WithRegion(block.Region))
+	}
+	aws, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return nil, &remote.Error{Kind: remote.Credentials, Op: "load the AWS configuration", Where: "remote " + block.Name, Err: err,
+			Remedy: "look at ~/.aws/config, or at AWS_PROFILE"}
+	}
+	endpoint := block.Endpoint
+	if endpoint == "" {
+		endpoint = p.orEnv(p.getenv("AWS_ENDPOINT_URL_S3"), "AWS_ENDPOINT_URL")
+	}
+	return remote.NewS3(remote.S3Options{
+		Config: aws, Bucket: block.Bucket, Prefix: block.Prefix, Region: block.Region, Endpoint: endpoint, Profile: profile,
+		ConnectTimeout: connect,
+	}), nil
+}
+
+// lookupConnect is how long repro waits for a connection to the remote before it goes on without.
+const lookupConnect = 2 * time.Second
+
+// fetcher is who repro asks for results that the cache does not have: nil without a remote, or where its results are off.
+func (p *program) fetcher(ctx context.Context, pr *project) (runner.Fetcher, error) {
+	block, err := chooseRemote(pr.pipeline, "")
+	if block == nil || block.Results == "off" {
+		return nil, err
+	}
+	r, err := p.openRemote(ctx, pr, block, lookupConnect, 0)
+	if err != nil {
+		p.warn("%v; going on without the remote", err)
+		return nil, nil
+	}
+	return r, nil
+}
+
+// needRemote is chooseRemote for commands that cannot do without one.
+func (p *program) needRemote(ctx context.Context, pr *project, name string, jobs int) (*remote.Remote, *runner.RemoteBlock, error) {
+	if p.offline {
+		return nil, nil, usagef("--offline forbids what this command is for: to talk to a remote")
+	}
+	block, err := chooseRemote(pr.pipeline, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if block == nil {
+		return nil, nil, usagef("the pipeline has no remote; add one:\n\n  remote \"s3\" \"origin\" {\n    bucket = \"my-bucket\"\n  }")
+	}
+	r, err := p.openRemote(ctx, pr, block, 0, jobs)
+	return r, block, err
+}
+
+// lsRemote lists the results that the default remote holds, newest first, and how much there is in all.
+func (p *program) lsRemote(ctx context.Context, pr *project) error {
+	r, _, err := p.needRemote(ctx, pr, "", 0)
+	if err != nil {
+		return err
+	}
+	listing, err := r.List(ctx)
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Key   cache.Key `json:"key"`
+		Stage string    `json:"stage"`
+		User  string    `json:"user"`
+		Host  string    `json:"host"`
+		Time  time.Time `json:"time"`
+	}
+	all := []row{}
+	for _, stored := range listing.Results {
+		result, err := r.Result(ctx, stored.Key)
+		if err != nil {
+			return err
+		}
+		all = append(all, row{stored.Key, result.Record.Stage, result.Record.User, result.Record.Host, stored.Time})
+	}
+	if p.json {
+		return p.printJSON(map[string]any{"schema": 1, "results": all, "objects": listing.Objects, "packs": listing.Packs, "bytes": listing.Bytes})
+	}
+	rows := [][]string{}
+	for _, one := range all {
+		rows = append(rows, []string{one.Stage, one.Key.String()[:16], one.Time.Local().Format("2006-01-02 15:04:05"), "by " + one.User + " on " + one.Host})
+	}
+	table(p.stdout, rows)
+	p.result("%s, %s in %s, %s at %s", countText(len(all), "result"), countText(listing.Objects, "object"), countText(listing.Packs, "pack"),
+		bytesText(listing.Bytes), r)
+	return nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lpipe/runner"
+)
+
+func (p *program) reproCommand() *cli.Command {
+	return &cli.Command{
+		Name: "repro", Aliases: []string{"run"}, Category: categoryWork, Usage: "bring outputs up to date", ArgsUsage: "[TARGET...]",
+		Description: "Targets are stage names, instances (lora@8), globs, or output paths; without any, everything.\n" +
+			"What is known – in the workspace, the cache, or the remote – is reused, the rest runs.",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` stages at once (default: as many as CPUs)"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would run, and why"},
+			&cli.BoolFlag{Name: "force", Usage: "run stages whose result is known, too"},
+			&cli.BoolFlag{Name: "only", Usage: "the targets alone, not what they need"},
+			&cli.BoolFlag{Name: "downstream", Usage: "the targets and all that follows from them"},
+			&cli.BoolFlag{Name: "keep-going", Usage: "after a failure, run what does not depend on it"},
+			&cli.BoolFlag{Name: "allow-missing", Usage: "leave stages alone whose inputs are unchanged but not here"},
+			&cli.BoolFlag{Name: "no-remote", Usage: "look no results up in the remote"},
+			&cli.BoolFlag{Name: "push", Usage: "push outputs and results afterwards"},
+			&cli.StringFlag{Name: "trace", Usage: "write a Chrome trace of the run to `FILE`"},
+		},
+		Action: p.repro,
+	}
+}
+
+func (p *program) repro(c *cli.Context) error {
+	if c.Int("jobs") < 0 {
+		return usagef("-j needs a number of stages above 0")
+	}
+	if c.Bool("dry-run") {
+		return p.dryRun(c)
+	}
+	view := p.newProgressView()
+	trace := newTrace(c.String("trace"))
+	pr, err := p.open(c.Context, projectOptions{
+		jobs: c.Int("jobs"), allowMissing: c.Bool("allow-missing"), remote: !c.Bool("no-remote"),
+		report: func(e runner.RunEvent) {
+			trace.event(e)
+			view.event(e)
+			if p.json && e.Event == "stage" {
+				_ = p.printJSONLine(stageEvent{"stage", e.Stage, e.How, e.Seconds, e.Log})
+			}
+		},
+	})
+	if err != nil {
+		view.close()
+		return err
+	}
+	defer pr.close(p)
+	summary, err := pr.runner.Repro(c.Context, reproOptions(c))
+	view.close()
+	if traced := trace.write(p.path(c.String("trace"))); err == nil {
+		err = traced
+	}
+	if summary.Run != "" || err == nil {
+		p.summarize(summary)
+	}
+	if err == nil && c.Bool("push") {
+		err = p.pushProject(c.Context, pr, c.Args().Slice(), "", 0)
+	}
+	var failed *runner.FailedError
+	if errors.As(err, &failed) && !errors.Is(err, errDamaged) {
+		return shown{exitFailed} // its failures were printed as they happened
+	}
+	return err
+}
+
+func reproOptions(c *cli.Context) runner.ReproOptions {
+	return runner.ReproOptions{
+		Targets: c.Args().Slice(), Only: c.Bool("only"), Downstream: c.Bool("downstream"), Force: c.Bool("force"),
+		KeepGoing: c.Bool("keep-going"), AllowMissing: c.Bool("allow-missing"), NoRemote: c.Bool("no-remote"),
+	}
+}
+
+// stageEvent and doneEvent are the lines of `repro --json`.
+type stageEvent struct {
+	Event   string  `json:"event"`
+	Stage   string  `json:"stage"`
+	How     string  `json:"how"`
+	Seconds float64 `json:"seconds"`
+	Log     string  `json:"log,omitempty"`
+}
+
+type doneEvent struct {
+	Event   string  `json:"event"`
+	Ran     int     `json:"ran"`
+	Reused  int     `json:"reused"`
+	Failed  int     `json:"failed"`
+	Skipped int     `json:"skipped"`
+	Seconds float64 `json:"seconds"`
+}
+
+func (p *program) summarize(s runner.Summary) {
+	if p.json {
+		_ = p.printJSONLine(doneEvent{"done", s.Ran, s.Reused, s.Failed, s.Skipped, s.Seconds})
+		return
+	}
+	took := durationText(time.Duration(s.Seconds * float64(time.Second)))
+	if s.Ran == 0 && s.Failed == 0 && s.Skipped == 0 {
+		p.say("%s up to date, nothing to run  %s", countText(s.Reused, "stage"), p.paint(grey, took))
+		return
+	}
+	text := fmt.Sprintf("%d ran, %d reused", s.Ran, s.Reused)
+	if s.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", s.Failed)
+	}
+	if s.Skipped > 0 {
+		text += fmt.Sprintf(", %d not tried", s.Skipped)
+	}
+	p.say("%s  %s", text, p.paint(grey, took))
+}

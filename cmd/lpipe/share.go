@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lpipe/cache"
+	"lpipe/remote"
+	"lpipe/runner"
+)
+
+// The commands that move content between cache and remote: push, fetch, pull; and gc and fsck of a remote.
+
+func shareFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "remote", Usage: "use remote `NAME` instead of the default"},
+		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "make `N` requests at once"},
+	}
+}
+
+func (p *program) pushCommand() *cli.Command {
+	return &cli.Command{
+		Name: "push", Category: categoryRemote, Usage: "send outputs, results and added sources to the remote", ArgsUsage: "[TARGET...]",
+		Flags: shareFlags(),
+		Action: func(c *cli.Context) error {
+			pr, err := p.open(c.Context, projectOptions{allowMissing: true})
+			if err != nil {
+				return err
+			}
+			defer pr.close(p)
+			return p.pushProject(c.Context, pr, c.Args().Slice(), c.String("remote"), c.Int("jobs"))
+		},
+	}
+}
+
+func (p *program) fetchCommand() *cli.Command {
+	return &cli.Command{
+		Name: "fetch", Category: categoryRemote, Usage: "bring what the lock names from the remote into the cache", ArgsUsage: "[TARGET...]",
+		Flags:  shareFlags(),
+		Action: func(c *cli.Context) error { return p.bring(c, false) },
+	}
+}
+
+func (p *program) pullCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pull", Category: categoryRemote, Usage: "fetch, and put it in place in the workspace", ArgsUsage: "[TARGET...]",
+		Flags:  shareFlags(),
+		Action: func(c *cli.Context) error { return p.bring(c, true) },
+	}
+}
+
+// transferEvent is the last line of `push --json` and `pull --json`.
+type transferEvent struct {
+	Event    string  `json:"event"`
+	Objects  int     `json:"objects"`
+	Bytes    int64   `json:"bytes"`
+	Requests int     `json:"requests"`
+	Seconds  float64 `json:"seconds"`
+}
+
+func (p *program) pushProject(ctx context.Context, pr *project, targets []string, name string, jobs int) error {
+	r, block, err := p.needRemote(ctx, pr, name, jobs)
+	if err != nil {
+		return err
+	}
+	holdings, err := pr.runner.Holdings(ctx, targets, true)
+	if err != nil {
+		return err
+	}
+	var contents []cache.Content
+	var keys []cache.Key
+	for _, h := range holdings {
+		whole := h.Stage != ""
+		for _, one := range h.Contents {
+			missing, err := pr.cache.Missing(ctx, one.Content)
+			if err != nil {
+				return err
+			}
+			if len(missing) > 0 {
+				p.warn("%s is not pushed: neither the cache nor the workspace has the recorded content; lpipe repro makes it", one.Path)
+				whole = false
+				continue
+			}
+			contents = append(contents, one.Content)
+		}
+		if whole && block.Results != "off" && block.Results != "read" {
+			if _, err := pr.cache.Result(h.Key); err == nil {
+				keys = append(keys, h.Key)
+			} else if !errors.Is(err, cache.ErrNotFound) {
+				return err
+			}
+		}
+	}
+	return p.transfer("pushed to "+r.String(), func(progress func(remote.Progress)) (remote.Stats, error) {
+		return r.Push(ctx, contents, keys, progress)
+	})
+}
+
+// bring fetches what the lock names of the targets; with place it is put into the workspace too.
+func (p *program) bring(c *cli.Context, place bool) error {
+	ctx := c.Context
+	pr, err := p.open(ctx, projectOptions{allowMissing: true})
+	if err != nil {
+		return err
+	}
+	defer pr.close(p)
+	r, _, err := p.needRemote(ctx, pr, c.String("remote"), c.Int("jobs"))
+	if err != nil {
+		return err
+	}
+	holdings, err := pr.runner.Holdings(ctx, c.Args().Slice(), false)
+	if err != nil {
+		return err
+	}
+	var contents []cache.Content
+	for _, h := range holdings {
+		for _, one := range h.Contents {
+			contents = append(contents, one.Content)
+		}
+	}
+	err = p.transfer("fetched from "+r.String(), func(progress func(remote.Progress)) (remote.Stats, error) {
+		stats, err := r.Fetch(ctx, contents, progress)
+		if err == nil {
+			err = p.bringResults(ctx, pr, r, holdings)
+		}
+		if err == nil && place {
+			err = p.placeAll(ctx, pr, c.Args().Slice())
+		}
+		return stats, err
+	})
+	return err
+}
+
+// bringResults records the remote's results of the stages here, so that show and why know them. What the remote does
+// not have is no loss: the lock names the content.
+func (p *program) bringResults(ctx context.Context, pr *project, r *remote.Remote, holdings []runner.Holding) error {
+	for _, h := range holdings {
+		if h.Stage == "" {
+			continue
+		}
+		if _, err := pr.cache.Result(h.Key); err == nil {
+			continue
+		}
+		result, err := r.Result(ctx, h.Key)
+		if errors.Is(err, cache.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := pr.cache.PutResult(h.Key, result); err != nil && !errors.Is(err, cache.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *program) placeAll(ctx context.Context, pr *project, targets []string) error {
+	_, err := pr.runner.Checkout(ctx, targets)
+	return err
+}
+
+// transfer runs a push or fetch with a progress line, and prints what it did.
+func (p *program) transfer(what string, run func(func(remote.Progress)) (remote.Stats, error)) error {
+	start := time.Now()
+	line := p.newTransferLine(start)
+	stats, err := run(line.update)
+	line.end()
+	seconds := time.Since(start).Seconds()
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSONLine(transferEvent{"done", stats.Objects, stats.Bytes, stats.Requests, seconds})
+	}
+	p.say("%s: %s, %s in %s, %s", what, countText(stats.Objects, "object"), bytesText(stats.Bytes),
+		durationText(time.Since(start)), countText(stats.Requests, "request"))
+	return nil
+}
+
+// transferLine is one line on a terminal that is drawn anew: bar, bytes, rate, time left.
+type transferLine struct {
+	p     *program
+	start time.Time
+	last  time.Time
+	drawn bool
+}
+
+func (p *program) newTransferLine(start time.Time) *transferLine {
+	return &transferLine{p: p, start: start}
+}
+
+func (l *transferLine) update(at remote.Progress) {
+	if !l.p.terminal || l.p.quiet || time.Since(l.last) < 100*time.Millisecond {
+		return
+	}
+	l.last, l.drawn = time.Now(), true
+	elapsed := time.Since(l.start).Seconds()
+	rate := float64(at.Bytes) / max(elapsed, 0.001)
+	left := ""
+	if rate > 0 && at.TotalBytes > at.Bytes {
+		left = "  left " + durationText(time.Duration(float64(at.TotalBytes-at.Bytes)/rate*float64(time.Second)))
+	}
+	fmt.Fprintf(l.p.stderr, "\r\x1b[K%s  %d/%d objects  %s/%s  %s/s%s", bar(float64(at.Bytes), float64(at.TotalBytes), 20),
+		at.Objects, at.TotalObjects, bytesText(at.Bytes), bytesText(at.TotalBytes), bytesText(int64(rate)), left)
+}
+
+func (l *transferLine) end() {
+	if l.drawn {
+		fmt.Fprint(l.p.stderr, "\r\x1b[K")
+	}
+}
+
+func (p *program) gcRemote(ctx context.Context, pr *project, name string, roots cache.GCRoots, o cache.GCOptions) error {
+	r, _, err := p.needRemote(ctx, pr, name, 0)
+	if err != nil {
+		return err
+	}
+	report, err := r.GC(ctx, roots, remote.GCOptions{Delete: o.Delete, KeepLast: o.KeepLast, MaxSize: o.MaxSize, OlderThan: o.OlderThan})
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(map[string]any{"schema": 1, "deleted": o.Delete, "objects": report.Objects, "results": report.Results,
+			"bytes": report.Bytes, "kept_results": report.Kept, "waste": report.Waste})
+	}
+	verb := "would remove"
+	if o.Delete {
+		verb = "removed"
+	}
+	p.result("%s %s, %s: %s; kept %s", verb, countText(report.Objects, "object"), countText(report.Results, "result"), bytesText(report.Bytes), countText(report.Kept, "result"))
+	return nil
+}
+
+func (p *program) fsckRemote(ctx context.Context, pr *project, name string, full, repair bool) error {
+	r, _, err := p.needRemote(ctx, pr, name, 0)
+	if err != nil {
+		return err
+	}
+	o := remote.FsckOptions{Sample: 0.05, Repair: repair}
+	if full {
+		o.Sample = 1
+	}
+	report, err := r.Fsck(ctx, o)
+	if err != nil {
+		return err
+	}
+	for _, problem := range report.Problems {
+		p.result("%s: %v", problem.Name, problem.Err)
+	}
+	p.result("%s, %s, %s; %d read and hashed (%s): %s", countText(report.Packs, "pack"), countText(report.Objects, "object"),
+		countText(report.Results, "result"), report.Read, bytesText(report.Bytes), countText(len(report.Problems), "problem"))
+	for _, problem := range report.Problems {
+		if !problem.Repaired {
+			return shown{exitDamaged}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lpipe/runner"
+)
+
+func (p *program) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Category: categoryLook, Usage: "what is fresh, stale, missing", ArgsUsage: "[TARGET...]",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit 3 if repro would find work"}},
+		Action: p.status,
+	}
+}
+
+func (p *program) status(c *cli.Context) error {
+	pr, err := p.open(c.Context, projectOptions{})
+	if err != nil {
+		return err
+	}
+	defer pr.close(p)
+	report, err := pr.runner.Status(c.Context, c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	if err := p.printStatus(report); err != nil {
+		return err
+	}
+	if c.Bool("check") && report.Work() {
+		return shown{exitFoundWork}
+	}
+	return nil
+}
+
+func (p *program) printStatus(report runner.StatusReport) error {
+	if p.json {
+		return p.printJSON(report)
+	}
+	fresh := 0
+	rows := [][]string{}
+	for _, s := range report.Stages {
+		if s.State == runner.Fresh {
+			if fresh++; !p.verbose {
+				continue
+			}
+		}
+		rows = append(rows, []string{s.Name, p.paintResult(stateColor(s.State), s.State), reasonText(s.Reasons)})
+	}
+	for _, s := range report.Sources {
+		if s.State == runner.Fresh && !p.verbose {
+			continue
+		}
+		rows = append(rows, []string{s.Name, p.paintResult(stateColor(s.State), s.State), strings.TrimSpace("source " + s.Path + "  " + reasonText(s.Reasons))})
+	}
+	table(p.stdout, rows)
+	if fresh == len(report.Stages) && !p.quiet {
+		p.result("%s, all fresh", countText(fresh, "stage"))
+	} else if fresh > 0 && !p.quiet {
+		p.result("%s more, fresh", countText(fresh, "stage"))
+	}
+	return nil
+}
+
+func stateColor(state string) string {
+	switch state {
+	case runner.Fresh:
+		return green
+	case runner.Failed:
+		return red
+	case runner.Frozen:
+		return grey
+	}
+	return yellow
+}
+
+// reasonText is the reasons on one line, shortened.
+func reasonText(reasons []runner.Reason) string {
+	var parts []string
+	for _, r := range reasons {
+		parts = append(parts, strings.TrimSpace(r.What+" "+r.Name)+change(r, 40))
+	}
+	text := strings.Join(parts, "; ")
+	if runes := []rune(text); len(runes) > 160 {
+		text = string(runes[:160]) + "…"
+	}
+	return text
+}
+
+// change is what became of what: ": 8 → 16".
+func change(r runner.Reason, width int) string {
+	short := func(s string) string {
+		s = strings.ReplaceAll(s, "\n", "⏎")
+		if runes := []rune(s); width > 0 && len(runes) > width {
+			return string(runes[:width]) + "…"
+		}
+		return s
+	}
+	switch {
+	case r.Old == "" && r.New == "":
+		return ""
+	case r.Old == "":
+		return ": " + short(r.New)
+	case r.New == "":
+		return ": " + short(r.Old) + " → nothing"
+	}
+	return ": " + short(r.Old) + " → " + short(r.New)
+}
+
+func (p *program) whyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "why", Category: categoryLook, Usage: "what changed since the recorded run, and why a stage does not run", ArgsUsage: "TARGET",
+		Action: p.why,
+	}
+}
+
+func (p *program) why(c *cli.Context) error {
+	if c.Args().Len() != 1 {
+		return usagef("why needs one target: a stage, an instance, or an output path")
+	}
+	pr, err := p.open(c.Context, projectOptions{})
+	if err != nil {
+		return err
+	}
+	defer pr.close(p)
+	stages, err := pr.runner.Why(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(map[string]any{"schema": 1, "stages": stages})
+	}
+	for _, s := range stages {
+		p.printWhy(s)
+	}
+	return nil
+}
+
+func (p *program) printWhy(s runner.StageStatus) {
+	p.result("%s is %s%s", p.paintResult(bold, s.Name), p.paintResult(stateColor(s.State), s.State), wouldText(s))
+	if len(s.Reasons) == 0 {
+		p.result("  nothing changed: inputs, settings, code and outputs are as in the recorded run")
+	}
+	for _, r := range s.Reasons {
+		p.result("  %s", strings.TrimSpace(r.What+" "+r.Name)+change(r, 0))
+	}
+}
+
+func wouldText(s runner.StageStatus) string {
+	last := ""
+	if s.Seconds > 0 {
+		last = fmt.Sprintf(" (it took %s last time)", durationText(time.Duration(s.Seconds*float64(time.Second))))
+	}
+	switch s.Would {
+	case "run":
+		return ": repro would run it" + last
+	case "restore":
+		return ": repro would put its outputs back, without running it"
+	case "run?":
+		return ": whether it runs hangs on what comes out of the stages before it" + last
+	}
+	return ""
+}
+
+// dryRun is `repro -n`.
+func (p *program) dryRun(c *cli.Context) error {
+	pr, err := p.open(c.Context, projectOptions{allowMissing: c.Bool("allow-missing")})
+	if err != nil {
+		return err
+	}
+	defer pr.close(p)
+	report, err := pr.runner.DryRun(c.Context, reproOptions(c))
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(report)
+	}
+	rows := [][]string{}
+	for _, s := range report.Stages {
+		if s.Would != "" {
+			rows = append(rows, []string{s.Would, s.Name, reasonText(s.Reasons)})
+		}
+	}
+	table(p.stdout, rows)
+	if len(rows) == 0 {
+		p.say("%s up to date, nothing to run", countText(len(report.Stages), "stage"))
+	}
+	return nil
+}

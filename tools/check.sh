@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The fast checks: format, vet, staticcheck, and the tests of small size.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unformatted=$(gofmt -l $(git ls-files '*.go'))
+[ -z "$unformatted" ] || { echo "gofmt would change:"; echo "$unformatted"; exit 1; }
+go vet ./...
+go tool -modfile=tools/go.mod staticcheck ./...
+go test -short ./...
