@@ -123,7 +123,7 @@ func (j *attentionJob) columns(w *worker, scratch int, m view, n int) []float32 
 	out := w.buf(scratch, blocks(n, nr)*nr*j.d)
 	src := source{matrix{f: m.data}, 0, 1, m.rs, 1}
 	for c := 0; c < n; c += nr {
-		j.vec.packPanel(out[c*j.d:][:nr*j.d], &src, nr, j.d, c, n)
+		j.vec.packPanel(w, out[c*j.d:][:nr*j.d], &src, nr, j.d, c, n)
 	}
 	return out
 }

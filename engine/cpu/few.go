@@ -22,7 +22,7 @@ func (d *Device) linearFew(y, x []float32, w matrix, bias []float32, N, C, F int
 	panels := d.mem.take(blocks(N, nr) * nr * C)
 	src := source{matrix{f: x}, 0, 1, C, 1}
 	for c := 0; c < N; c += nr {
-		d.vec.packPanel(panels[c*C:][:nr*C], &src, nr, C, c, N)
+		d.vec.packPanel(d.pool.workers[0], panels[c*C:][:nr*C], &src, nr, C, c, N)
 	}
 	d.few = fewJob{d.k, y, bias, w, panels, N, C, F}
 	d.pool.do(&d.few, blocks(F, fewTask))
@@ -36,7 +36,7 @@ func (j *fewJob) task(w *worker, i int) {
 		weights.data = j.w.f[f0*j.c:]
 	} else {
 		weights.data = w.buf(scratchFewW, rows*j.c)
-		widen(weights.data, j.w.h[f0*j.c:][:rows*j.c])
+		j.w.decode(weights.data, f0*j.c)
 	}
 	out := w.buf(scratchFew, rows*j.n)
 	w.terms[0] = term{a: weights, k: j.c, packed: j.panels, to: j.n}

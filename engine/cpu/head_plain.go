@@ -11,7 +11,7 @@ func (d *Plain) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops
 	if d.err != nil {
 		return
 	}
-	v, m := d.f(x, N*C), d.w(w, V, C)
+	v, m := d.f(x, N*C), d.w(w, V, C).all(V)
 	each, gx, gw := d.opt(nll, N), d.opt(dx, N*C), d.opt(dw, V*C)
 	clear(each)
 	clear(gx)
@@ -25,7 +25,7 @@ func (d *Plain) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops
 			panic("cpu: target outside the vocabulary")
 		}
 		row := v[n*C : (n+1)*C]
-		m.times(logits, row)
+		times(logits, m, row)
 		z := logSumExp(logits)
 		total += z - logits[target]
 		if each != nil {
@@ -39,7 +39,7 @@ func (d *Plain) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops
 			if gx != nil {
 				var sum float64
 				for i, g := range logits {
-					sum += g * float64(m.at(i, c))
+					sum += g * float64(m[i*C+c])
 				}
 				gx[n*C+c] = scale * float32(sum)
 			}
@@ -56,23 +56,19 @@ func (d *Plain) Logits(logits, x ops.Buf, w ops.Weight, rows ops.Ints, N, C, V i
 	if d.err != nil {
 		return
 	}
-	v, m, out := d.f(x, N*C), d.w(w, V, C), d.f(logits, rows.Len*V)
+	v, m, out := d.f(x, N*C), d.w(w, V, C).all(V), d.f(logits, rows.Len*V)
 	line := make([]float64, V)
 	for i, n := range d.i(rows, rows.Len) {
-		m.times(line, v[int(n)*C:(int(n)+1)*C])
+		times(line, m, v[int(n)*C:(int(n)+1)*C])
 		for j, s := range line {
 			out[i*V+j] = float32(s)
 		}
 	}
 }
 
-// times sets out = M x.
-func (m matrix) times(out []float64, x []float32) {
+// times sets out = m x.
+func times(out []float64, m, x []float32) {
 	for i := range out {
-		var sum float64
-		for c, v := range x {
-			sum += float64(v) * float64(m.at(i, c))
-		}
-		out[i] = sum
+		out[i] = dot64(x, m[i*len(x):])
 	}
 }

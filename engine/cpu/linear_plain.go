@@ -1,18 +1,22 @@
 package cpu
 
-import "lpipe/engine/ops"
+import (
+	"errors"
+
+	"lpipe/engine/ops"
+)
 
 // Linear sets y = x Wᵀ + bias and adds the adapters; xa = dropout(x) Aᵀ is kept.
 func (d *Plain) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops.LoRA, N, C, F int) {
 	if d.err != nil {
 		return
 	}
-	o, v, m, b := d.f(y, N*F), d.f(x, N*C), d.w(w, F, C), d.opt(bias, F)
+	o, v, m, b := d.f(y, N*F), d.f(x, N*C), d.w(w, F, C).all(F), d.opt(bias, F)
 	for n := range N {
 		for f := range F {
 			var sum float64
 			for c := range C {
-				sum += float64(v[n*C+c]) * float64(m.at(f, c))
+				sum += float64(v[n*C+c]) * float64(m[f*C+c])
 			}
 			if b != nil {
 				sum += float64(b[f])
@@ -67,12 +71,12 @@ func (d *Plain) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.L
 	g := d.f(dy, N*F)
 	gx := d.opt(dx, N*C)
 	if gx != nil {
-		m := d.w(w, F, C)
+		m := d.w(w, F, C).all(F)
 		for n := range N {
 			for c := range C {
 				var sum float64
 				for f := range F {
-					sum += float64(g[n*F+f]) * float64(m.at(f, c))
+					sum += float64(g[n*F+f]) * float64(m[f*C+c])
 				}
 				if add {
 					gx[n*C+c] += float32(sum)
@@ -168,20 +172,27 @@ func (d *Plain) LinearWeightBackward(dw, db, dy, x ops.Buf, N, C, F int) {
 
 // LinearMerge adds the adapters to w.
 func (d *Plain) LinearMerge(w ops.Weight, lora []ops.LoRA, C, F int) {
+	if w.Type == ops.NF4 {
+		d.fail(errMergeNF4)
+	}
 	if d.err != nil {
 		return
 	}
-	m := d.w(w, F, C)
+	m, row := d.w(w, F, C), make([]float32, C)
 	for _, l := range lora {
 		a, b := d.f(l.A, l.R*C), d.f(l.B, l.F*l.R)
 		for f := range l.F {
+			m.row(row, l.Col+f)
 			for c := range C {
 				var sum float64
 				for r := range l.R {
 					sum += float64(b[f*l.R+r]) * float64(a[r*C+c])
 				}
-				m.set(l.Col+f, c, m.at(l.Col+f, c)+l.Scale*float32(sum))
+				row[c] += l.Scale * float32(sum)
 			}
+			d.WriteWeight(w, l.Col+f, row)
 		}
 	}
 }
+
+var errMergeNF4 = errors.New("merge into an nf4 weight: load the model unquantised")

@@ -146,7 +146,7 @@ func (j *loraJob) share(w *worker, t *loraTask, i, from, to int, add bool) {
 		packed := w.buf(scratchRows, n*wide)
 		src := source{matrix{f: t.xa}, from * t.r, t.r, 1, t.scale}
 		for c := 0; c < t.r; c += j.k.nr {
-			j.vec.packPanel(packed[c*n:][:n*j.k.nr], &src, j.k.nr, n, c, t.r)
+			j.vec.packPanel(w, packed[c*n:][:n*j.k.nr], &src, j.k.nr, n, c, t.r)
 		}
 		a := view{t.dy.data[from*t.dy.rs:], 1, t.dy.rs}
 		w.terms[0] = term{a: a, k: n, packed: packed, to: t.r}

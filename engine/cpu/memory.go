@@ -11,6 +11,7 @@ type memory struct {
 	floats [][]float32 // by ops.Buf.Block-1; nil: freed
 	ints   [][]int32   // by ops.Ints.Block-1
 	halves [][]uint16  // by ops.Weight.Block-1 for ops.BF16
+	nf4s   []nf4       // by ops.Weight.Block-1 for ops.NF4
 	bytes  int64
 	err    error // the first one; see ops.Device
 }
@@ -54,6 +55,10 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 		m.halves = append(m.halves, make([]uint16, rows*cols))
 		m.bytes += 2 * int64(rows*cols)
 		w.Block = int32(len(m.halves))
+	case ops.NF4:
+		m.nf4s = append(m.nf4s, newNF4(rows*cols))
+		w.Block = int32(len(m.nf4s))
+		m.bytes += m.nf4s[w.Block-1].bytes()
 	default:
 		panic("cpu: unknown weight type")
 	}
@@ -79,6 +84,9 @@ func (m *memory) FreeWeight(w ops.Weight) {
 	case !w.Present():
 	case w.Type == ops.F32:
 		m.Free(w.Values)
+	case w.Type == ops.NF4:
+		m.bytes -= m.nf4s[w.Block-1].bytes()
+		m.nf4s[w.Block-1] = nf4{}
 	default:
 		m.bytes -= 2 * int64(len(m.halves[w.Block-1]))
 		m.halves[w.Block-1] = nil
@@ -120,12 +128,15 @@ func (m *memory) WriteWeight(dst ops.Weight, row int, src []float32) {
 		return
 	}
 	from, to := rowRange(dst, row, len(src))
-	if dst.Type == ops.F32 {
+	switch dst.Type {
+	case ops.F32:
 		copy(m.f(dst.Values, to)[from:to], src)
-		return
-	}
-	for i, v := range src {
-		m.halves[dst.Block-1][from+i] = bf16(v)
+	case ops.NF4:
+		m.nf4s[dst.Block-1].encode(from, src)
+	default:
+		for i, v := range src {
+			m.halves[dst.Block-1][from+i] = bf16(v)
+		}
 	}
 }
 
@@ -133,12 +144,8 @@ func (m *memory) ReadWeight(dst []float32, src ops.Weight, row int) {
 	if m.err != nil || len(dst) == 0 {
 		return
 	}
-	from, to := rowRange(src, row, len(dst))
-	if src.Type == ops.F32 {
-		copy(dst, m.f(src.Values, to)[from:to])
-		return
-	}
-	widen(dst, m.halves[src.Block-1][from:to])
+	from, _ := rowRange(src, row, len(dst))
+	m.w(src, src.Rows, src.Cols).decode(dst, from)
 }
 
 func (m *memory) Copy(dst, src ops.Buf, n int) {
@@ -200,8 +207,11 @@ func (m *memory) w(w ops.Weight, rows, cols int) matrix {
 	if !w.Present() || w.Rows != rows || w.Cols != cols {
 		panic("cpu: weight absent or of another shape")
 	}
-	if w.Type == ops.F32 {
+	switch w.Type {
+	case ops.F32:
 		return matrix{f: m.f(w.Values, rows*cols), cols: cols}
+	case ops.NF4:
+		return matrix{q: m.nf4s[w.Block-1], cols: cols}
 	}
 	return matrix{h: m.halves[w.Block-1], cols: cols}
 }
@@ -214,33 +224,35 @@ func rowRange(w ops.Weight, row, n int) (from, to int) {
 	return row * w.Cols, row*w.Cols + n
 }
 
-// matrix is a stored weight: float32 values, or bfloat16 ones. Exactly one slice is set.
+// matrix is a stored weight. One of f, h and q holds it.
 type matrix struct {
 	f    []float32
-	h    []uint16
+	h    []uint16 // bfloat16
+	q    nf4
 	cols int
 }
 
-func (m matrix) at(row, col int) float32 {
-	if m.f != nil {
-		return m.f[row*m.cols+col]
+// decode sets dst to the values from at on.
+func (m matrix) decode(dst []float32, at int) {
+	switch {
+	case m.f != nil:
+		copy(dst, m.f[at:])
+	case m.h != nil:
+		widen(dst, m.h[at:at+len(dst)])
+	default:
+		m.q.decode(dst, at)
 	}
-	return unbf16(m.h[row*m.cols+col])
 }
 
-func (m matrix) set(row, col int, v float32) {
-	if m.f != nil {
-		m.f[row*m.cols+col] = v
-		return
-	}
-	m.h[row*m.cols+col] = bf16(v)
-}
+// row sets dst to one row.
+func (m matrix) row(dst []float32, row int) { m.decode(dst[:m.cols], row*m.cols) }
 
-// row copies one row to dst.
-func (m matrix) row(dst []float32, row int) {
+// all is the whole matrix as float32.
+func (m matrix) all(rows int) []float32 {
 	if m.f != nil {
-		copy(dst, m.f[row*m.cols:(row+1)*m.cols])
-		return
+		return m.f
 	}
-	widen(dst, m.h[row*m.cols:(row+1)*m.cols])
+	out := make([]float32, rows*m.cols)
+	m.decode(out, 0)
+	return out
 }

@@ -40,7 +40,7 @@ func (j *packJob) tasks() int {
 	return t.first + (t.to+j.nr-1)/j.nr - t.from/j.nr
 }
 
-func (j *packJob) task(_ *worker, i int) {
+func (j *packJob) task(w *worker, i int) {
 	n := len(j.terms) - 1
 	for j.terms[n].first > i {
 		n--
@@ -48,51 +48,42 @@ func (j *packJob) task(_ *worker, i int) {
 	t := &j.terms[n]
 	p := i - t.first
 	left := (t.from/j.nr + p) * j.nr // the panel's first column of C
-	j.vec.packPanel(t.dst[p*t.k*j.nr:][:t.k*j.nr], &t.src, j.nr, t.k, left-t.from, t.to-t.from)
+	j.vec.packPanel(w, t.dst[p*t.k*j.nr:][:t.k*j.nr], &t.src, j.nr, t.k, left-t.from, t.to-t.from)
 }
 
 // packPanel fills one panel [k][nr] with columns first … first+nr-1 of B; those outside [0, cols) become zero.
-func (v vector) packPanel(dst []float32, s *source, nr, k, first, cols int) {
+func (v vector) packPanel(w *worker, dst []float32, s *source, nr, k, first, cols int) {
 	lo, hi := max(0, -first), min(nr, cols-first)
 	if lo > 0 || hi < nr {
 		clear(dst)
 	}
-	scale := s.scale
-	switch {
-	case s.cs == 1 && s.m.f != nil && scale == 1:
-		for i := range k {
-			copy(dst[i*nr+lo:i*nr+hi], s.m.f[s.at+i*s.rs+first+lo:])
-		}
-	case s.cs == 1 && s.m.f != nil:
-		for i := range k {
-			from := s.m.f[s.at+i*s.rs+first+lo:]
-			for j, v := range from[:hi-lo] {
-				dst[i*nr+lo+j] = v * scale
-			}
-		}
-	case s.cs == 1:
-		for i := range k {
-			for j, v := range s.m.h[s.at+i*s.rs+first+lo:][:hi-lo] {
-				dst[i*nr+lo+j] = unbf16(v) * scale
-			}
-		}
-	case s.m.f != nil && scale == 1:
-		if lo < hi {
-			v.transpose(dst[lo:], s.m.f[s.at+(first+lo)*s.cs:], hi-lo, k, s.cs, nr)
-		}
-	case s.m.f != nil:
-		for j := lo; j < hi; j++ {
-			for i, v := range s.m.f[s.at+(first+j)*s.cs:][:k] {
-				dst[i*nr+j] = v * scale
-			}
-		}
-	default:
-		for j := lo; j < hi; j++ {
-			for i, v := range s.m.h[s.at+(first+j)*s.cs:][:k] {
-				dst[i*nr+j] = unbf16(v) * scale
-			}
-		}
+	if lo >= hi {
+		return
 	}
+	if s.cs == 1 {
+		for i := range k {
+			s.m.decode(dst[i*nr+lo:i*nr+hi], s.at+i*s.rs+first+lo)
+		}
+	} else {
+		from, stride := s.transposed(w, first+lo, hi-lo, k)
+		v.transpose(dst[lo:], from, hi-lo, k, stride, nr)
+	}
+	if s.scale != 1 {
+		v.scale(dst, dst, s.scale)
+	}
+}
+
+// transposed is n columns of B, each k values that lie together, from column first on, as float32.
+func (s *source) transposed(w *worker, first, n, k int) (from []float32, stride int) {
+	at := s.at + first*s.cs
+	if s.m.f != nil {
+		return s.m.f[at:], s.cs
+	}
+	buf := w.buf(scratchPack, n*k)
+	for j := range n {
+		s.m.decode(buf[j*k:][:k], at+j*s.cs)
+	}
+	return buf, k
 }
 
 // arena lends scratch memory for the time of one operation. What does not fit is allocated, and the next reset makes

@@ -44,6 +44,7 @@ type Type uint8
 const (
 	F32  Type = iota // 4 bytes a value
 	BF16             // 2 bytes a value, rounded to nearest even
+	NF4              // half a byte a value and 4 bytes for 64: bitsandbytes' NormalFloat; rows are written in whole blocks of 64 values
 )
 
 // Weight is a handle to a matrix [Rows, Cols], row-major, in one of several storages. Only an F32

@@ -42,7 +42,8 @@ type Device interface {
 	// Shapes: dw [F, C]; db [F]; dy [N, F]; x [N, C].
 	LinearWeightBackward(dw, db, dy, x Buf, N, C, F int)
 
-	// LinearMerge adds to w its adapters: w[Col:Col+F] += Scale·B A, rounded once to w's type.
+	// LinearMerge adds to w its adapters: w[Col:Col+F] += Scale·B A, rounded once to w's type. An NF4 weight is an
+	// error: its blocks would be quantised anew.
 	// Shapes: w [F, C].
 	LinearMerge(w Weight, lora []LoRA, C, F int)
 

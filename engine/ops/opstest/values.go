@@ -8,6 +8,9 @@ import (
 
 func memory(r *trial) {
 	n := r.pick(1, 7, 64, 1000)
+	if r.typ == ops.NF4 {
+		n = 128 // rows of whole blocks
+	}
 	v := r.noise(n, 1)
 	a, b := r.buf("a", v), r.out("b", n)
 	r.d.Copy(b, a, n)
@@ -28,8 +31,11 @@ func memory(r *trial) {
 
 // stored is the relative error that storing a weight makes.
 func (r *trial) stored() float64 {
-	if r.typ == ops.BF16 {
+	switch r.typ {
+	case ops.BF16:
 		return 1.0 / 256
+	case ops.NF4:
+		return 0.16 // half the widest gap between two codes
 	}
 	return 0
 }
