@@ -138,7 +138,7 @@ func (s *scanner) skip(depth int) ([]byte, error) {
 	case '[':
 		err = s.list(func() error { _, err := s.skip(depth + 1); return err })
 	case '"':
-		_, err = s.text()
+		err = s.skipText()
 	case 't':
 		err = s.word("true")
 	case 'f':
@@ -238,6 +238,34 @@ func (s *scanner) text() (string, error) {
 				return s.escaped(n)
 			}
 			n += size
+		}
+	}
+}
+
+// skipText is text for one that nobody wants: checked, but not copied.
+func (s *scanner) skipText() error {
+	b := s.src[s.i+1:]
+	for n := 0; ; {
+		n += plain(b[n:])
+		if n == len(b) {
+			return errJSONEnd
+		}
+		switch c := b[n]; {
+		case c == '"':
+			s.i += n + 2
+			return nil
+		case c == '\\':
+			var err error
+			var unwanted [8]byte
+			before := s.replaced
+			if _, n, err = s.escape(unwanted[:0], b, n); err != nil {
+				return err
+			}
+			s.replaced = before
+		case c < 0x20:
+			return fmt.Errorf("invalid JSON at byte %d: control byte 0x%02x inside a text", s.i+n+2, c)
+		default:
+			n++
 		}
 	}
 }

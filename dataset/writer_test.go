@@ -65,6 +65,22 @@ func TestRowsComeBackAsWritten(t *testing.T) {
 	}
 }
 
+// The line of doc/format-data.md, and every field with what has to be escaped.
+func TestRowBytes(t *testing.T) {
+	for want, row := range map[string]Row{
+		`{"id":"a","messages":[{"role":"user","content":"1+1?"},{"role":"assistant","content":"\\boxed{2}"}],"answer":"2"}`: {
+			ID: "a", Answer: "2", Messages: []Message{{Role: User, Content: "1+1?"}, {Role: Assistant, Content: `\boxed{2}`}}},
+		`{"id":"","messages":[]}`: {},
+		`{"id":"\"","messages":[{"role":"tool","content":"\n\r\t\u0001\u2028é😀<&>","tool_calls":[1]}],"source":"s","tools":[],"meta":{"a":"\u001f","b":""},"flags":["x","y"]}`: {
+			ID: `"`, Source: "s", Tools: json.RawMessage("[]"), Meta: []Pair{{"a", "\x1f"}, {"b", ""}}, Flags: []string{"x", "y"},
+			Messages: []Message{{Role: Tool, Content: "\n\r\t\x01\u2028é😀<&>", ToolCalls: json.RawMessage("[1]")}}},
+	} {
+		if got := string(AppendRow(nil, &row)); got != want+"\n" {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestAbandonLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	w, err := CreateRows(filepath.Join(dir, "x.jsonl"))

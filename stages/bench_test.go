@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"lpipe/dataset"
+	"lpipe/runner"
 )
 
 // benchRows is a file of copies of the sample, each with its own prompts, about mb MB.
@@ -90,4 +92,69 @@ func BenchmarkStages(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkTwoMillionRows gives the peak memory of the stages over two million rows, half a gigabyte and more.
+func BenchmarkTwoMillionRows(b *testing.B) {
+	if testing.Short() {
+		b.Skip("takes minutes")
+	}
+	w := newBench(b)
+	rows := w.path("rows.jsonl")
+	out, err := dataset.CreateRows(rows)
+	if err != nil {
+		b.Fatal(err)
+	}
+	base := problems(5000)
+	for i := range 2_000_000 {
+		row := base[i%len(base)]
+		row.ID = fmt.Sprint("r", i)
+		row.Messages = []dataset.Message{{Role: dataset.User, Content: fmt.Sprintf("%x %s %d", i*7919, row.Messages[0].Content, i)}, row.Messages[1]}
+		if err := out.Write(&row); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := out.Close(); err != nil {
+		b.Fatal(err)
+	}
+	near := stageOf[*Validate](b, "validate")
+	near.NearDuplicates.On = true
+	for name, s := range map[string]runner.Stage{
+		"convert":    &Convert{Format: "messages", InvalidUTF8: "fail", BadRows: "fail"},
+		"preprocess": stageOf[*Preprocess](b, "preprocess"),
+		"validate":   near,
+		"split":      stageOf[*Split](b, "split"),
+	} {
+		b.Run(name, func(b *testing.B) {
+			w.in = map[string][]string{"data": {rows}, "raw": {rows}}
+			for _, port := range []string{"data", "train", "validation", "test"} {
+				w.out[port] = w.path("out-" + port + ".jsonl")
+			}
+			if name == "split" {
+				delete(w.in, "raw")
+			}
+			// Forgets the peak so far (proc(5)).
+			if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+				b.Skip("the peak is told by Linux only")
+			}
+			for b.Loop() {
+				w.must(s)
+			}
+			b.ReportMetric(peakMB(b), "peak-MB")
+		})
+	}
+}
+
+func peakMB(b *testing.B) float64 {
+	raw, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		var kB float64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kB); n == 1 {
+			return kB / 1024
+		}
+	}
+	return 0
 }

@@ -190,14 +190,16 @@ func (c *clusterer) cluster(ctx context.Context) (*clusters, error) {
 		n := 0
 	members:
 		for _, row := range rows {
+			for i := range n {
+				if joined.root(names[i]) == joined.root(row) {
+					continue members
+				}
+			}
 			var sig [permutations]byte
 			if _, err := c.file.ReadAt(sig[:], int64(row)*signatureBytes); err != nil && !errors.Is(err, io.EOF) {
 				return nil, fmt.Errorf("read back from scratch: %w", err)
 			}
 			for i := range n {
-				if joined.root(names[i]) == joined.root(row) {
-					continue members
-				}
 				if similarity(&lead[i], &sig) >= c.near.Threshold {
 					joined.join(names[i], row)
 					continue members

@@ -28,8 +28,8 @@ func (a pair) compare(b pair) int {
 
 const (
 	pairBytes = 24
-	// pairsInMemory bounds a sorter's memory: 72 MB. What is beyond goes to sorted files in scratch.
-	pairsInMemory = 3 << 20
+	// pairsInMemory bounds a sorter's memory: 24 MB. What is beyond goes to sorted files in scratch.
+	pairsInMemory = 1 << 20
 )
 
 // sorter sorts any number of pairs in bounded memory.

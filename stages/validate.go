@@ -243,18 +243,21 @@ func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker) 
 
 func (v *Validate) firstPass(c *checker, hasher *minHasher, ids bool, b *dataset.Batch) (firstPass, error) {
 	var f firstPass
+	if !v.NearDuplicates.On { // the ids alone: the texts are passed over
+		records, err := b.Records()
+		for i, record := range records {
+			f.addID(record.Get("id").String(), b.Number(i))
+		}
+		return f, err
+	}
 	rows, err := b.Rows()
 	if err != nil {
 		return f, err
 	}
 	for i := range rows {
 		number := b.Number(i)
-		if id := rows[i].ID; ids && id != "" {
-			hi, lo := textHash(id)
-			f.ids = append(f.ids, pair{hi, lo, uint64(number)})
-		}
-		if !v.NearDuplicates.On {
-			continue
+		if ids {
+			f.addID(rows[i].ID, number)
 		}
 		if s, ok := hasher.sign(rows[i].Prompt(), number); ok {
 			f.signs = append(f.signs, s)
@@ -268,6 +271,13 @@ func (v *Validate) firstPass(c *checker, hasher *minHasher, ids bool, b *dataset
 		}
 	}
 	return f, nil
+}
+
+func (f *firstPass) addID(id string, row int64) {
+	if id != "" {
+		hi, lo := textHash(id)
+		f.ids = append(f.ids, pair{hi, lo, uint64(row)})
+	}
 }
 
 // fails says whether one of the findings is an error.
