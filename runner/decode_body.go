@@ -303,6 +303,9 @@ func (body *stageBody) reportCheck(err error) {
 		return
 	}
 	attr := body.b.attrs[path[0]]
+	if attr == nil && slices.ContainsFunc(body.d.fieldsOf(body.b.kind), func(f settingField) bool { return f.name == path[0] && !f.optional }) {
+		return // told already: it is missing
+	}
 	if attr == nil {
 		body.d.failAt(body.b.block.DefRange(), fmt.Sprintf("Setting %s cannot be left out as it is", name), capital(text))
 		return

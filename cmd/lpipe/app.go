@@ -48,9 +48,10 @@ type globals struct {
 func (p *program) run(ctx context.Context, args []string) int {
 	app := p.app()
 	arranged, err := arrange(app, args)
-	if err == nil {
-		err = app.RunContext(ctx, arranged)
+	if err != nil {
+		return p.explain(usageError{err})
 	}
+	err = app.RunContext(ctx, arranged)
 	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}

@@ -23,6 +23,25 @@ func (p *program) commands() []*cli.Command {
 		p.addCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
 		p.pushCommand(), p.pullCommand(), p.fetchCommand(),
 		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.engineCommand(),
-		p.versionCommand(), p.completionCommand(), p.completeCommand(),
+		p.helpCommand(), p.versionCommand(), p.completionCommand(), p.completeCommand(),
+	}
+}
+
+func (p *program) helpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "help", Category: categoryHelp, Usage: "what lpipe, or one command, does", ArgsUsage: "[COMMAND]",
+		Action: func(c *cli.Context) error {
+			if c.Args().Len() == 0 {
+				return cli.ShowAppHelp(c.Lineage()[len(c.Lineage())-2])
+			}
+			root := c.Lineage()[len(c.Lineage())-2]
+			for i, name := range c.Args().Slice() {
+				command := findCommand(p.commands(), name)
+				if i > 0 || command == nil {
+					return usagef("unknown command %q%s", name, didYouMean(name, commandNames(p.commands())))
+				}
+			}
+			return cli.ShowCommandHelp(root, c.Args().First())
+		},
 	}
 }
