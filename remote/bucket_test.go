@@ -91,8 +91,9 @@ func TestReaderFails(t *testing.T) {
 		if err := b.Put(t.Context(), "x/y", bad); err == nil {
 			t.Error("it was stored")
 		}
-		if _, err := b.Get(t.Context(), "x/y", 0, -1); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("something is there: %v", err)
+		if r, err := b.Get(t.Context(), "x/y", 0, -1); !errors.Is(err, fs.ErrNotExist) {
+			data, rerr := io.ReadAll(r)
+			t.Errorf("something is there: %v, %d bytes, %v", err, len(data), rerr)
 		}
 	})
 }

@@ -54,10 +54,15 @@ func (x *index) merged() (*contents, []cache.ID) {
 	for k := range x.results {
 		all.results = append(all.results, k)
 	}
-	slices.SortFunc(all.packs, func(a, b pack) int { return compareIDs(a.id, b.id) })
-	slices.SortFunc(all.objects, func(a, b cache.Object) int { return compareIDs(a.ID, b.ID) })
-	slices.SortFunc(all.results, func(a, b cache.Key) int { return bytes.Compare(a[:], b[:]) })
+	all.sort()
 	return all, ids
+}
+
+// sort makes equal contents equal bytes.
+func (c *contents) sort() {
+	slices.SortFunc(c.packs, func(a, b pack) int { return compareIDs(a.id, b.id) })
+	slices.SortFunc(c.objects, func(a, b cache.Object) int { return compareIDs(a.ID, b.ID) })
+	slices.SortFunc(c.results, func(a, b cache.Key) int { return bytes.Compare(a[:], b[:]) })
 }
 
 func compareIDs(a, b cache.ID) int { return cmp.Compare(string(a[:]), string(b[:])) }

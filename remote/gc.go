@@ -232,7 +232,15 @@ func (g *collector) sweep(ctx context.Context, dropped []stored) error {
 			return err
 		}
 	}
-	return g.r.deleteAll(ctx, orphans)
+	if err := g.r.deleteAll(ctx, orphans); err != nil {
+		return err
+	}
+	if b, ok := g.r.bucket.Bucket.(interface {
+		AbandonUploads(ctx context.Context, before time.Time) (int, error)
+	}); ok {
+		_, err = b.AbandonUploads(ctx, g.o.Now.Add(-max(g.o.Grace, 0)))
+	}
+	return err
 }
 
 // rest is what the index will say, and the names of packs and objects that it will not name any more.

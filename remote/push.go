@@ -82,6 +82,7 @@ func (p *pusher) run(ctx context.Context) error {
 		}
 	}
 	if len(p.sent.packs)+len(p.sent.objects) > 0 {
+		p.sent.sort()
 		if err := p.r.publish(ctx, &p.sent); err != nil {
 			return err
 		}
@@ -295,10 +296,20 @@ func (p *pusher) putResults(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return p.r.o.Retry.do(ctx, func() error {
-			_, err := p.r.bucket.PutNew(ctx, resultName(k), bytes.NewReader(data))
+		var made bool
+		err = p.r.o.Retry.do(ctx, func() (err error) {
+			made, err = p.r.bucket.PutNew(ctx, resultName(k), bytes.NewReader(data))
 			return err
 		})
+		if made || err != nil {
+			return err
+		}
+		if _, err := p.r.Result(ctx, k); errors.Is(err, cache.ErrDamaged) {
+			return p.r.put(ctx, resultName(k), data) // what stands there helps nobody
+		} else if !errors.Is(err, cache.ErrNotFound) {
+			return err
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,9 @@ package remote
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"hash/crc32"
 	"io"
 	"iter"
 	"net"
@@ -39,6 +41,8 @@ type S3 struct {
 	client   *s3.Client
 	provider atomic.Pointer[string] // of credentials, once known
 	extra    atomic.Int64           // requests beyond one a call
+
+	noChecksum atomic.Bool // the server knows none
 }
 
 var _ Bucket = (*S3)(nil)
@@ -68,7 +72,7 @@ func NewS3(o S3Options) *S3 {
 		if c.HTTPClient == nil || o.Config.HTTPClient == nil {
 			c.HTTPClient = httpClient(o.ConnectTimeout)
 		}
-		// Some servers refuse the checksum headers that the SDK adds by default; BLAKE3 guards the content.
+		// Some servers refuse the trailing checksums that the SDK adds by default; see send.
 		c.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		c.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		c.Retryer = aws.NopRetryer{} // Retry does it, with one policy for all buckets
@@ -139,13 +143,45 @@ func (b *S3) Put(ctx context.Context, name string, r io.ReadSeeker) error {
 	if size > multipartFrom {
 		return b.multipart(ctx, name, r, size)
 	}
-	_, err = b.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.o.Bucket, Key: b.key(name), Body: r, ContentLength: &size,
-	}, unsigned)
-	if err != nil {
+	in := &s3.PutObjectInput{Bucket: &b.o.Bucket, Key: b.key(name), Body: r, ContentLength: &size}
+	if err := b.send(ctx, in, r); err != nil {
 		return b.fail(ctx, "put", name, err)
 	}
 	return nil
+}
+
+// send puts with a checksum, without one where the server has no such thing. It keeps a server from storing what came
+// of an upload that was cut: versitygw does, in place of what stood there, when neither signature nor checksum
+// covers the body.
+func (b *S3) send(ctx context.Context, in *s3.PutObjectInput, r io.ReadSeeker) error {
+	if !b.noChecksum.Load() {
+		sum, err := crc32c(r)
+		if err != nil {
+			return err
+		}
+		in.ChecksumCRC32C = &sum
+	}
+	_, err := b.client.PutObject(ctx, in, unsigned)
+	if status(err) == http.StatusNotImplemented && in.ChecksumCRC32C != nil && in.IfNoneMatch == nil {
+		b.noChecksum.Store(true)
+		b.extra.Add(1)
+		in.ChecksumCRC32C = nil
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		_, err = b.client.PutObject(ctx, in, unsigned)
+	}
+	return err
+}
+
+// crc32c reads all and goes back to the start.
+func crc32c(r io.ReadSeeker) (string, error) {
+	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	if _, err := io.Copy(h, struct{ io.Reader }{r}); err != nil {
+		return "", err
+	}
+	_, err := r.Seek(0, io.SeekStart)
+	return base64.StdEncoding.EncodeToString(h.Sum(nil)), err
 }
 
 // PutNew implements Bucket with If-None-Match, and by looking first where the server does not know that.
@@ -157,7 +193,7 @@ func (b *S3) PutNew(ctx context.Context, name string, r io.ReadSeeker) (bool, er
 	in := &s3.PutObjectInput{
 		Bucket: &b.o.Bucket, Key: b.key(name), Body: r, ContentLength: &size, IfNoneMatch: aws.String("*"),
 	}
-	_, err = b.client.PutObject(ctx, in, unsigned)
+	err = b.send(ctx, in, r)
 	switch status(err) {
 	case http.StatusPreconditionFailed:
 		return false, nil

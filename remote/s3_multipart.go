@@ -109,5 +109,31 @@ func (b *S3) complete(ctx context.Context, name string, id *string, parts []type
 	})
 }
 
+// AbandonUploads takes back uploads that were begun before a time and never completed: their parts cost storage
+// and are in no listing.
+func (b *S3) AbandonUploads(ctx context.Context, before time.Time) (int, error) {
+	pages := s3.NewListMultipartUploadsPaginator(b.client, &s3.ListMultipartUploadsInput{Bucket: &b.o.Bucket, Prefix: b.key("")})
+	n := 0
+	for pages.HasMorePages() {
+		b.extra.Add(1)
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return n, b.fail(ctx, "list", "uploads", err)
+		}
+		for _, u := range page.Uploads {
+			if !aws.ToTime(u.Initiated).Before(before) {
+				continue
+			}
+			b.extra.Add(1)
+			_, err := b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.o.Bucket, Key: u.Key, UploadId: u.UploadId})
+			if err != nil && code(err) != "NoSuchUpload" {
+				return n, b.fail(ctx, "delete", aws.ToString(u.Key), err)
+			}
+			n++
+		}
+	}
+	return n, nil
+}
+
 // isOurs tells an error of the reader from one of the network: the SDK wraps both.
 func isOurs(err error) bool { return errors.Is(err, cache.ErrDamaged) }

@@ -1,16 +1,21 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"lpipe/cache"
 )
@@ -155,6 +160,46 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// TestCutUpload: an upload that breaks off must not leave its beginning, least of all in place of what stood there.
+func TestCutUpload(t *testing.T) {
+	b := NewS3(s3Options(t, "LPIPE_TEST_S3_DIRECT"))
+	for name, before := range map[string]string{"new": "", "taken": "what stood there"} {
+		if before != "" {
+			noError(t, b.Put(t.Context(), "x/"+name, strings.NewReader(before)))
+		}
+		cut := &failing{Reader: bytes.NewReader(make([]byte, 1<<20)), after: 1<<20 + 1<<19} // in the second pass
+		if err := b.Put(t.Context(), "x/"+name, cut); err == nil || cut.after >= 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+		r, err := b.Get(t.Context(), "x/"+name, 0, -1)
+		if before == "" {
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: something is there: %v", name, err)
+			}
+			continue
+		}
+		noError(t, err)
+		if got, err := io.ReadAll(r); err != nil || string(got) != before {
+			t.Errorf("%s: %d bytes are there, %v", name, len(got), err)
+		}
+	}
+}
+
+func TestAbandonedUploads(t *testing.T) {
+	b := NewS3(s3Options(t, "LPIPE_TEST_S3_DIRECT"))
+	_, err := b.client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &b.o.Bucket, Key: b.key("objects/ab/cd")})
+	noError(t, err)
+	r := New(b, newCache(t), Options{Retry: quick})
+	if n, err := b.AbandonUploads(t.Context(), time.Now().Add(-time.Hour)); err != nil || n != 0 {
+		t.Errorf("young: %d, %v", n, err)
+	}
+	_, err = r.GC(t.Context(), cache.GCRoots{}, GCOptions{Delete: true, Grace: -1, Now: time.Now().Add(time.Minute)})
+	noError(t, err)
+	if n, err := b.AbandonUploads(t.Context(), time.Now().Add(time.Hour)); err != nil || n != 0 {
+		t.Errorf("still there after gc: %d, %v", n, err)
+	}
+}
+
 // TestRequests counts what thousands of small files cost: as much as ten.
 func TestRequests(t *testing.T) {
 	b := NewS3(s3Options(t, "LPIPE_TEST_S3_DIRECT"))
@@ -184,6 +229,25 @@ func TestNoRegion(t *testing.T) {
 	if !errors.As(err, &e) || e.Kind != BadBucket || !strings.Contains(e.Remedy, "AWS_REGION") {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestThroughput says how fast one large file goes there and back, with LPIPE_BENCH set.
+func TestThroughput(t *testing.T) {
+	if os.Getenv("LPIPE_BENCH") == "" {
+		t.Skip("a measurement: set LPIPE_BENCH=1")
+	}
+	b := NewS3(s3Options(t, "LPIPE_TEST_S3_DIRECT"))
+	mine, theirs := newCache(t), newCache(t)
+	const size = 512 << 20
+	content := folder(t, mine, 1, size)
+	start := time.Now()
+	push, err := New(b, mine, Options{}).Push(t.Context(), []cache.Content{content}, nil, nil)
+	noError(t, err)
+	pushed := time.Now()
+	fetch, err := New(b, theirs, Options{}).Fetch(t.Context(), []cache.Content{content}, nil)
+	noError(t, err)
+	mb := func(d time.Duration) float64 { return size / 1e6 / d.Seconds() }
+	t.Logf("push %.0f MB/s in %d requests, fetch %.0f MB/s in %d", mb(pushed.Sub(start)), push.Requests, mb(time.Since(pushed)), fetch.Requests)
 }
 
 func TestDirMistakes(t *testing.T) {
