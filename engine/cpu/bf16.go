@@ -13,8 +13,9 @@ func bf16(v float32) uint16 {
 
 func unbf16(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
 
+// widen makes bfloat16 float32.
 func widen(dst []float32, src []uint16) {
-	for i, h := range src {
-		dst[i] = unbf16(h)
+	for i := widenVector(dst, src); i < len(src); i++ {
+		dst[i] = unbf16(src[i])
 	}
 }

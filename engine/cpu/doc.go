@@ -9,5 +9,7 @@
 // number of threads does not change a bit of any result. Nothing is allocated during a step: scratch grows to the
 // largest that was needed and stays.
 //
+// Weights may be stored as float32, bfloat16 or 4-bit NormalFloat; packing makes float32 of them, a panel at a time.
+//
 // Read device.go, then gemm.go (how products are tiled), then attention.go.
 package cpu

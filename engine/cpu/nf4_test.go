@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -77,7 +79,7 @@ func openVectors(t *testing.T) *safetensors.File {
 		root = filepath.Join("..", "..", "..", "shared")
 	}
 	f, err := safetensors.Open(filepath.Join(root, "fixtures", "engine", "nf4_vectors", "expected.safetensors"))
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("needs ../shared beside the repository, or LPIPE_SHARED")
 	}
 	if err != nil {

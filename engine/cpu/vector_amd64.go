@@ -1,5 +1,7 @@
 package cpu
 
+import "golang.org/x/sys/cpu"
+
 // The assembly of vector_amd64.s behind bounds checks.
 
 func (v vector) add(out, a, b []float32) {
@@ -175,6 +177,20 @@ func (v vector) transpose(dst, src []float32, rows, n, stride, width int) {
 		transposeGo(dst[k*width:], src[k:], rows, n-k, stride, width)
 	}
 }
+
+// widenVector is widen in assembly; it returns how many values it did.
+func widenVector(dst []float32, src []uint16) int {
+	n := len(src) &^ 7
+	if n == 0 || !cpu.X86.HasAVX2 {
+		return 0
+	}
+	_ = dst[n-1]
+	widenAVX(&dst[0], &src[0], n)
+	return n
+}
+
+//go:noescape
+func widenAVX(dst *float32, src *uint16, n int)
 
 //go:noescape
 func transposeAVX(dst, src *float32, n, stride, width int)

@@ -37,3 +37,5 @@ func (vector) transpose(dst, src []float32, rows, n, stride, width int) {
 }
 
 func (vector) axpy(out, a []float32, s float32) { axpyGo(out, a, s) }
+
+func widenVector([]float32, []uint16) int { return 0 }

@@ -1,6 +1,6 @@
 #include "vector_amd64.h"
 
-// The functions that give one value, and the transpose. See vector_amd64.s.
+// The functions that give one value, and those that move values: transpose and widen. See vector_amd64.s.
 
 DATA lowest<>+0(SB)/8, $0xff800000ff800000
 DATA lowest<>+8(SB)/8, $0xff800000ff800000
@@ -184,6 +184,26 @@ loop:
 	VMOVUPS Y15, (DX)(R11*1)
 	LEAQ (DX)(R9*4), DI
 	ADDQ $32, SI
+	DECQ CX
+	JNZ loop
+done:
+	VZEROUPPER
+	RET
+
+// func widenAVX(dst *float32, src *uint16, n int)
+// bfloat16 to float32; n is a multiple of 8.
+TEXT ·widenAVX(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SHRQ $3, CX
+	JZ done
+loop:
+	VPMOVZXWD (SI), Y0
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $16, SI
+	ADDQ $32, DI
 	DECQ CX
 	JNZ loop
 done:

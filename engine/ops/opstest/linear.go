@@ -34,7 +34,7 @@ func addTo(to, from []float64) {
 
 func (r *trial) linearSizes() (N, C, F int) {
 	N, C, F = r.pick(1, 2, 7, 33, 100, 130), r.pick(1, 5, 16, 33, 64), r.pick(1, 3, 16, 40, 70)
-	if r.rng.IntN(4) == 0 {
+	if r.rng.IntN(6) == 0 {
 		N = r.pick(600, 1100)
 	}
 	if r.rng.IntN(4) == 0 {

@@ -18,7 +18,7 @@ import (
 type Options struct {
 	// Tolerance bounds the error of a result: Tolerance × the largest value of the result that is expected. 0: 1e-5.
 	Tolerance float64
-	// Rounds is how many random shapes each operation is tried on. 0: 12.
+	// Rounds is how many random shapes each operation is tried on. 0: 8.
 	Rounds int
 	// Types are the weight types to try. Nil: F32 only.
 	Types []ops.Type
@@ -30,7 +30,7 @@ func Run(t *testing.T, open func() ops.Device, o Options) {
 		o.Tolerance = 1e-5
 	}
 	if o.Rounds == 0 {
-		o.Rounds = 12
+		o.Rounds = 8
 	}
 	if o.Types == nil {
 		o.Types = []ops.Type{ops.F32}
