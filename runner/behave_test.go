@@ -312,18 +312,21 @@ func (c *colleague) Result(ctx context.Context, key cache.Key) (*cache.Result, e
 	return c.cache.Result(key)
 }
 
-func (c *colleague) Content(ctx context.Context, want cache.Content) error {
-	for object, err := range c.cache.Objects(ctx, want) {
-		if err != nil {
-			return err
-		}
-		r, err := c.cache.Open(object.ID)
-		if err == nil {
+func (c *colleague) Contents(ctx context.Context, wants []cache.Content) error {
+	for _, want := range wants {
+		for object, err := range c.cache.Objects(ctx, want) {
+			if err != nil {
+				return err
+			}
+			r, err := c.cache.Open(object.ID)
+			if err != nil {
+				return err
+			}
 			err = c.mine.Put(ctx, object.ID, object.Tree, object.Size, r)
 			r.Close()
-		}
-		if err != nil {
-			return err
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -340,10 +340,11 @@ func (x *execution) emit(e RunEvent) {
 	x.run.note(e)
 }
 
-func (x *execution) offline() bool {
+// online tells whether there is a remote to ask.
+func (x *execution) online() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.remote
+	return x.Fetcher != nil && !x.opts.NoRemote && !x.remote
 }
 
 func (x *execution) giveUpRemote(err error) {

@@ -47,8 +47,9 @@ type Options struct {
 type Fetcher interface {
 	// Result returns what is recorded under a key, cache.ErrNotFound where nothing is. It brings no content.
 	Result(ctx context.Context, key cache.Key) (*cache.Result, error)
-	// Content brings all objects of a content that the cache lacks, cache.ErrNotFound where one is not there either.
-	Content(ctx context.Context, want cache.Content) error
+	// Contents brings all objects of some contents that the cache lacks, cache.ErrNotFound where one is not there
+	// either.
+	Contents(ctx context.Context, want []cache.Content) error
 }
 
 // RunEvent is something that happened, for whoever watches.

@@ -74,8 +74,11 @@ func (x *execution) find(ctx context.Context, n *Node, key cache.Key) (outcome, 
 	} else if !errors.Is(err, cache.ErrNotFound) {
 		x.warn(n.Step.Name, "the recorded result cannot be used: %v", err)
 	}
-	if result, found := x.fetch(ctx, n, key); found {
+	if result, found := x.ask(ctx, n, key); found {
 		if done, found, err := x.restore(ctx, n, result.Outputs, HowRemote); found || err != nil {
+			if err == nil {
+				err = x.Cache.PutResult(key, result)
+			}
 			return done, found, err
 		}
 	}
@@ -106,26 +109,34 @@ func (v *view) stands(ctx context.Context, n *Node, want map[string]cache.Conten
 	return true
 }
 
-// restore puts a result's outputs into the workspace, if the cache holds all those that do not stand there.
+// restore puts a result's outputs into the workspace, if the cache holds all those that do not stand there, or with
+// HowRemote the remote does.
 func (x *execution) restore(ctx context.Context, n *Node, want map[string]cache.Content, how string) (outcome, bool, error) {
-	var absent []int
+	var absent []*StepOutput
+	var lacking []cache.Content
 	for i := range n.Step.Out {
-		content, named := want[n.Step.Out[i].Name]
+		out := &n.Step.Out[i]
+		content, named := want[out.Name]
 		if !named {
 			return outcome{}, false, nil
 		}
-		scan, err := x.Cache.Scan(ctx, x.State, x.Plan.abs(n.Step.Out[i].Path))
+		scan, err := x.Cache.Scan(ctx, x.State, x.Plan.abs(out.Path))
 		if err == nil && scan.Content == content {
 			continue
 		}
+		absent = append(absent, out)
 		missing, err := x.Cache.Missing(ctx, content)
-		if err != nil || len(missing) > 0 {
-			return outcome{}, false, x.unlessUnusable(n, err)
+		if err != nil && x.unlessUnusable(n, err) != nil {
+			return outcome{}, false, err
 		}
-		absent = append(absent, i)
+		if err != nil || len(missing) > 0 {
+			lacking = append(lacking, content)
+		}
 	}
-	for _, i := range absent {
-		out := &n.Step.Out[i]
+	if len(lacking) > 0 && (how != HowRemote || !x.bring(ctx, lacking)) {
+		return outcome{}, false, ctx.Err()
+	}
+	for _, out := range absent {
 		if err := x.place(ctx, n, out, want[out.Name]); err != nil {
 			return outcome{}, false, x.unlessUnusable(n, err)
 		}
@@ -160,10 +171,10 @@ func (x *execution) place(ctx context.Context, n *Node, out *StepOutput, want ca
 	return err
 }
 
-// fetch asks the remote for a result and its content. The first failure ends the questions of this run: a colleague's
-// result saves time, but nothing depends on it.
-func (x *execution) fetch(ctx context.Context, n *Node, key cache.Key) (*cache.Result, bool) {
-	if x.Fetcher == nil || x.opts.NoRemote || x.offline() {
+// ask asks the remote for a result. The first failure ends the questions of this run: a colleague's result saves time,
+// but nothing depends on it.
+func (x *execution) ask(ctx context.Context, n *Node, key cache.Key) (*cache.Result, bool) {
+	if !x.online() {
 		return nil, false
 	}
 	result, err := x.Fetcher.Result(ctx, key)
@@ -171,27 +182,20 @@ func (x *execution) fetch(ctx context.Context, n *Node, key cache.Key) (*cache.R
 		x.warn(n.Step.Name, "the remote's result for key %s describes something else and is not used", key)
 		return nil, false
 	}
-	for _, out := range n.Step.Out {
-		if err != nil {
-			break
-		}
-		content, named := result.Outputs[out.Name]
-		if !named {
-			err = cache.ErrNotFound
-		} else if missing, wrong := x.Cache.Missing(ctx, content); wrong != nil || len(missing) > 0 {
-			err = x.Fetcher.Content(ctx, content)
-		}
+	return result, x.answered(ctx, err)
+}
+
+// bring brings content from the remote into the cache.
+func (x *execution) bring(ctx context.Context, wanted []cache.Content) bool {
+	return x.online() && x.answered(ctx, x.Fetcher.Contents(ctx, wanted))
+}
+
+// answered tells whether the remote had what it was asked for, and gives it up if it failed.
+func (x *execution) answered(ctx context.Context, err error) bool {
+	if err != nil && !errors.Is(err, cache.ErrNotFound) && ctx.Err() == nil {
+		x.giveUpRemote(err)
 	}
-	if err == nil {
-		err = x.Cache.PutResult(key, result)
-	}
-	if err != nil {
-		if !errors.Is(err, cache.ErrNotFound) && ctx.Err() == nil {
-			x.giveUpRemote(err)
-		}
-		return nil, false
-	}
-	return result, true
+	return err == nil
 }
 
 // absent tells whether no output of a node is in the workspace.
@@ -233,9 +237,8 @@ func (x *execution) obtain(ctx context.Context, want cache.Content, at string) e
 	}
 	missing, err := x.Cache.Missing(ctx, want)
 	if err == nil && len(missing) > 0 {
-		err = cache.ErrNotFound
-		if x.Fetcher != nil && !x.opts.NoRemote && !x.offline() {
-			err = x.Fetcher.Content(ctx, want)
+		if err = cache.ErrNotFound; x.bring(ctx, []cache.Content{want}) {
+			err = nil
 		}
 	}
 	if err == nil {

@@ -1,0 +1,201 @@
+package runner
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lpipe/cache"
+)
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", "formats", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+func fileOf(text string) cache.Content {
+	return cache.Content{ID: cache.Sum([]byte(text)), Size: int64(len(text)), Files: 1}
+}
+
+// exampleNode has everything that a key may hold.
+func exampleNode(inPlace bool) (*Node, ingredients) {
+	n := &Node{Step: &Step{
+		Name:     "name-that-does-not-count",
+		Kind:     &Kind{Name: "kind", Version: 3, InPlace: inPlace},
+		Settings: []Setting{{Name: "epochs", Value: "1"}, {Name: "token", Value: `"x"`, Sensitive: true}, {Name: "words", Value: `["a","\"b\""]`}},
+		Out:      []StepOutput{{Name: "metrics", Path: "build/m.json"}, {Name: "adapter", Path: "build/adapter.d", Folder: true}},
+		Env:      map[string]string{"SEED": "1", "B": "two\nlines"},
+		Timeout:  1, Retries: 2, Always: true,
+	}}
+	for _, in := range []struct{ name, path string }{{"data[1]", "b.jsonl"}, {"data[0]", "a.jsonl"}, {"model", "models/base"}, {"ref[0]", "build/x y"}} {
+		n.inputs = append(n.inputs, nodeInput{StepInput: &StepInput{Name: in.name, Path: in.path}})
+	}
+	tool := fileOf("#!/bin/sh\n")
+	tool.Exec = true
+	return n, ingredients{
+		inputs: []readInput{
+			{nodeInput: &n.inputs[0], content: fileOf("b")},
+			{nodeInput: &n.inputs[1], content: fileOf("a")},
+			{nodeInput: &n.inputs[2], content: cache.Content{ID: cache.Sum([]byte("tree")), Dir: true}, digest: cache.Sum([]byte("some"))},
+			{nodeInput: &n.inputs[3], content: cache.Content{ID: cache.Sum([]byte("tree")), Dir: true}},
+		},
+		code:  []readFile{{name: "lib/a.py", content: fileOf("code")}, {name: "run", content: tool}},
+		tools: []readFile{{name: "python3", content: tool}},
+	}
+}
+
+func TestDescriptionFormat(t *testing.T) {
+	for name, inPlace := range map[string]bool{"key-shell.txt": true, "key-builtin.txt": false} {
+		n, in := exampleNode(inPlace)
+		text := describe(n, in)
+		golden(t, name, text+"key "+cache.SumKey(text).String()+"\n")
+	}
+}
+
+// Every part of a description is read back as what it says.
+func TestFactsReadDescriptions(t *testing.T) {
+	n, in := exampleNode(true)
+	all := facts(describe(n, in))
+	for want, value := range map[fact]string{
+		{"kind", ""}:         "kind 3",
+		{"setting", "words"}: `["a","\"b\""]`,
+		{"env", "B"}:         `"two\nlines"`,
+		{"in", "ref[0]"}:     "dir " + cache.Sum([]byte("tree")).String() + ` "build/x y"`,
+		{"out", "adapter"}:   `"build/adapter.d/"`,
+	} {
+		if all[want] != value {
+			t.Errorf("%v: %q, want %q", want, all[want], value)
+		}
+	}
+	if len(all) != 17-1 { // the kind's line and the first one are two facts
+		t.Errorf("%d facts: %v", len(all), all)
+	}
+}
+
+func TestLockFormat(t *testing.T) {
+	n, in := exampleNode(true)
+	text := describe(n, in)
+	lock := newLock()
+	lock.Stages["lora@lr=0.0001,rank=8"] = lockStage(n, cache.SumKey(text), text, in, map[string]cache.Content{
+		"metrics": fileOf("{}"), "adapter": {ID: cache.Sum([]byte("tree")), Dir: true, Size: 12, Files: 2}})
+	lock.Stages["a <b>"] = LockStage{Key: cache.SumKey(""), Kind: "shell 1", Out: map[string]LockOutput{}}
+	lock.Sources["data/raw.jsonl"] = LockSource{Content: fileOf("raw"), Stored: true}
+	lock.Sources["data/ä \"x\""] = LockSource{Content: fileOf("")}
+	golden(t, "pipeline.lock", string(lock.encode()))
+	golden(t, "empty.lock", string(newLock().encode()))
+	for _, one := range []*Lock{lock, newLock()} {
+		again, err := parseLock("pipeline.lock", one.encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(again.encode()) != string(one.encode()) {
+			t.Errorf("read back:\n%s", again.encode())
+		}
+		if saved := salvage(one.encode()); len(saved.Sources) != len(one.Sources) {
+			t.Errorf("salvaged %v", saved.Sources)
+		}
+	}
+}
+
+func TestJournalFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j, err := openJournal(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := LockSource{Content: fileOf("raw")}
+	synced := 0
+	for _, e := range []entry{{Begin: "s", Run: "20260101-000000-abcd", Paths: []string{"out/a"}},
+		{Profile: "prod", Stage: "s", Done: &LockStage{Key: cache.SumKey("x"), Kind: "shell 1", Out: map[string]LockOutput{"a": {"out/a", fileOf("a")}}}},
+		{Source: "raw.txt", Content: &content}} {
+		if err := j.append(func() { synced++ }, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.close(); err != nil || synced != 3 {
+		t.Fatal(synced, err)
+	}
+	data, _ := os.ReadFile(path)
+	golden(t, "journal", string(data))
+	entries, good, total, err := readJournal(path)
+	if err != nil || len(entries) != 3 || good != total || entries[1].Done.Out["a"].Path != "out/a" {
+		t.Fatal(entries, good, total, err)
+	}
+}
+
+// Whatever bytes a lock or a journal holds, reading them ends in an error or in something that writes back.
+func FuzzLock(f *testing.F) {
+	f.Add([]byte("{\"schema\": 1, \"sources\": {}, \"stages\": {}}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		salvage(data)
+		lock, err := parseLock("pipeline.lock", data)
+		if err != nil {
+			return
+		}
+		if _, err := parseLock("pipeline.lock", lock.encode()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMasking(t *testing.T) {
+	for _, test := range []struct {
+		writes []string
+		want   string
+	}{
+		{[]string{"the secret-token here"}, "the *** here"},
+		{[]string{"the sec", "ret-to", "ken here"}, "the *** here"},
+		{[]string{"secret-", "toke", "x"}, "secret-tokex"},
+		{[]string{"secret-tokensecret-token"}, "******"},
+		{[]string{"on and on"}, "on and on"}, // too short to hide
+		{[]string{"end secret-tok"}, "end secret-tok"},
+	} {
+		var b strings.Builder
+		w, flush := masking(&b, []string{"secret-token", "on", ""})
+		for _, text := range test.writes {
+			if n, err := w.Write([]byte(text)); n != len(text) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		flush()
+		if b.String() != test.want {
+			t.Errorf("%q: %q, want %q", test.writes, b.String(), test.want)
+		}
+	}
+}
+
+func TestPatterns(t *testing.T) {
+	for _, test := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"a.py", "a.py", true}, {"*.py", "a.py", true}, {"*.py", "lib/a.py", false}, {"**/*.py", "a.py", true}, {"**/*.py", "x/y/a.py", true},
+		{"lib/**", "lib/x/y", true}, {"lib/**/a", "lib/a", true}, {"lib/**/a", "lib/x/a/b", false}, {"[", "[", false}, {"a/*/c", "a/b/c", true},
+	} {
+		if matchPattern(test.pattern, test.name) != test.want {
+			t.Errorf("%s on %s", test.pattern, test.name)
+		}
+	}
+	if fixed, rest := splitPattern("lib/**/*.py"); fixed != "lib" || rest != "**/*.py" {
+		t.Error(fixed, rest)
+	}
+	if fixed, rest := splitPattern("*.py"); fixed != "." || rest != "*.py" {
+		t.Error(fixed, rest)
+	}
+}
