@@ -182,7 +182,12 @@ func (r *Remote) Result(ctx context.Context, k cache.Key) (*cache.Result, error)
 
 // Content brings all objects of a content that the cache lacks: Fetch of one.
 func (r *Remote) Content(ctx context.Context, want cache.Content) error {
-	_, err := r.Fetch(ctx, []cache.Content{want}, nil)
+	return r.Contents(ctx, []cache.Content{want})
+}
+
+// Contents brings all objects of some contents that the cache lacks: Fetch without its counts.
+func (r *Remote) Contents(ctx context.Context, want []cache.Content) error {
+	_, err := r.Fetch(ctx, want, nil)
 	return err
 }
 
