@@ -203,7 +203,7 @@ func findLanguage(k *Checks, r *dataset.Row) string {
 			}
 		}
 	}
-	const few = 5 // a quoted word
+	const few = 10 // a quoted word or two
 	if share := float64(foreign) / float64(total); foreign > few && share > k.Language.Share {
 		return fmt.Sprintf("%.0f %% of the response's letters are %s: %s", 100*share, writingNames[most], excerpt(text, first[most], 60))
 	}
