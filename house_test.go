@@ -7,7 +7,9 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -154,4 +156,17 @@ func packages(t *testing.T) map[string]map[string]*ast.File {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// What the architecture page names must exist.
+func TestArchitectureNamesRealFiles(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("doc", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`([a-z_/-]+\\.go)`").FindAllStringSubmatch(string(page), -1) {
+		if _, err := os.Stat(filepath.FromSlash(m[1])); err != nil {
+			t.Errorf("doc/architecture.md names %s: %v", m[1], err)
+		}
+	}
 }
