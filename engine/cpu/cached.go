@@ -29,15 +29,10 @@ func (j *cachedJob) task(w *worker, i int) {
 	p := w.buf(scratchHead0, count)
 	for h := head * (j.h / j.kv); h < (head+1)*(j.h/j.kv); h++ {
 		q := j.qkv[n*(j.h+2*j.kv)*j.d+h*j.d:][:j.d]
-		for m := range p {
-			p[m] = j.vec.dot(q, keys[m*j.d:][:j.d])
-		}
+		j.vec.dots(p, q, keys)
 		sum := j.vec.exp(p, p, j.scale, j.scale*j.vec.max(p))
 		out := j.out[(n*j.h+h)*j.d:][:j.d]
-		clear(out)
-		for m, v := range p {
-			j.vec.axpy(out, values[m*j.d:][:j.d], v)
-		}
+		j.vec.mix(out, p, values)
 		j.vec.scale(out, out, 1/sum)
 	}
 }

@@ -53,10 +53,20 @@ func scaleGo(out, a []float32, s float32) {
 	}
 }
 
-// axpyGo adds a·s to out.
-func axpyGo(out, a []float32, s float32) {
-	for i := range out {
-		out[i] += a[i] * s
+// dotsGo sets out[m] = q·rows[m].
+func dotsGo(out, q, rows []float32) {
+	for m := range out {
+		out[m] = dotGo(q, rows[m*len(q):])
+	}
+}
+
+// mixGo sets out = Σ_m p[m]·rows[m].
+func mixGo(out, p, rows []float32) {
+	clear(out)
+	for m, w := range p {
+		for i, v := range rows[m*len(out):][:len(out)] {
+			out[i] += w * v
+		}
 	}
 }
 

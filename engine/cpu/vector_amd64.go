@@ -147,14 +147,26 @@ func (v vector) adamw(p, m, s, g []float32, a adam) {
 	adamwAVX(&p[0], &m[0], &s[0], &g[0], n, a.keep, a.scale, a.b1, a.b2, a.beta2, a.step, a.rootBias2, a.eps)
 }
 
-func (v vector) axpy(out, a []float32, s float32) {
-	n := len(out)
-	if !v || n == 0 {
-		axpyGo(out, a, s)
+// dots sets out[m] = q·rows[m] for rows that follow each other.
+func (v vector) dots(out, q, rows []float32) {
+	d := len(q)
+	if !v || d%8 != 0 || len(out) == 0 {
+		dotsGo(out, q, rows)
 		return
 	}
-	_ = a[n-1]
-	axpyAVX(&out[0], &a[0], n, s)
+	_ = rows[len(out)*d-1]
+	dotsAVX(&out[0], &q[0], &rows[0], len(out), d)
+}
+
+// mix sets out = Σ_m p[m]·rows[m].
+func (v vector) mix(out, p, rows []float32) {
+	d := len(out)
+	if !v || d%8 != 0 || len(p) == 0 {
+		mixGo(out, p, rows)
+		return
+	}
+	_ = rows[len(p)*d-1]
+	mixAVX(&out[0], &p[0], &rows[0], len(p), d)
 }
 
 // transpose sets dst[k*width+i] = src[i*stride+k] for n values k of rows i in [0, rows).
@@ -196,7 +208,10 @@ func widenAVX(dst *float32, src *uint16, n int)
 func transposeAVX(dst, src *float32, n, stride, width int)
 
 //go:noescape
-func axpyAVX(out, a *float32, n int, s float32)
+func dotsAVX(out, q, rows *float32, n, d int)
+
+//go:noescape
+func mixAVX(out, p, rows *float32, n, d int)
 
 //go:noescape
 func addAVX(out, a, b *float32, n int)

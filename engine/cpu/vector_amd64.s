@@ -170,34 +170,6 @@ done:
 	VZEROUPPER
 	RET
 
-// func axpyAVX(out, a *float32, n int, s float32)
-TEXT ·axpyAVX(SB), NOSPLIT, $0-28
-	MOVQ out+0(FP), DI
-	MOVQ a+8(FP), SI
-	MOVQ n+16(FP), CX
-	VBROADCASTSS s+24(FP), Y8
-	SUBQ $8, CX
-	JLT tail
-loop:
-	VMOVUPS (DI), Y0
-	VFMADD231PS (SI), Y8, Y0
-	VMOVUPS Y0, (DI)
-	ADDQ $32, DI
-	ADDQ $32, SI
-	SUBQ $8, CX
-	JGE loop
-tail:
-	ADDQ $8, CX
-	JZ done
-	TAIL
-	VMASKMOVPS (DI), Y15, Y0
-	VMASKMOVPS (SI), Y15, Y1
-	VFMADD231PS Y1, Y8, Y0
-	VMASKMOVPS Y0, Y15, (DI)
-done:
-	VZEROUPPER
-	RET
-
 // func softBackAVX(ds, p, dp *float32, n int, delta, s float32)
 TEXT ·softBackAVX(SB), NOSPLIT, $0-40
 	MOVQ ds+0(FP), DI

@@ -36,6 +36,8 @@ func (vector) transpose(dst, src []float32, rows, n, stride, width int) {
 	transposeGo(dst, src, rows, n, stride, width)
 }
 
-func (vector) axpy(out, a []float32, s float32) { axpyGo(out, a, s) }
+func (vector) dots(out, q, rows []float32) { dotsGo(out, q, rows) }
+
+func (vector) mix(out, p, rows []float32) { mixGo(out, p, rows) }
 
 func widenVector([]float32, []uint16) int { return 0 }

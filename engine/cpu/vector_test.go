@@ -23,7 +23,6 @@ func TestVectorFunctions(t *testing.T) {
 		"add":        none(func(v vector, s [][]float32) { v.add(s[0], s[1], s[2]) }),
 		"scale":      none(func(v vector, s [][]float32) { v.scale(s[0], s[1], 0.7) }),
 		"norm":       none(func(v vector, s [][]float32) { v.norm(s[0], s[1], s[2], 0.7) }),
-		"axpy":       none(func(v vector, s [][]float32) { v.axpy(s[0], s[1], 0.7) }),
 		"normBack":   none(func(v vector, s [][]float32) { v.normBack(s[0], s[1], s[2], s[3], 0.7, 0.3) }),
 		"mulAdd":     none(func(v vector, s [][]float32) { v.mulAdd(s[0], s[1], s[2], 0.7) }),
 		"softBack":   none(func(v vector, s [][]float32) { v.softBack(s[0], s[1], s[2], 0.7, 0.3) }),
@@ -61,6 +60,28 @@ func alike(t *testing.T, name string, n int, got, want float32) {
 	t.Helper()
 	if d := math.Abs(float64(got - want)); !(d <= 2e-6*math.Max(1, math.Abs(float64(want)))*math.Sqrt(float64(n+1))) && got != want {
 		t.Fatalf("%s of %d values: got %g, want %g", name, n, got, want)
+	}
+}
+
+// A vector against rows, with whole vectors and odd widths.
+func TestVectorAgainstRows(t *testing.T) {
+	v, rng := vector(kernels()[0].vec), rand.New(rand.NewPCG(3, 4))
+	for _, d := range []int{1, 6, 8, 16, 24, 32, 64} {
+		for n := range 14 {
+			q, p, rows := noise(rng, d), noise(rng, n), noise(rng, n*d)
+			got, want := make([]float32, n), make([]float32, n)
+			v.dots(got, q, rows)
+			dotsGo(want, q, rows)
+			mixed, sum := noise(rng, d), make([]float32, d)
+			v.mix(mixed, p, rows)
+			mixGo(sum, p, rows)
+			for i := range want {
+				alike(t, "dots", d, got[i], want[i])
+			}
+			for i := range sum {
+				alike(t, "mix", n, mixed[i], sum[i])
+			}
+		}
 	}
 }
 
