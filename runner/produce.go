@@ -335,6 +335,11 @@ func sameRead(n *Node, one readInput, scan *cache.Scan) bool {
 // collect stores the outputs and the result, in this order: a record without its content would be a false hit. Then
 // fresh outputs appear at their places.
 func (j *job) collect(ctx context.Context, key cache.Key, description string, began time.Time, done *outcome) error {
+	release, err := j.hold(ctx) // or a gc could take the outputs before the result names them
+	if err != nil {
+		return err
+	}
+	defer release()
 	done.out = make(map[string]cache.Content, len(j.node.Step.Out))
 	for i := range j.node.Step.Out {
 		one := &j.node.Step.Out[i]

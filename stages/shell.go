@@ -108,13 +108,11 @@ func (s *shell) Run(ctx context.Context, env *runner.Env) error {
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(env.Dir, dir)
 	}
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Dir = dir
-	cmd.Env = append(env.Environ, names(dir, env)...)
-	cmd.SysProcAttr = ownGroup()
-	if err := findProgram(cmd, argv[0], dir, env.Environ); err != nil {
+	program, err := findProgram(argv[0], dir, env.Environ)
+	if err != nil {
 		return &runner.CommandError{Command: shown, Err: err}
 	}
+	cmd := &exec.Cmd{Path: program, Args: argv, Dir: dir, Env: append(env.Environ, names(dir, env)...), SysProcAttr: ownGroup()}
 	log, drain, err := logFile(env.Log)
 	if err != nil {
 		return err
@@ -180,12 +178,12 @@ func describeExit(err error) error {
 }
 
 // findProgram looks in the PATH that the command will have, not in ours.
-func findProgram(cmd *exec.Cmd, name, dir string, environ []string) error {
+func findProgram(name, dir string, environ []string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
 	if strings.Contains(name, "/") {
-		if !filepath.IsAbs(name) {
-			cmd.Path = filepath.Join(dir, name)
-		}
-		return nil
+		return filepath.Join(dir, name), nil
 	}
 	for _, pair := range environ {
 		path, is := strings.CutPrefix(pair, "PATH=")
@@ -195,12 +193,11 @@ func findProgram(cmd *exec.Cmd, name, dir string, environ []string) error {
 		for _, folder := range filepath.SplitList(path) {
 			at := filepath.Join(folder, name)
 			if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-				cmd.Path, cmd.Err = at, nil
-				return nil
+				return at, nil
 			}
 		}
 	}
-	return fmt.Errorf("%s: not found in PATH", name)
+	return "", fmt.Errorf("%s: not found in PATH", name)
 }
 
 // names tells the command its inputs' and outputs' paths, relative to where it runs.
