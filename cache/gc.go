@@ -98,10 +98,12 @@ type found struct {
 	age   time.Duration
 }
 
-// old is a result that nobody needs.
+// old is a result that may go.
 type old struct {
 	found
 	contents []Content
+	stage    string
+	started  time.Time
 }
 
 func (g *collector) run(ctx context.Context, roots GCRoots) error {
@@ -140,12 +142,7 @@ func (g *collector) mark(ctx context.Context, roots GCRoots) ([]old, error) {
 	for _, k := range roots.Keys {
 		needed[k] = true
 	}
-	type candidate struct {
-		old
-		stage   string
-		started time.Time
-	}
-	var all []candidate
+	var candidates []old
 	for f, err := range g.c.hashFiles("results") {
 		if err != nil {
 			return nil, err
@@ -153,44 +150,58 @@ func (g *collector) mark(ctx context.Context, roots GCRoots) ([]old, error) {
 		if !f.named {
 			continue
 		}
-		key := Key(f.hash)
-		one, err := g.look(f, false)
+		x, err := g.result(ctx, f)
 		if err != nil {
 			return nil, err
 		}
-		x := candidate{old: old{found: one}}
-		r, err := g.c.Result(key)
-		switch {
-		case err == nil:
-			x.contents, x.stage, x.started = r.Contents(), r.Record.Kind+" "+r.Record.Stage, r.Record.Started
-		case !errors.Is(err, ErrDamaged):
-			return nil, err
-		}
-		for _, content := range x.contents {
-			if err := g.count(ctx, content); err != nil && !errors.Is(err, ErrDamaged) {
-				return nil, err
-			}
-		}
-		if needed[key] || x.age < g.minAge {
+		if needed[Key(f.hash)] || x.age < g.minAge {
 			g.keepResult(x.found)
 			continue
 		}
-		all = append(all, x)
+		candidates = append(candidates, x)
 	}
-	slices.SortFunc(all, func(a, b candidate) int {
+	return g.exceptLast(candidates), nil
+}
+
+// result reads one and counts what it reaches. One that cannot be trusted reaches nothing.
+func (g *collector) result(ctx context.Context, f hashFile) (old, error) {
+	one, err := g.look(f, false)
+	if err != nil {
+		return old{}, err
+	}
+	x := old{found: one}
+	r, err := g.c.Result(Key(f.hash))
+	if errors.Is(err, ErrDamaged) {
+		return x, nil
+	}
+	if err != nil {
+		return x, err
+	}
+	x.contents, x.stage, x.started = r.Contents(), r.Record.Kind+" "+r.Record.Stage, r.Record.Started
+	for _, content := range x.contents {
+		if err := g.count(ctx, content); err != nil && !errors.Is(err, ErrDamaged) {
+			return x, err
+		}
+	}
+	return x, nil
+}
+
+// exceptLast keeps the newest of each stage and returns the rest, oldest first.
+func (g *collector) exceptLast(candidates []old) []old {
+	slices.SortFunc(candidates, func(a, b old) int {
 		return cmp.Or(b.started.Compare(a.started), cmp.Compare(a.path, b.path))
 	})
 	last := map[string]int{}
-	var unneeded []old
-	for _, x := range all {
+	var rest []old
+	for _, x := range candidates {
 		if last[x.stage]++; x.stage != "" && last[x.stage] <= g.o.KeepLast {
 			g.keepResult(x.found)
 			continue
 		}
-		unneeded = append(unneeded, x.old)
+		rest = append(rest, x)
 	}
-	slices.Reverse(unneeded)
-	return unneeded, nil
+	slices.Reverse(rest)
+	return rest
 }
 
 func (g *collector) keepResult(f found) {

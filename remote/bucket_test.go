@@ -84,9 +84,6 @@ func TestBucket(t *testing.T) {
 // TestReaderFails: a Put whose reader finds damage stores nothing.
 func TestReaderFails(t *testing.T) {
 	buckets(t, func(t *testing.T, b Bucket) {
-		c := newCache(t)
-		content := folder(t, c, 1, 2<<20)
-		_ = content
 		bad := &failing{Reader: bytes.NewReader(make([]byte, 1<<20)), after: 1 << 19}
 		if err := b.Put(t.Context(), "x/y", bad); err == nil {
 			t.Error("it was stored")

@@ -69,9 +69,7 @@ func NewS3(o S3Options) *S3 {
 			c.BaseEndpoint = aws.String(o.Endpoint)
 			c.UsePathStyle = true
 		}
-		if c.HTTPClient == nil || o.Config.HTTPClient == nil {
-			c.HTTPClient = httpClient(o.ConnectTimeout)
-		}
+		c.HTTPClient = httpClient(o.Config.HTTPClient, o.ConnectTimeout)
 		// Some servers refuse the trailing checksums that the SDK adds by default; see send.
 		c.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		c.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
@@ -80,8 +78,16 @@ func NewS3(o S3Options) *S3 {
 	return b
 }
 
-func httpClient(connect time.Duration) *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().
+// httpClient adds our limits to the config's client, which may know a CA bundle; one of another kind is left alone.
+func httpClient(given aws.HTTPClient, connect time.Duration) aws.HTTPClient {
+	client, ok := given.(*awshttp.BuildableClient)
+	switch {
+	case given == nil:
+		client = awshttp.NewBuildableClient()
+	case !ok:
+		return given
+	}
+	return client.
 		WithDialerOptions(func(d *net.Dialer) { d.Timeout = connect }).
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns, t.MaxIdleConnsPerHost, t.IdleConnTimeout = 128, 128, idle

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
@@ -248,6 +249,22 @@ func TestThroughput(t *testing.T) {
 	noError(t, err)
 	mb := func(d time.Duration) float64 { return size / 1e6 / d.Seconds() }
 	t.Logf("push %.0f MB/s in %d requests, fetch %.0f MB/s in %d", mb(pushed.Sub(start)), push.Requests, mb(time.Since(pushed)), fetch.Requests)
+}
+
+// TestConnectTimeout: a host that never answers ends the wait, also with the client that the SDK's chain loads.
+func TestConnectTimeout(t *testing.T) {
+	for name, given := range map[string]aws.HTTPClient{"none": nil, "the SDK's": awshttp.NewBuildableClient()} {
+		b := NewS3(S3Options{
+			Bucket: "team", Endpoint: "http://192.0.2.1:9", ConnectTimeout: 50 * time.Millisecond, // TEST-NET-1: nobody's
+			Config: aws.Config{HTTPClient: given, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")},
+		})
+		start := time.Now()
+		_, err := New(b, newCache(t), Options{Retry: quick}).Result(t.Context(), cache.SumKey("x"))
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != Network || time.Since(start) > 3*time.Second {
+			t.Errorf("%s: %v after %v", name, err, time.Since(start))
+		}
+	}
 }
 
 func TestDirMistakes(t *testing.T) {
