@@ -211,11 +211,7 @@ func (c *clusterer) cluster(ctx context.Context) (*clusters, error) {
 			}
 		}
 	}
-	for row := range joined.parent { // from here on root changes nothing, and many goroutines may call it
-		if joined.parent[row] != 0 {
-			joined.parent[row] = uint32(joined.root(uint64(row))) + 1
-		}
-	}
+	joined.flatten()
 	return joined, nil
 }
 
@@ -253,6 +249,15 @@ func (c *clusters) root(row uint64) uint64 {
 		row = up
 	}
 	return row
+}
+
+// flatten lets every row point to its root, so that root changes nothing and many goroutines may call it.
+func (c *clusters) flatten() {
+	for row := range c.parent {
+		if c.parent[row] != 0 {
+			c.parent[row] = uint32(c.root(uint64(row))) + 1
+		}
+	}
 }
 
 func (c *clusters) join(a, b uint64) {

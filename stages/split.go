@@ -126,6 +126,23 @@ func (s *Split) Run(ctx context.Context, env *runner.Env) error {
 	return s.write(ctx, env, from, places)
 }
 
+// placed is a batch with the set of each of its rows; -1 for one that has to go.
+type placed struct {
+	batch *splitBatch
+	sets  []int
+}
+
+func (p *places) place(b *splitBatch) (any, error) {
+	sets := make([]int, b.len())
+	for i := range sets {
+		var err error
+		if sets[i], err = p.of(b.item(i)); err != nil {
+			return nil, err
+		}
+	}
+	return placed{b, sets}, nil
+}
+
 // write puts every row into its set.
 func (s *Split) write(ctx context.Context, env *runner.Env, from splitSource, places *places) error {
 	var to [setCount]splitSink
@@ -139,35 +156,20 @@ func (s *Split) write(ctx context.Context, env *runner.Env, from splitSource, pl
 	}
 	var counts [setCount]int64
 	dropped := newTally()
-	type placed struct {
-		batch *splitBatch
-		sets  []int
-	}
-	err := from.each(ctx, "splitting", places.share, 1-places.share,
-		func(b *splitBatch) (any, error) {
-			sets := make([]int, b.len())
-			for i := range sets {
-				var err error
-				if sets[i], err = places.of(b.item(i)); err != nil {
-					return nil, err
-				}
+	err := from.each(ctx, "splitting", places.share, 1-places.share, places.place, func(v any) error {
+		p := v.(placed)
+		for i, set := range p.sets {
+			if set < 0 {
+				dropped.add("the prompt stands in another set too", 1, p.batch.where(i))
+				continue
 			}
-			return placed{b, sets}, nil
-		},
-		func(v any) error {
-			p := v.(placed)
-			for i, set := range p.sets {
-				if set < 0 {
-					dropped.add("the prompt stands in another set too", 1, p.batch.where(i))
-					continue
-				}
-				counts[set]++
-				if err := to[set].take(p.batch, i); err != nil {
-					return err
-				}
+			counts[set]++
+			if err := to[set].take(p.batch, i); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}

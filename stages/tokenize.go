@@ -101,18 +101,25 @@ func (t *Tokenize) Run(ctx context.Context, env *runner.Env) error {
 	if err := rows.run(ctx); err != nil {
 		return err
 	}
+	if err := t.verdict(env, out.Manifest(), read, dropped); err != nil {
+		return err
+	}
+	dropped.log(env, "dropped")
+	changed.log(env, "changed")
+	return out.Close()
+}
+
+// verdict says what came out, and refuses a folder without a sequence.
+func (t *Tokenize) verdict(env *runner.Env, m *dataset.Manifest, read int, dropped *tally) error {
 	if err := anyRows(env, int64(read)); err != nil {
 		return err
 	}
-	m := out.Manifest()
 	if m.Sequences == 0 {
 		return fmt.Errorf("%s: not one of %d rows became a sequence: %s", shown(env, one(env, "data")), read, dropped)
 	}
 	m.Dropped = dropped.counts
 	logf(env, "tokenised %d rows into %d sequences, %d tokens, %d of them trained on; the longest has %d", read, m.Sequences, m.Tokens, m.Trained, m.Longest)
-	dropped.log(env, "dropped")
-	changed.log(env, "changed")
-	return out.Close()
+	return nil
 }
 
 func (t *Tokenize) load(env *runner.Env) (*tokenizer.Tokenizer, error) {

@@ -95,24 +95,30 @@ func (v *Validate) Run(ctx context.Context, env *runner.Env) error {
 	if err := rows.run(ctx); err != nil {
 		return err
 	}
+	if err := v.verdict(env, rep); err != nil {
+		return err
+	}
+	if err := errors.Join(rejects.close(), rep.write(env)); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// verdict finishes the report and says whether the stage fails.
+func (v *Validate) verdict(env *runner.Env, rep *report) error {
 	if err := anyRows(env, rep.Rows); err != nil {
 		return err
 	}
 	rep.finish()
 	rep.log(env)
+	data := shown(env, one(env, "data"))
 	if v.OnFail == "fail" && rep.Failed > 0 {
-		return rep.failure(shown(env, one(env, "data")))
+		return rep.failure(data)
 	}
 	if rep.Kept == 0 {
-		return fmt.Errorf("%s: not one of %d rows passed: %s", shown(env, one(env, "data")), rep.Rows, rep.reasons())
+		return fmt.Errorf("%s: not one of %d rows passed: %s", data, rep.Rows, rep.reasons())
 	}
-	if err := rejects.close(); err != nil {
-		return err
-	}
-	if err := rep.write(env); err != nil {
-		return err
-	}
-	return out.Close()
+	return nil
 }
 
 func (v *Validate) checker(ctx context.Context, env *runner.Env) (*checker, error) {
@@ -163,164 +169,6 @@ func (c *checker) measure(r *dataset.Row) (sizes, error) {
 
 // turnTokens is what Qwen's chat template puts around a turn: <|im_start|>, role, newline, <|im_end|>, newline.
 const turnTokens = 5
-
-// across is what is known about rows from other rows.
-type across struct {
-	sameID map[int64]int64 // row -> the first with its id; only of repeated ids
-	near   *clusters
-	passed map[uint64]uint64 // root of a cluster -> its first row that passed
-	share  float64           // of the stage's work
-}
-
-// firstPass is what the first pass takes from a row.
-type firstPass struct {
-	ids   []pair
-	signs []signature
-	bad   []int64 // rows with errors of their own, which must not stand for their cluster
-}
-
-func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker) (*across, error) {
-	a := &across{}
-	ids := c.severities[checkIDs] != "off"
-	if !ids && !v.NearDuplicates.On {
-		return a, nil
-	}
-	a.share = 0.5
-	columns := []string{"id"}
-	if v.NearDuplicates.On {
-		columns = dataset.RowColumns()
-	}
-	sorted := newSorter(env.Scratch)
-	defer sorted.close()
-	near, err := newClusterer(v.NearDuplicates, env.Scratch)
-	if err != nil {
-		return nil, err
-	}
-	defer near.close()
-	hasher := newMinHasher(v.NearDuplicates)
-	var bad rowSet
-	rows := &pass[firstPass]{
-		env: env, files: paths(env, "data"), columns: columns, message: "looking for duplicates", share: a.share,
-		work: func(_ int, b *dataset.Batch) (firstPass, error) { return v.firstPass(c, hasher, ids, b) },
-		emit: func(f firstPass) error {
-			for _, id := range f.ids {
-				if err := sorted.add(id); err != nil {
-					return err
-				}
-			}
-			for _, s := range f.signs {
-				if err := near.add(s); err != nil {
-					return err
-				}
-			}
-			for _, row := range f.bad {
-				bad.set(row)
-			}
-			return nil
-		},
-	}
-	if err := rows.run(ctx); err != nil {
-		return nil, err
-	}
-	a.sameID = map[int64]int64{}
-	for same, err := range sorted.groups() {
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range same[1:] {
-			a.sameID[int64(row)] = int64(same[0])
-		}
-	}
-	if !v.NearDuplicates.On {
-		return a, nil
-	}
-	if a.near, err = near.cluster(ctx); err != nil {
-		return nil, err
-	}
-	a.passed = a.near.firstPassed(bad)
-	return a, nil
-}
-
-func (v *Validate) firstPass(c *checker, hasher *minHasher, ids bool, b *dataset.Batch) (firstPass, error) {
-	var f firstPass
-	if !v.NearDuplicates.On { // the ids alone: the texts are passed over
-		records, err := b.Records()
-		for i, record := range records {
-			f.addID(record.Get("id").String(), b.Number(i))
-		}
-		return f, err
-	}
-	rows, err := b.Rows()
-	if err != nil {
-		return f, err
-	}
-	for i := range rows {
-		number := b.Number(i)
-		if ids {
-			f.addID(rows[i].ID, number)
-		}
-		if s, ok := hasher.sign(rows[i].Prompt(), number); ok {
-			f.signs = append(f.signs, s)
-		}
-		found, _, err := c.row(&rows[i])
-		if err != nil {
-			return f, err
-		}
-		if c.fails(found) {
-			f.bad = append(f.bad, number)
-		}
-	}
-	return f, nil
-}
-
-func (f *firstPass) addID(id string, row int64) {
-	if id != "" {
-		hi, lo := textHash(id)
-		f.ids = append(f.ids, pair{hi, lo, uint64(row)})
-	}
-}
-
-// fails says whether one of the findings is an error.
-func (c *checker) fails(found []finding) bool {
-	for _, f := range found {
-		if c.severities[f.check] == "error" {
-			return true
-		}
-	}
-	return false
-}
-
-// firstPassed finds for each cluster of two or more its first row that is not bad.
-func (c *clusters) firstPassed(bad rowSet) map[uint64]uint64 {
-	first := map[uint64]uint64{}
-	for row := range c.parent {
-		if c.parent[row] == 0 {
-			continue
-		}
-		root := c.root(uint64(row))
-		if _, ok := first[root]; !ok && !bad.has(int64(root)) {
-			first[root] = root
-		}
-		if _, ok := first[root]; !ok && !bad.has(int64(row)) {
-			first[root] = uint64(row)
-		}
-	}
-	return first
-}
-
-// find is what other rows say about row number n.
-func (a *across) find(n int64, unit string) (found []finding) {
-	if first, ok := a.sameID[n]; ok {
-		found = append(found, finding{checkIDs, fmt.Sprintf("%s %d has the same id", unit, first)})
-	}
-	if a.near == nil {
-		return found
-	}
-	if first, ok := a.passed[a.near.root(uint64(n))]; ok && first != uint64(n) {
-		found = append(found, finding{checkNear, fmt.Sprintf("like %s %d", unit, first)})
-	}
-	return found
-}
 
 // judged is what became of a batch.
 type judged struct {
