@@ -16,6 +16,18 @@ func (p *program) openDevice(threads int) (ops.Device, error) {
 	return dev, nil
 }
 
+// checkDevice refuses a device that there is not before any stage runs.
+func checkDevice(name string) error {
+	if name == "" {
+		return nil
+	}
+	dev, err := engine.OpenDevice(name, 1)
+	if err != nil {
+		return usageError{err}
+	}
+	return dev.Close()
+}
+
 // deviceText is "cpu (avx512), threads: 2".
 func deviceText(i ops.Info) string {
 	return fmt.Sprintf("%s (%s), threads: %d", i.Name, i.Detail, i.Threads)

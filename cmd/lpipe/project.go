@@ -118,6 +118,9 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 	if device == "" {
 		device = pr.pipeline.Settings.Device
 	}
+	if err := checkDevice(device); err != nil {
+		return runner.Options{}, err
+	}
 	report := o.report
 	if report == nil {
 		report = p.reportPlainly
