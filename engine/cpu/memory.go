@@ -145,7 +145,8 @@ func (m *memory) ReadWeight(dst []float32, src ops.Weight, row int) {
 		return
 	}
 	from, _ := rowRange(src, row, len(dst))
-	m.w(src, src.Rows, src.Cols).decode(dst, from)
+	stored := m.w(src, src.Rows, src.Cols)
+	stored.decode(dst, from)
 }
 
 func (m *memory) Copy(dst, src ops.Buf, n int) {
@@ -233,7 +234,7 @@ type matrix struct {
 }
 
 // decode sets dst to the values from at on.
-func (m matrix) decode(dst []float32, at int) {
+func (m *matrix) decode(dst []float32, at int) {
 	switch {
 	case m.f != nil:
 		copy(dst, m.f[at:])
@@ -245,7 +246,7 @@ func (m matrix) decode(dst []float32, at int) {
 }
 
 // row sets dst to one row.
-func (m matrix) row(dst []float32, row int) { m.decode(dst[:m.cols], row*m.cols) }
+func (m *matrix) row(dst []float32, row int) { m.decode(dst[:m.cols], row*m.cols) }
 
 // all is the whole matrix as float32.
 func (m matrix) all(rows int) []float32 {

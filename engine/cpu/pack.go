@@ -60,13 +60,18 @@ func (v vector) packPanel(w *worker, dst []float32, s *source, nr, k, first, col
 	if lo >= hi {
 		return
 	}
-	if s.cs == 1 {
+	switch {
+	case s.cs != 1:
+		from, stride := s.transposed(w, first+lo, hi-lo, k)
+		v.transpose(dst[lo:], from, hi-lo, k, stride, nr)
+	case s.m.f != nil && hi-lo == 32:
+		for i := range k { // a whole panel of the widest kind: a copy of known length
+			*(*[32]float32)(dst[i*32:]) = *(*[32]float32)(s.m.f[s.at+i*s.rs+first:])
+		}
+	default:
 		for i := range k {
 			s.m.decode(dst[i*nr+lo:i*nr+hi], s.at+i*s.rs+first+lo)
 		}
-	} else {
-		from, stride := s.transposed(w, first+lo, hi-lo, k)
-		v.transpose(dst[lo:], from, hi-lo, k, stride, nr)
 	}
 	if s.scale != 1 {
 		v.scale(dst, dst, s.scale)
