@@ -475,3 +475,26 @@ func TestLogOfAnEarlierMachine(t *testing.T) {
 		t.Error(runs, err)
 	}
 }
+
+// What the cache refuses to hold fails the stage and does not stay in the workspace.
+func TestOutputThatCannotBeStored(t *testing.T) {
+	w := newWorkspace(t, `
+stage "shell" "s" {
+  out     = { a = "out/a", d = "out/d/" }
+  command = "echo a > out/a; mkdir out/d; ln -s /etc/passwd out/d/link"
+}
+`)
+	_, err := w.try(runner.ReproOptions{})
+	contains(t, "error", fmt.Sprint(failure(err)), `store output "d"`, "link")
+	if w.opened("out/a") || w.opened("out/d") || w.opened("pipeline.lock") {
+		t.Error("it left something")
+	}
+}
+
+func TestKilledBuiltInStageLeavesNoTemporaryFiles(t *testing.T) {
+	w := newWorkspace(t, chain, "raw.txt", "a b\n", ".lpipe/tmp/loud.123/data.txt", "half")
+	w.repro()
+	if left, _ := os.ReadDir(filepath.Join(w.dir, ".lpipe", "tmp")); len(left) > 0 {
+		t.Errorf("%v is left", left)
+	}
+}

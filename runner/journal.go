@@ -38,10 +38,11 @@ type journal struct {
 	path string
 	f    *os.File
 
+	flushing sync.Mutex // held during a flush; taken before mu
+
 	mu      sync.Mutex
 	pending []func() // called after the next sync
 	timer   *time.Timer
-	dirty   bool
 	err     error
 }
 
@@ -126,7 +127,6 @@ func (j *journal) append(done func(), entries ...entry) error {
 	if done == nil {
 		return nil
 	}
-	j.dirty = true
 	j.pending = append(j.pending, done)
 	if j.timer == nil {
 		j.timer = time.AfterFunc(syncWithin, func() { j.flush() })
@@ -134,27 +134,31 @@ func (j *journal) append(done func(), entries ...entry) error {
 	return nil
 }
 
-// flush syncs what was written and calls the functions that wait for it.
+// flush syncs what was written and calls the functions that wait for it. Appending goes on meanwhile.
 func (j *journal) flush() error {
+	j.flushing.Lock()
+	defer j.flushing.Unlock()
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.timer != nil {
 		j.timer.Stop()
 		j.timer = nil
 	}
-	if j.err == nil && j.dirty {
-		if err := j.f.Sync(); err != nil {
-			j.err = fmt.Errorf("sync journal: %w", err)
-		}
-		j.dirty = false
-	}
-	if j.err == nil {
-		for _, done := range j.pending {
-			done()
-		}
-	}
+	pending, err := j.pending, j.err
 	j.pending = nil
-	return j.err
+	j.mu.Unlock()
+	if err != nil || len(pending) == 0 {
+		return err
+	}
+	if err := j.f.Sync(); err != nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.err = fmt.Errorf("sync journal: %w", err)
+		return j.err
+	}
+	for _, done := range pending {
+		done()
+	}
+	return nil
 }
 
 // close flushes. The file stays: only a written lock makes it superfluous.

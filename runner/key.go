@@ -71,11 +71,11 @@ func describe(n *Node, in ingredients) string {
 	inputs := slices.Clone(in.inputs)
 	slices.SortFunc(inputs, func(a, b readInput) int { return strings.Compare(a.Name, b.Name) })
 	for _, one := range inputs {
-		if step.Kind.InPlace {
-			line("in", quote(one.Name), one.sort(), one.id().String(), quote(one.Path))
-		} else {
-			line("in", quote(one.Name), one.sort(), one.id().String())
+		words := []string{"in", quote(one.Name), one.sort(), one.id().String(), quote(one.Path)}
+		if !step.Kind.InPlace {
+			words = words[:4]
 		}
+		line(words...)
 	}
 	for _, file := range in.code {
 		line("code", quote(file.name), sortOf(file.content), file.content.ID.String())

@@ -226,6 +226,12 @@ func (p *Plan) connect(node *Node) hcl.Diagnostics {
 		}
 		node.code = append(node.code, code)
 	}
+	return append(diags, p.waitFor(node, edge)...)
+}
+
+// waitFor draws the edges of depends_on.
+func (p *Plan) waitFor(node *Node, edge func(to *Node)) hcl.Diagnostics {
+	var diags hcl.Diagnostics
 	for _, name := range node.Step.DependsOn {
 		steps := p.blocks[name]
 		if one, ok := p.named[name]; ok {

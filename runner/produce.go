@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"time"
 
 	"lpipe/cache"
 )
@@ -51,6 +50,9 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	if err == nil {
 		err = job.collect(ctx, key, description, began, &done)
 	}
+	if err != nil {
+		job.discard()
+	}
 	return done, job.close(err)
 }
 
@@ -62,8 +64,9 @@ type job struct {
 	in      ingredients
 	log     string
 	scratch string
-	fresh   string // the folder for outputs of kinds that write at fresh paths; "" for those in place
-	moved   string // where the outputs of a failed attempt went
+	out     map[string]string // output -> where the attempt writes it
+	fresh   string            // the folder for outputs of kinds that write at fresh paths; "" for those in place
+	moved   string            // where the outputs of a failed attempt went
 
 	mu      sync.Mutex // guards what the stage reports
 	device  string
@@ -123,75 +126,71 @@ func (j *job) attempts(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil || attempt >= j.node.Step.Retries {
 			return err
 		}
+		j.discard()
 		j.warn(j.node.Step.Name, "%v; trying again (%d of %d)", err, attempt+1, j.node.Step.Retries)
 		fmt.Fprintf(log, "lpipe: %v; trying again (%d of %d)\n", err, attempt+1, j.node.Step.Retries)
 	}
 }
 
-// attempt runs the stage once. Whatever it leaves when it fails is out of the workspace afterwards.
+// attempt runs the stage once.
 func (j *job) attempt(ctx context.Context, log *os.File) error {
-	out, err := j.clear(ctx)
+	err := j.clear(ctx)
 	if err != nil {
 		return err
 	}
 	if limit := j.node.Step.Timeout; limit > 0 {
 		limited, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		err = j.call(limited, log, out)
+		err = j.call(limited, log)
 		if err != nil && limited.Err() != nil && ctx.Err() == nil {
 			err = &timeoutError{limit, err}
 		}
 	} else {
-		err = j.call(ctx, log, out)
+		err = j.call(ctx, log)
 	}
 	if err == nil {
 		err = ctx.Err() // cancelled in its last moment: write nothing more
 	}
 	if err == nil {
-		err = j.checkOutputs(out)
-	}
-	if err != nil {
-		j.discard(out)
+		err = j.checkOutputs()
 	}
 	return err
 }
 
-// clear makes room for the outputs and returns where the stage is to write them.
-func (j *job) clear(ctx context.Context) (map[string]string, error) {
+// clear makes room for the outputs and says where the stage is to write them.
+func (j *job) clear(ctx context.Context) error {
 	out := make(map[string]string, len(j.node.Step.Out))
 	if j.fresh != "" {
 		for i := range j.node.Step.Out {
-			one := &j.node.Step.Out[i]
-			out[one.Name] = j.freshPath(one)
-			if err := removeAll(out[one.Name]); err != nil {
-				return nil, writeError(j.dir, err)
-			}
+			out[j.node.Step.Out[i].Name] = j.freshPath(&j.node.Step.Out[i])
 		}
-		return out, nil
+		j.out = out
+		return nil
 	}
 	paths := make([]string, 0, len(j.node.Step.Out))
 	for i := range j.node.Step.Out {
 		one := &j.node.Step.Out[i]
 		if err := j.keepEdit(ctx, j.node, one); err != nil {
-			return nil, err
+			return err
 		}
 		paths = append(paths, one.Path)
 		out[one.Name] = j.Plan.abs(one.Path)
 	}
 	// After a kill, the next command finds here whose half-written outputs stand in the workspace.
 	if err := j.record([]entry{{Profile: j.Pipeline.Profile, Begin: j.node.Step.Name, Run: j.run.id, Paths: paths}}, nil); err != nil {
-		return nil, err
+		return err
 	}
+	j.out = out
 	for _, at := range out {
 		err := removeAll(at)
 		if err == nil {
 			err = os.MkdirAll(filepath.Dir(at), 0o777)
 		}
 		if err != nil {
-			return nil, writeError(j.dir, err)
+			return writeError(j.dir, err)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // freshPath keeps of the declared path what counts in the key: the extension.
@@ -203,14 +202,14 @@ func (j *job) freshPath(out *StepOutput) string {
 }
 
 // call hands over to the stage.
-func (j *job) call(ctx context.Context, log *os.File, out map[string]string) (err error) {
+func (j *job) call(ctx context.Context, log *os.File) (err error) {
 	variables, secrets := environ(j.Environ, j.node.Step, j.scratch, j.grant.gpus)
 	masked, flush := masking(log, secrets)
 	env := &Env{
 		Dir:     j.dir,
 		Name:    j.node.Step.Name,
 		In:      j.inputs(),
-		Out:     out,
+		Out:     j.out,
 		Environ: variables,
 		GPUs:    j.grant.gpus,
 		Device:  j.Device,
@@ -255,11 +254,11 @@ func (j *job) told(e Event) {
 }
 
 // checkOutputs demands every declared output, as file or folder.
-func (j *job) checkOutputs(out map[string]string) error {
+func (j *job) checkOutputs() error {
 	var wrong []string
 	for i := range j.node.Step.Out {
 		one := &j.node.Step.Out[i]
-		info, err := os.Lstat(out[one.Name])
+		info, err := os.Lstat(j.out[one.Name])
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			wrong = append(wrong, fmt.Sprintf("it did not write its output %q (%s)", one.Name, one.Path))
@@ -281,10 +280,13 @@ func (j *job) checkOutputs(out map[string]string) error {
 
 // discard takes what a failed attempt left out of the way: fresh paths just go, what stands in the workspace moves to
 // the run's folder, where a person can look at it.
-func (j *job) discard(out map[string]string) {
+func (j *job) discard() {
 	for i := range j.node.Step.Out {
 		one := &j.node.Step.Out[i]
-		at := out[one.Name]
+		at := j.out[one.Name]
+		if at == "" {
+			continue // it did not come so far
+		}
 		if j.fresh != "" {
 			removeAll(at)
 			continue
@@ -292,122 +294,9 @@ func (j *job) discard(out map[string]string) {
 		if moved, err := j.run.setAside(j.node.Step.Name, one.Path, at); err != nil {
 			j.warn(j.node.Step.Name, "%s, left by the failed stage, cannot be moved away: %v", one.Path, err)
 		} else if moved != "" {
-			j.moved = moved
+			j.moved = j.rel(moved)
 		}
 	}
-}
-
-// inputsChanged looks at all inputs again: the result of a stage whose inputs changed under it belongs to no key.
-func (x *execution) inputsChanged(ctx context.Context, n *Node, in ingredients) (bool, error) {
-	changed := ""
-	for _, one := range in.inputs {
-		if one.origin != nil {
-			x.scans.forget(one.Path)
-		}
-		scan, err := x.scan(ctx, one.nodeInput)
-		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, cache.ErrChanged), err == nil && !sameRead(n, one, scan):
-			changed = one.Path
-		case err != nil:
-			return false, err
-		}
-	}
-	for _, file := range in.code {
-		scan, err := x.Cache.Scan(ctx, x.State, file.path)
-		if err != nil || scan.Content != file.content {
-			changed = file.name
-		}
-	}
-	if changed != "" {
-		x.warn(n.Step.Name, "%s changed while the stage ran, so its result is not recorded; the next repro runs it again", changed)
-	}
-	return changed != "", ctx.Err()
-}
-
-// sameRead tells whether a scan shows what an input was: all of it, or the files that the kind reads.
-func sameRead(n *Node, one readInput, scan *cache.Scan) bool {
-	if scan.Content == one.content {
-		return true
-	}
-	return !one.digest.IsZero() && scan.Dir && scan.Digest(matching(n.reads(one.nodeInput))) == one.digest
-}
-
-// collect stores the outputs and the result, in this order: a record without its content would be a false hit. Then
-// fresh outputs appear at their places.
-func (j *job) collect(ctx context.Context, key cache.Key, description string, began time.Time, done *outcome) error {
-	release, err := j.hold(ctx) // or a gc could take the outputs before the result names them
-	if err != nil {
-		return err
-	}
-	defer release()
-	done.out = make(map[string]cache.Content, len(j.node.Step.Out))
-	for i := range j.node.Step.Out {
-		one := &j.node.Step.Out[i]
-		content, err := j.store(ctx, one)
-		if err != nil {
-			return fmt.Errorf("store output %q: %w", one.Name, writeError(j.dir, err))
-		}
-		done.out[one.Name] = content
-	}
-	if !done.changed {
-		result := &cache.Result{Outputs: done.out, Description: description, Record: j.entry(ctx, began, done.seconds)}
-		if err := j.Cache.PutResult(key, result); err != nil {
-			return fmt.Errorf("record result: %w", writeError(j.dir, err))
-		}
-	}
-	if j.fresh == "" {
-		return nil
-	}
-	for i := range j.node.Step.Out {
-		one := &j.node.Step.Out[i]
-		if !one.Cache {
-			continue
-		}
-		if err := j.place(ctx, j.node, one, done.out[one.Name]); err != nil {
-			return fmt.Errorf("place output %q: %w", one.Name, writeError(j.dir, err))
-		}
-	}
-	return nil
-}
-
-// store takes one output into the cache; one with cache = false only goes to its place.
-func (j *job) store(ctx context.Context, one *StepOutput) (cache.Content, error) {
-	at := j.Plan.abs(one.Path)
-	made := at
-	if j.fresh != "" {
-		made = j.freshPath(one)
-	}
-	if one.Cache {
-		return j.Cache.Add(ctx, j.State, made, cache.AddOptions{Move: true})
-	}
-	if made != at {
-		if err := j.keepEdit(ctx, j.node, one); err != nil {
-			return cache.Content{}, err
-		}
-		if err := replace(made, at); err != nil {
-			return cache.Content{}, err
-		}
-	}
-	scan, err := j.Cache.Scan(ctx, j.State, at)
-	if err != nil {
-		return cache.Content{}, err
-	}
-	return scan.Content, nil
-}
-
-// entry is the record of who made the result, with its log.
-func (j *job) entry(ctx context.Context, began time.Time, seconds float64) cache.Record {
-	record := cache.Record{
-		Stage: j.node.Step.Name, Kind: j.node.Step.Kind.Name,
-		User: j.User, Host: j.Host, Device: j.device, Version: j.Version, Run: j.run.id,
-		Started: began.UTC().Truncate(time.Millisecond), Seconds: seconds, Metrics: j.metrics,
-	}
-	if info, err := os.Stat(j.log); err == nil && info.Size() > 0 {
-		if log, err := j.Cache.Add(ctx, j.State, j.log, cache.AddOptions{}); err == nil {
-			record.Log = &log
-		}
-	}
-	return record
 }
 
 // close removes what only the running stage needed. Scratch stays when it failed: the next attempt goes on from there.

@@ -13,6 +13,9 @@ import (
 // recover cleans up after a command that was killed: its processes die, what its stages had half written in place moves
 // to its run's folder, and what its journal holds becomes part of the locks.
 func (r *Runner) recover(ctx context.Context) error {
+	if err := removeAll(r.path("tmp")); err != nil {
+		return writeError(r.dir, err)
+	}
 	if r.total == 0 {
 		return nil
 	}
@@ -27,9 +30,6 @@ func (r *Runner) recover(ctx context.Context) error {
 	killStrays(r.path("scratch"))
 	if err := r.setAsidePartials(ctx); err != nil {
 		return err
-	}
-	if err := removeAll(r.path("tmp")); err != nil {
-		return writeError(r.dir, err)
 	}
 	if r.lockErr != nil {
 		return nil // repro rebuilds the lock with the journal's help; other commands refuse to work

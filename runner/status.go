@@ -107,13 +107,9 @@ func (r *Runner) assess(ctx context.Context, o ReproOptions) (StatusReport, erro
 	}
 	a := &assessment{opts: o, memory: readMemory(r.path("stages.json")), verdict: make([]verdict, len(r.Plan.Nodes)), sources: map[string]cache.Content{}}
 	a.view = view{Runner: r, made: a.made}
-	// What a stage needs is looked at as well: its state hangs on theirs.
-	needed, err := r.Plan.Select(Selection{Targets: o.Targets})
-	if err != nil {
-		return report, err
-	}
-	if o.Downstream {
-		needed = r.Plan.order
+	needed := r.Plan.order
+	if !o.Downstream { // what a stage needs is looked at as well: its state hangs on theirs
+		needed, _ = r.Plan.Select(Selection{Targets: o.Targets})
 	}
 	release, err := r.hold(ctx)
 	if err != nil {
@@ -334,7 +330,7 @@ func blamed(err error) string {
 func (v *view) reasons(ctx context.Context, n *Node, key cache.Key, description string, in ingredients) []Reason {
 	recorded, locked := v.lock.Stages[n.Step.Name]
 	if !locked {
-		return []Reason{{What: "output", Name: n.Step.Name, New: "no recorded run"}}
+		return []Reason{{What: "output", New: "no recorded run"}}
 	}
 	if recorded.Key == key {
 		return nil
