@@ -62,7 +62,7 @@ func (b *S3) noCredentials(ctx context.Context, e *Error) bool {
 	if b.o.Config.Credentials == nil {
 		e.Kind = Credentials
 	} else if found, err := b.o.Config.Credentials.Retrieve(ctx); err != nil {
-		e.Kind, e.Err = Credentials, short(err)
+		e.Kind, e.Err = Credentials, fmt.Errorf("no credentials found: %w", short(err))
 	} else {
 		b.provider.Store(&found.Source)
 		return false

@@ -23,7 +23,7 @@ func (p *program) commands() []*cli.Command {
 		p.addCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
 		p.pushCommand(), p.pullCommand(), p.fetchCommand(),
 		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.engineCommand(),
-		p.helpCommand(), p.versionCommand(), p.completionCommand(), p.completeCommand(),
+		p.doctorCommand(), p.helpCommand(), p.versionCommand(), p.completionCommand(), p.completeCommand(),
 	}
 }
 

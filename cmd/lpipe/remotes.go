@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 
 	"lpipe/cache"
 	"lpipe/remote"
@@ -43,50 +45,63 @@ func chooseRemote(pipeline *runner.Pipeline, name string) (*runner.RemoteBlock, 
 
 // openRemote joins a remote block and the project's cache. It makes no request.
 func (p *program) openRemote(ctx context.Context, pr *project, block *runner.RemoteBlock, connect time.Duration, jobs int) (*remote.Remote, error) {
-	o := remote.Options{Host: hostName(), Jobs: jobs}
+	bucket, err := p.openBucket(ctx, pr.pipeline, block, connect)
+	if err != nil {
+		return nil, err
+	}
+	return remote.New(bucket, pr.cache, remote.Options{Host: hostName(), Jobs: jobs}), nil
+}
+
+// openBucket makes the bucket of a remote block. It makes no request; connect is how long a connection may take, 0: as the remote has it.
+func (p *program) openBucket(ctx context.Context, pipeline *runner.Pipeline, block *runner.RemoteBlock, connect time.Duration) (remote.Bucket, error) {
 	if block.Type == "dir" {
 		path := filepath.FromSlash(block.Path)
 		if !filepath.IsAbs(path) {
-			path = filepath.Join(pr.pipeline.Dir, path)
+			path = filepath.Join(pipeline.Dir, path)
 		}
 		bucket, err := remote.NewDir(path)
 		if err != nil {
 			return nil, fmt.Errorf("remote %s: %w", block.Name, err)
 		}
-		return remote.New(bucket, pr.cache, o), nil
+		return bucket, nil
 	}
-	bucket, err := p.openS3(ctx, block, connect)
+	found, err := p.awsConfig(ctx, block)
 	if err != nil {
 		return nil, err
 	}
-	return remote.New(bucket, pr.cache, o), nil
+	return remote.NewS3(remote.S3Options{
+		Config: found.config, Bucket: block.Bucket, Prefix: block.Prefix, Region: block.Region, Endpoint: found.endpoint, Profile: found.profile,
+		ConnectTimeout: connect,
+	}), nil
 }
 
-// openS3 loads the standard AWS configuration: environment, shared files, SSO, web identity, instance roles.
-func (p *program) openS3(ctx context.Context, block *runner.RemoteBlock, connect time.Duration) (remote.Bucket, error) {
-	var load []func(*config.LoadOptions) error
-	profile := block.AWSProfile
-	if profile != "" {
-		load = append(load, config.WithSharedConfigProfile(profile))
+// awsFound is what the standard AWS chain says about a remote block.
+type awsFound struct {
+	config            aws.Config
+	profile, endpoint string // "": the default
+}
+
+// awsConfig loads the standard AWS configuration: environment, shared files, SSO, web identity, instance roles.
+func (p *program) awsConfig(ctx context.Context, block *runner.RemoteBlock) (found awsFound, err error) {
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})} // it prints what is no news to users
+	if found.profile = block.AWSProfile; found.profile != "" {
+		load = append(load, config.WithSharedConfigProfile(found.profile))
 	} else {
-		profile = p.getenv("AWS_PROFILE")
+		found.profile = p.getenv("AWS_PROFILE")
 	}
 	if block.Region != "" {
 		load = append(load, config.WithRegion(block.Region))
 	}
-	aws, err := config.LoadDefaultConfig(ctx, load...)
-	if err != nil {
-		return nil, &remote.Error{Kind: remote.Credentials, Op: "load the AWS configuration", Where: "remote " + block.Name, Err: err,
+	if found.config, err = config.LoadDefaultConfig(ctx, load...); err != nil {
+		return found, &remote.Error{Kind: remote.Credentials, Op: "load the AWS configuration", Err: err,
+			Where: fmt.Sprintf("remote %s (profile %s, region %s, endpoint %s)", block.Name, orText(found.profile, "default"),
+				orText(block.Region, "of the profile"), orText(block.Endpoint, "AWS")),
 			Remedy: "look at ~/.aws/config, or at AWS_PROFILE"}
 	}
-	endpoint := block.Endpoint
-	if endpoint == "" {
-		endpoint = p.orEnv(p.getenv("AWS_ENDPOINT_URL_S3"), "AWS_ENDPOINT_URL")
+	if found.endpoint = block.Endpoint; found.endpoint == "" {
+		found.endpoint = p.orEnv(p.getenv("AWS_ENDPOINT_URL_S3"), "AWS_ENDPOINT_URL")
 	}
-	return remote.NewS3(remote.S3Options{
-		Config: aws, Bucket: block.Bucket, Prefix: block.Prefix, Region: block.Region, Endpoint: endpoint, Profile: profile,
-		ConnectTimeout: connect,
-	}), nil
+	return found, nil
 }
 
 // lookupConnect is how long repro waits for a connection to the remote before it goes on without.

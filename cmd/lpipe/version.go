@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -18,28 +19,11 @@ func (p *program) versionCommand() *cli.Command {
 }
 
 func (p *program) version(*cli.Context) error {
-	v := versionInfo{Schema: 1, Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			switch s.Key {
-			case "vcs.revision":
-				v.Commit = s.Value[:min(12, len(s.Value))]
-			case "vcs.modified":
-				v.Modified = s.Value == "true"
-			}
-		}
-	}
+	v := buildInfo()
 	if p.json {
 		return p.printJSON(v)
 	}
-	commit := ""
-	if v.Commit != "" {
-		commit = ", commit " + v.Commit
-		if v.Modified {
-			commit += " with changes"
-		}
-	}
-	p.result("lpipe %s (%s, %s%s)", v.Version, v.Go, v.Platform, commit)
+	p.result("lpipe %s", v.text())
 	return nil
 }
 
@@ -50,4 +34,33 @@ type versionInfo struct {
 	Modified bool   `json:"modified,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+}
+
+// buildInfo is what is known about this program.
+func buildInfo() versionInfo {
+	v := versionInfo{Schema: 1, Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.Commit = s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			v.Modified = s.Value == "true"
+		}
+	}
+	return v
+}
+
+func (v versionInfo) text() string {
+	commit := ""
+	if v.Commit != "" {
+		commit = ", commit " + v.Commit
+		if v.Modified {
+			commit += " with changes"
+		}
+	}
+	return fmt.Sprintf("%s (%s, %s%s)", v.Version, v.Go, v.Platform, commit)
 }
