@@ -89,7 +89,7 @@ func Kernels() []string {
 
 // Info describes the device.
 func (d *Device) Info() ops.Info {
-	return ops.Info{Name: "cpu", Detail: d.k.name, Threads: len(d.pool.workers), Bytes: d.bytes + 4*int64(len(d.mem.block))}
+	return ops.Info{Name: "cpu", Detail: d.k.name, Threads: len(d.pool.workers), Bytes: d.bytes}
 }
 
 // Close ends the threads and frees the memory.

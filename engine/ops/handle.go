@@ -88,5 +88,5 @@ type Info struct {
 	Name    string // "cpu", "cuda:0"
 	Detail  string // processor and chosen kernels
 	Threads int
-	Bytes   int64 // allocated now
+	Bytes   int64 // of allocations that were not freed; the scratch of operations is not among them
 }
