@@ -12,7 +12,7 @@ import (
 var errStopped = errors.New("not tried: another stage failed")
 
 // pools hold what stages need while they run: one of the jobs, CPUs, GPUs, RAM, the user's own. A stage takes all that
-// it needs at once or waits; of those that fit, the one with the highest priority goes first.
+// it needs at once or waits; of those that wait, the one with the highest priority goes first.
 type pools struct {
 	mu      sync.Mutex
 	total   map[string]int64
@@ -107,11 +107,13 @@ func (p *pools) cut(needs Resources) map[string]int64 {
 	return want
 }
 
-// serve hands out what is free. The caller holds mu.
+// serve hands out what is free. What the first in line lacks is not given to those behind it: a stage that needs much
+// would never run beside many that need little. The caller holds mu.
 func (p *pools) serve() {
+	kept := map[string]bool{}
 	for i := 0; i < len(p.waiting) && p.free["jobs"] > 0; {
 		w := p.waiting[i]
-		if !p.fits(w.needs) {
+		if !p.fits(w.needs, kept) {
 			i++
 			continue
 		}
@@ -120,13 +122,18 @@ func (p *pools) serve() {
 	}
 }
 
-func (p *pools) fits(needs map[string]int64) bool {
+// fits tells whether all that is needed is free and not kept for others; if not, what is lacking is kept from now on.
+func (p *pools) fits(needs map[string]int64, kept map[string]bool) bool {
+	fits := true
 	for name, n := range needs {
 		if n > p.free[name] {
-			return false
+			kept[name] = true
+			fits = false
+		} else if n > 0 && kept[name] {
+			fits = false
 		}
 	}
-	return true
+	return fits
 }
 
 func (p *pools) give(needs map[string]int64) *grant {

@@ -241,6 +241,7 @@ func (m *memory) save() error {
 	m.dirty = false
 	temp := m.path + ".tmp"
 	if err := os.WriteFile(temp, append(compact(m.stages), '\n'), 0o644); err != nil {
+		os.Remove(temp)
 		return err
 	}
 	return os.Rename(temp, m.path)
