@@ -170,3 +170,24 @@ func TestArchitectureNamesRealFiles(t *testing.T) {
 		}
 	}
 }
+
+// Every direct dependency has its reason in doc/dependencies.md.
+func TestEveryDependencyHasAReason(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("doc", "dependencies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllStringSubmatch(string(mod), -1) {
+		name := m[1]
+		if strings.HasPrefix(name, "github.com/aws/aws-sdk-go-v2/") {
+			name = "github.com/aws/aws-sdk-go-v2"
+		}
+		if !strings.Contains(string(page), name) {
+			t.Errorf("doc/dependencies.md gives no reason for %s", m[1])
+		}
+	}
+}

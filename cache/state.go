@@ -168,28 +168,6 @@ func (s *State) set(dir string, e entry) {
 	s.dirty = true
 }
 
-// moveDir gives what is known of the folder from, and of those in it, to the folder to.
-func (s *State) moveDir(from, to string) {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, t := s.key(from), s.key(to)
-	moved := map[string]*dirState{}
-	for k, d := range s.dirs {
-		if k == t || strings.HasPrefix(k, t+"/") {
-			delete(s.dirs, k)
-		}
-		if k == f || strings.HasPrefix(k, f+"/") {
-			moved[t+k[len(f):]] = d
-			delete(s.dirs, k)
-		}
-	}
-	maps.Copy(s.dirs, moved)
-	s.dirty = true
-}
-
 // entrySize is an entry's bytes without its name.
 const entrySize = 4*8 + 2*4 + 32 + 1 + 4
 

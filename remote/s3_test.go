@@ -219,7 +219,7 @@ func TestRequests(t *testing.T) {
 	if push.Requests > 12 || nothing.Requests > 3 || fetch.Requests > 8 {
 		t.Errorf("push %+v, with nothing to do %+v, fetch %+v", push, nothing, fetch)
 	}
-	t.Log(fmt.Sprintf("push %v %+v, nothing to do %v %+v, fetch %v %+v", pushed.Sub(start), push, idle.Sub(pushed), nothing, time.Since(idle), fetch))
+	t.Logf("push %v %+v, nothing to do %v %+v, fetch %v %+v", pushed.Sub(start), push, idle.Sub(pushed), nothing, time.Since(idle), fetch)
 }
 
 // TestNoRegion needs no server: nothing is sent.

@@ -172,8 +172,8 @@ func pairedMerges(s string) string {
 	at := strings.Index(s, `"merges"`)
 	lines := strings.Split(s[at:], "\n")
 	for i, line := range lines[1:] {
-		if left, right, ok := strings.Cut(line, " "); ok && strings.HasPrefix(strings.TrimSpace(line), `"`) {
-			left, right, _ = strings.Cut(strings.TrimSpace(line), " ")
+		left, right, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if ok && strings.HasPrefix(left, `"`) {
 			comma := ""
 			if rest, ok := strings.CutSuffix(right, ","); ok {
 				right, comma = rest, ","
