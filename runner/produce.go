@@ -42,7 +42,9 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	}
 	x.start(ctx, n, key, description, in, job.log)
 	began := x.Now()
-	err = job.attempts(ctx)
+	if err = job.attempts(ctx); ctx.Err() != nil {
+		err = ctx.Err() // interrupted: no failure of the stage, whatever it says
+	}
 	done := outcome{how: HowRan, seconds: x.Now().Sub(began).Seconds(), log: x.rel(job.log)}
 	if err == nil {
 		done.changed, err = x.inputsChanged(ctx, n, in)
@@ -53,7 +55,7 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	if err != nil {
 		job.discard()
 	}
-	return done, job.close(err)
+	return done, job.close(ctx, err)
 }
 
 // job is one stage while it runs.
@@ -300,7 +302,7 @@ func (j *job) discard() {
 }
 
 // close removes what only the running stage needed. Scratch stays when it failed: the next attempt goes on from there.
-func (j *job) close(err error) error {
+func (j *job) close(ctx context.Context, err error) error {
 	if j.fresh != "" {
 		removeAll(j.fresh)
 	}
@@ -308,8 +310,8 @@ func (j *job) close(err error) error {
 		removeAll(j.scratch)
 		return nil
 	}
-	if errors.Is(err, context.Canceled) {
-		return err
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	failure := &StageFailure{Stage: j.node.Step.Name, Err: err, Log: j.rel(j.log), Tail: tail(j.log), Moved: j.moved, Range: j.node.Step.Range}
 	var command *CommandError

@@ -437,7 +437,8 @@ stage "shell" "b" {
   command = "cp ${stage.a.a} build/b; echo begun; [ -e go ] || sleep 60"
 }
 `)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancelCause(t.Context())
+	cancel := func() { stop(errors.New("interrupted")) }
 	w.opts = func(o *runner.Options) {
 		report := o.Report
 		o.Report = func(e runner.RunEvent) {
@@ -455,6 +456,7 @@ stage "shell" "b" {
 	if time.Since(began) > 5*time.Second {
 		t.Error("it waited for the sleeping stage")
 	}
+	equal(t, "interrupted is not failed", w.how(), "a:ran")
 	if w.opened("build/b") {
 		t.Error("the interrupted stage's output stands in the workspace")
 	}
