@@ -27,6 +27,7 @@ var rules = []rule{
 	{"engine/ops/opstest", []string{"engine/ops"}, "the suite tests any device"},
 	{"engine/ops", nil, "operations know no model and no device"},
 	{"engine/tokenizer/...", []string{"engine/tokenizer/..."}, "the tokenizer stands alone"},
+	{"engine/nf4", nil, "a storage format stands alone"},
 	{"engine/safetensors", nil, "weight files stand alone"},
 	{"dataset", nil, "formats stand alone: stages and engine share them"},
 	{"runner/...", []string{"cache", "runner/..."}, "the runner knows no stage kind, no S3, no engine, no terminal"},

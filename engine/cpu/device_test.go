@@ -8,7 +8,7 @@ import (
 )
 
 func TestPlain(t *testing.T) {
-	opstest.Run(t, func() ops.Device { return NewPlain() }, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4}})
+	opstest.Run(t, func() ops.Device { return NewPlain() }, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}})
 }
 
 // Every kernel that this processor has, with more threads than it has cores.
@@ -16,7 +16,7 @@ func TestDevice(t *testing.T) {
 	for _, name := range Kernels() {
 		t.Run(name, func(t *testing.T) {
 			opstest.Run(t, func() ops.Device { return New(Options{Threads: 3, Kernel: name}) },
-				opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4}})
+				opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}})
 		})
 	}
 }
@@ -27,5 +27,5 @@ func TestDeviceInBlocks(t *testing.T) {
 		d := New(Options{Threads: 2})
 		d.limits = limits{packed: 600, logits: 700, headRows: 3}
 		return d
-	}, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4}, Rounds: 20})
+	}, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}, Rounds: 20})
 }

@@ -172,7 +172,7 @@ func (d *Plain) LinearWeightBackward(dw, db, dy, x ops.Buf, N, C, F int) {
 
 // LinearMerge adds the adapters to w.
 func (d *Plain) LinearMerge(w ops.Weight, lora []ops.LoRA, C, F int) {
-	if w.Type == ops.NF4 {
+	if w.Type.Is4Bit() {
 		d.fail(errMergeNF4)
 	}
 	if d.err != nil {

@@ -3,6 +3,7 @@ package cpu
 import (
 	"errors"
 
+	"lpipe/engine/nf4"
 	"lpipe/engine/ops"
 )
 
@@ -11,7 +12,7 @@ type memory struct {
 	floats [][]float32 // by ops.Buf.Block-1; nil: freed
 	ints   [][]int32   // by ops.Ints.Block-1
 	halves [][]uint16  // by ops.Weight.Block-1 for ops.BF16
-	nf4s   []nf4       // by ops.Weight.Block-1 for ops.NF4
+	nf4s   []normal4   // by ops.Weight.Block-1 for ops.NF4 and ops.NF4BF16
 	bytes  int64
 	err    error // the first one; see ops.Device
 }
@@ -55,8 +56,8 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 		m.halves = append(m.halves, make([]uint16, rows*cols))
 		m.bytes += 2 * int64(rows*cols)
 		w.Block = int32(len(m.halves))
-	case ops.NF4:
-		m.nf4s = append(m.nf4s, newNF4(rows*cols))
+	case ops.NF4, ops.NF4BF16:
+		m.nf4s = append(m.nf4s, newNormal4(rows*cols, t == ops.NF4BF16))
 		w.Block = int32(len(m.nf4s))
 		m.bytes += m.nf4s[w.Block-1].bytes()
 	default:
@@ -84,9 +85,9 @@ func (m *memory) FreeWeight(w ops.Weight) {
 	case !w.Present():
 	case w.Type == ops.F32:
 		m.Free(w.Values)
-	case w.Type == ops.NF4:
+	case w.Type.Is4Bit():
 		m.bytes -= m.nf4s[w.Block-1].bytes()
-		m.nf4s[w.Block-1] = nf4{}
+		m.nf4s[w.Block-1] = normal4{}
 	default:
 		m.bytes -= 2 * int64(len(m.halves[w.Block-1]))
 		m.halves[w.Block-1] = nil
@@ -131,13 +132,25 @@ func (m *memory) WriteWeight(dst ops.Weight, row int, src []float32) {
 	switch dst.Type {
 	case ops.F32:
 		copy(m.f(dst.Values, to)[from:to], src)
-	case ops.NF4:
+	case ops.NF4, ops.NF4BF16:
 		m.nf4s[dst.Block-1].encode(from, src)
 	default:
 		for i, v := range src {
 			m.halves[dst.Block-1][from+i] = bf16(v)
 		}
 	}
+}
+
+func (m *memory) WriteNF4(dst ops.Weight, row int, codes []uint8, absmax []float32) {
+	if !dst.Type.Is4Bit() || len(absmax) != nf4.Blocks(2*len(codes)) {
+		panic("cpu: NF4 codes for another kind of weight, or of another length than their absmax")
+	}
+	if m.err != nil || len(codes) == 0 {
+		return
+	}
+	n := min(2*len(codes), dst.Rows*dst.Cols-row*dst.Cols) // a last half byte may be empty
+	from, _ := rowRange(dst, row, n)
+	m.nf4s[dst.Block-1].write(from, codes, absmax)
 }
 
 func (m *memory) ReadWeight(dst []float32, src ops.Weight, row int) {
@@ -211,7 +224,7 @@ func (m *memory) w(w ops.Weight, rows, cols int) matrix {
 	switch w.Type {
 	case ops.F32:
 		return matrix{f: m.f(w.Values, rows*cols), cols: cols}
-	case ops.NF4:
+	case ops.NF4, ops.NF4BF16:
 		return matrix{q: m.nf4s[w.Block-1], cols: cols}
 	}
 	return matrix{h: m.halves[w.Block-1], cols: cols}
@@ -229,7 +242,7 @@ func rowRange(w ops.Weight, row, n int) (from, to int) {
 type matrix struct {
 	f    []float32
 	h    []uint16 // bfloat16
-	q    nf4
+	q    normal4
 	cols int
 }
 

@@ -42,10 +42,14 @@ type Type uint8
 
 // The storage types of weights.
 const (
-	F32  Type = iota // 4 bytes a value
-	BF16             // 2 bytes a value, rounded to nearest even
-	NF4              // half a byte a value and 4 bytes for 64: bitsandbytes' NormalFloat; rows are written in whole blocks of 64 values
+	F32     Type = iota // 4 bytes a value
+	BF16                // 2 bytes a value, rounded to nearest even
+	NF4                 // half a byte a value and 4 bytes for 64: bitsandbytes' NormalFloat; rows are written in whole blocks of 64 values
+	NF4BF16             // the same; what a code stands for is rounded to bfloat16, as bitsandbytes does for a bfloat16 model
 )
+
+// Is4Bit says whether t is one of the NormalFloat types.
+func (t Type) Is4Bit() bool { return t == NF4 || t == NF4BF16 }
 
 // Weight is a handle to a matrix [Rows, Cols], row-major, in one of several storages. Only an F32
 // weight can be trained: Values is then its memory, which AdamW and Read take like any other buffer.

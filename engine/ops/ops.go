@@ -142,6 +142,9 @@ type Memory interface {
 	// WriteWeight stores whole rows from row on, len(src)/Cols of them; ReadWeight is its opposite.
 	WriteWeight(dst Weight, row int, src []float32)
 	ReadWeight(dst []float32, src Weight, row int)
+	// WriteNF4 stores whole rows of an NF4 weight as they are: codes as package nf4 packs them, and one absmax for 64 of
+	// them. A checkpoint's codes go in so; WriteWeight would quantise anew.
+	WriteNF4(dst Weight, row int, codes []uint8, absmax []float32)
 
 	// Copy copies n values on the device.
 	Copy(dst, src Buf, n int)

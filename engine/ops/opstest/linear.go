@@ -223,7 +223,7 @@ func (a *adapter) gradients(x, dy []float32, N, C, F int) (da, db []float64) {
 }
 
 func linearMerge(r *trial) {
-	if r.typ == ops.NF4 {
+	if r.typ.Is4Bit() {
 		return // refused
 	}
 	_, C, F := r.linearSizes()

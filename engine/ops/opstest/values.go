@@ -8,7 +8,7 @@ import (
 
 func memory(r *trial) {
 	n := r.pick(1, 7, 64, 1000)
-	if r.typ == ops.NF4 {
+	if r.typ.Is4Bit() {
 		n = 128 // rows of whole blocks
 	}
 	v := r.noise(n, 1)
@@ -34,7 +34,7 @@ func (r *trial) stored() float64 {
 	switch r.typ {
 	case ops.BF16:
 		return 1.0 / 256
-	case ops.NF4:
+	case ops.NF4, ops.NF4BF16:
 		return 0.16 // half the widest gap between two codes
 	}
 	return 0
