@@ -86,7 +86,10 @@ func draw(seed uint64, i int) example {
 	e.options = model.Options{Method: model.TrainFull, Seed: r.Uint64()}
 	if i%4 < 2 { // so that each method meets tied and untied
 		e.options.Method = model.TrainLoRA
-		rank := min(pick(1, 3, 8), e.config.KV*e.config.D) // no larger than the narrowest linear
+		rank := pick(1, 3, 8)
+		if i == 0 { // one above the narrow side of keys and values
+			rank = min(e.config.KV*e.config.D+1, e.config.C)
+		}
 		e.options.LoRA = model.LoRA{Rank: rank, Alpha: float64(pick(4, 16)), Targets: []string{model.AllLinear}, RSLoRA: i%8 > 3}
 		if i%3 == 2 {
 			e.options.LoRA.Targets = []string{"k_proj", "o_proj", fmt.Sprintf("layers.%d.mlp.up_proj", e.config.Layers-1)}

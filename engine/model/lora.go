@@ -177,24 +177,23 @@ func (l LoRA) Modules(c Config) ([]string, error) {
 		}
 	}
 	if len(wrong) == 0 {
-		wrong = l.tooLarge(all, chosen)
+		wrong = l.tooLarge(names, c.C)
 	}
 	return names, errors.Join(wrong...)
 }
 
-// tooLarge lists, once for all layers, the modules whose smaller side is below the rank: B A could be no richer than
-// the whole matrix, at more than its cost.
-func (l LoRA) tooLarge(all []module, chosen map[string]bool) []error {
+// tooLarge lists, once a rank, those above the model's width C. Every linear has C as one of its sides, so that none has
+// a rank above C. A rank above the other side, as 256 has on narrow keys and values, is common with AllLinear: B A can
+// then be any matrix.
+func (l LoRA) tooLarge(names []string, C int) []error {
 	var wrong []error
-	said := map[string]bool{}
-	for _, m := range all {
-		rank, side := l.rank(m.fullName), min(m.in, m.out)
-		if !chosen[m.fullName] || rank <= side || said[m.name] {
-			continue
+	said := map[int]bool{}
+	for _, name := range names {
+		if rank := l.rank(name); rank > C && !said[rank] {
+			said[rank] = true
+			wrong = append(wrong, fmt.Errorf("rank: %d (of %s) is larger than the model's hidden size, %d: no weight matrix "+
+				"has a higher rank than that; lower it, or set rank_pattern", rank, name, C))
 		}
-		said[m.name] = true
-		wrong = append(wrong, fmt.Errorf("rank: %d is larger than %s, which is %d by %d; lower rank, give that module "+
-			"its own in rank_pattern, or leave it out of targets", rank, m.name, m.out, m.in))
 	}
 	return wrong
 }

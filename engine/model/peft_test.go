@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -273,6 +274,34 @@ func TestTargets(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not contain %q:\n%v", want, err)
 		}
+	}
+}
+
+// TestLargestRank: a rank may be above a module's narrow side, as PEFT allows, but not above the hidden size.
+func TestLargestRank(t *testing.T) {
+	c, err := ReadConfig(filepath.Join("..", "testdata", "models", "tied"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if narrow := c.KV * c.D; narrow >= c.C {
+		t.Fatalf("keys and values are %d wide, the model %d: nothing is tested", narrow, c.C)
+	}
+	l := LoRA{Rank: c.C, Alpha: 8, Targets: []string{AllLinear}}
+	if _, err := l.Modules(c); err != nil {
+		t.Errorf("rank %d: %v", l.Rank, err)
+	}
+	l.Rank = c.C + 1
+	want := fmt.Sprintf("rank: %d (of model.layers.0.self_attn.q_proj) is larger than the model's hidden size, %d", l.Rank, c.C)
+	if _, err := l.Modules(c); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("rank %d: %v; want one error that begins %q", l.Rank, err, want)
+	}
+	l.RankPattern = NewPatterns(map[string]float64{".*": 4})
+	if _, err := l.Modules(c); err != nil {
+		t.Errorf("rank_pattern lowers every rank, yet: %v", err)
+	}
+	l.Rank, l.RankPattern = 4, NewPatterns(map[string]float64{"down_proj": float64(c.C + 1)})
+	if _, err := l.Modules(c); err == nil || !strings.Contains(err.Error(), "layers.0.mlp.down_proj") {
+		t.Errorf("rank_pattern above the hidden size: %v", err)
 	}
 }
 

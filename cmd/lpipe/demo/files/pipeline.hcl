@@ -54,9 +54,10 @@ stage "train" "lora" {
   in              = { model = source.model.path, train = stage.sets.train, validation = stage.sets.validation }
   rank            = var.rank
   alpha           = 32
-  lr              = 0.01
-  steps           = 140
-  batch_tokens    = 4096
+  lr              = 0.003
+  warmup          = 0.1
+  steps           = 280
+  batch_tokens    = 2048
   sequence_length = 512
   precision       = "fp32"
 }
