@@ -76,7 +76,7 @@ type job struct {
 }
 
 func (x *execution) prepare(ctx context.Context, n *Node, key cache.Key, in ingredients, g *grant) (*job, error) {
-	j := &job{execution: x, node: n, grant: g, in: in, scratch: x.path("scratch", key.String()), metrics: map[string]float64{}}
+	j := &job{execution: x, node: n, grant: g, in: in, metrics: map[string]float64{}}
 	if err := x.bringInputs(ctx, in); err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (x *execution) prepare(ctx context.Context, n *Node, key cache.Key, in ingr
 	run, err := x.run.folder()
 	if err == nil {
 		j.log = filepath.Join(run, n.Step.Name+".log")
-		err = os.MkdirAll(j.scratch, 0o777)
+		j.scratch, err = x.scratch.take(key.String())
 	}
 	if err == nil && n.Step.Kind.InPlace {
 		err = x.guard.start(ctx)
@@ -307,7 +307,7 @@ func (j *job) close(ctx context.Context, err error) error {
 		removeAll(j.fresh)
 	}
 	if err == nil {
-		removeAll(j.scratch)
+		j.execution.scratch.done(j.scratch)
 		return nil
 	}
 	if ctx.Err() != nil {

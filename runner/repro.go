@@ -78,6 +78,7 @@ type execution struct {
 	run      *run
 	guard    *guard
 	pools    *pools
+	scratch  *scratches
 	twins    twins[cache.Key]
 	looking  chan struct{} // bounds how many steps hash at once
 	letGo    func()        // ends the hold on the cache that spares each look one of its own
@@ -105,6 +106,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		run:      newRun(r.path("runs"), r.Now()),
 		guard:    &guard{dir: r.path()},
 		pools:    newPools(r.Options),
+		scratch:  &scratches{dir: r.path("scratch")},
 		looking:  make(chan struct{}, max(looks, runtime.NumCPU())),
 		safeDirs: map[string]error{},
 		stages:   map[string]LockStage{},
@@ -259,6 +261,7 @@ func (x *execution) giveUpRemote(err error) {
 // finish ends the run in order, however it went: what was finished becomes part of the lock.
 func (x *execution) finish(err error) error {
 	x.guard.close()
+	x.scratch.close()
 	keep := func(other error) {
 		if err == nil {
 			err = other
