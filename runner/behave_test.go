@@ -498,3 +498,54 @@ func TestKilledBuiltInStageLeavesNoTemporaryFiles(t *testing.T) {
 		t.Errorf("%v is left", left)
 	}
 }
+
+// counter reads only some of the files of a folder.
+type counter struct{}
+
+func (counter) Run(_ context.Context, env *runner.Env) error {
+	return os.WriteFile(env.Out["data"], []byte("counted\n"), 0o644)
+}
+
+func TestOnlyWhatAKindReadsCounts(t *testing.T) {
+	w := newWorkspace(t, `
+stage "counter" "c" {
+  in  = { data = "model" }
+  out = { data = "out/c.txt" }
+}
+`, "model/tokenizer.json", "1", "model/weights.bin", "1", "model/sub/vocab.json", "1")
+	w.kinds = append(w.kinds, &runner.Kind{Name: "counter", Version: 1, New: func() runner.Stage { return &counter{} },
+		In: []runner.Port{{Name: "data", Reads: []string{"tokenizer.json", "**/vocab.json"}}}, Out: []runner.Port{{Name: "data", Ext: ".txt"}}})
+	equal(t, "first", w.repro(), "c:ran")
+	w.write("model/weights.bin", "2")
+	equal(t, "what it does not read", w.repro(), "c:workspace")
+	w.write("model/sub/vocab.json", "2")
+	equal(t, "what it reads", w.repro(), "c:ran")
+	os.RemoveAll(filepath.Join(w.dir, "model"))
+	equal(t, "without the folder", w.repro(), "c:workspace")
+}
+
+func TestToolsCount(t *testing.T) {
+	w := newWorkspace(t, `
+stage "shell" "s" {
+  out     = { a = "out/a" }
+  tools   = ["mytool"]
+  command = "mytool > out/a"
+}
+`, "bin/mytool", "#!/bin/sh\necho 1\n")
+	w.opts = func(o *runner.Options) {
+		o.Environ = []string{"PATH=" + filepath.Join(w.dir, "bin") + ":" + os.Getenv("PATH")}
+	}
+	tool := filepath.Join(w.dir, "bin/mytool")
+	_, err := w.try(runner.ReproOptions{})
+	contains(t, "error", fmt.Sprint(failure(err)), `tool "mytool" is not in PATH`)
+	os.Chmod(tool, 0o755)
+	equal(t, "first", w.repro(), "s:ran")
+	equal(t, "second", w.repro(), "s:workspace")
+	w.write("bin/mytool", "#!/bin/sh\necho 2\n")
+	os.Chmod(tool, 0o755)
+	equal(t, "another tool", w.repro(), "s:ran")
+	why, err := w.open().Why(t.Context(), "s")
+	if err != nil || why[0].State != runner.Fresh {
+		t.Error(why, err)
+	}
+}
