@@ -35,6 +35,27 @@ func (r *Remote) Fetch(ctx context.Context, contents []cache.Content, progress f
 	return f.stats, nil
 }
 
+// Lacks gives those of the contents that the bucket does not have. One that it has, it has whole.
+func (r *Remote) Lacks(ctx context.Context, contents []cache.Content) ([]cache.Content, error) {
+	x, err := r.current(ctx)
+	if err != nil {
+		return nil, r.wrap("look into", err)
+	}
+	absent := func(c cache.Content) bool { _, there := x.places[c.ID]; return !there && !c.ID.IsZero() }
+	if slices.ContainsFunc(contents, absent) {
+		if x, err = r.load(ctx); err != nil {
+			return nil, r.wrap("look into", err)
+		}
+	}
+	var lacking []cache.Content
+	for _, c := range contents {
+		if absent(c) {
+			lacking = append(lacking, c)
+		}
+	}
+	return lacking, nil
+}
+
 type fetcher struct {
 	r        *Remote
 	progress func(Progress)

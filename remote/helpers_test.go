@@ -122,7 +122,11 @@ func (m *memory) Delete(ctx context.Context, names ...string) error {
 func s3Options(t testing.TB, endpoint string) S3Options {
 	t.Helper()
 	if os.Getenv(endpoint) == "" {
-		t.Skipf("no S3 server: %s is not set (tools/services/s3.sh up --faults delay=0 DIR prints it; make test starts one)", endpoint)
+		missing := endpoint + " is not set (tools/services/s3.sh up --faults delay=0 DIR prints it; make test starts one)"
+		if os.Getenv("LPIPE_TEST_REQUIRE") != "" {
+			t.Fatal("an S3 server is required: " + missing)
+		}
+		t.Skip("no S3 server: " + missing)
 	}
 	return S3Options{
 		Config: aws.Config{
@@ -139,9 +143,14 @@ func s3Options(t testing.TB, endpoint string) S3Options {
 // quick is Retry for tests.
 var quick = Retry{Attempts: 10, First: 5 * time.Millisecond}
 
-// faults sets what the proxy does, and ends that with the test.
+// faults sets what the proxy does, and ends that with the test. Scripts of cmd/lpipe use the same proxy, at the same time
+// perhaps: whoever changes it holds the lock.
 func faults(t *testing.T, list string) {
 	t.Helper()
+	name := "lpipe-test-" + strings.NewReplacer("/", "", ":", "-").Replace(os.Getenv("LPIPE_TEST_S3_FAULTS"))
+	lock, err := cache.LockFile(t.Context(), filepath.Join(os.TempDir(), name), true, nil)
+	noError(t, err)
+	t.Cleanup(func() { lock.Release() })
 	set := func(list string) {
 		req, err := http.NewRequest(http.MethodPut, os.Getenv("LPIPE_TEST_S3_FAULTS"), strings.NewReader(list))
 		noError(t, err)

@@ -67,6 +67,7 @@ type Holding struct {
 	Stage    string // "" for a source
 	Key      cache.Key
 	Path     string // of a source
+	Partial  bool   // the stage has outputs that stay on this machine, so its result would promise too much
 	Contents []NamedContent
 }
 
@@ -98,6 +99,7 @@ func (r *Runner) Holdings(ctx context.Context, targets []string, have bool) ([]H
 			out := &n.Step.Out[i]
 			content := recorded.Out[out.Name].Content
 			if !out.Push || !out.Cache || content.ID.IsZero() {
+				holding.Partial = true
 				continue
 			}
 			holding.Contents = append(holding.Contents, NamedContent{out.Path, content})

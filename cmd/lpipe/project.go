@@ -132,11 +132,9 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 		LockTimeout: p.lockTimeout, AllowMissing: o.allowMissing, Report: report,
 	}
 	if o.remote && !p.offline {
-		fetcher, err := p.fetcher(ctx, pr)
-		if err != nil {
-			return options, err
+		if fetcher := p.fetcher(ctx, pr); fetcher != nil {
+			options.Fetcher = fetcher
 		}
-		options.Fetcher = fetcher
 	}
 	return options, nil
 }

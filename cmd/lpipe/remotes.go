@@ -49,7 +49,11 @@ func (p *program) openRemote(ctx context.Context, pr *project, block *runner.Rem
 	if err != nil {
 		return nil, err
 	}
-	return remote.New(bucket, pr.cache, remote.Options{Host: hostName(), Jobs: jobs}), nil
+	o := remote.Options{Host: hostName(), Jobs: jobs}
+	if connect > 0 {
+		o.Retry.Attempts = 4 // half a second: whoever has little time to connect has little for a failing server
+	}
+	return remote.New(bucket, pr.cache, o), nil
 }
 
 // openBucket makes the bucket of a remote block. It makes no request; connect is how long a connection may take, 0: as the remote has it.
@@ -108,17 +112,21 @@ func (p *program) awsConfig(ctx context.Context, block *runner.RemoteBlock) (fou
 const lookupConnect = 2 * time.Second
 
 // fetcher is who repro asks for results that the cache does not have: nil without a remote, or where its results are off.
-func (p *program) fetcher(ctx context.Context, pr *project) (runner.Fetcher, error) {
+func (p *program) fetcher(ctx context.Context, pr *project) runner.Fetcher {
 	block, err := chooseRemote(pr.pipeline, "")
+	if err != nil {
+		// nothing of repro depends on a remote
+		p.warn("there are several remotes, so that results are looked up in none: name the default in lpipe { remote = … }")
+	}
 	if block == nil || block.Results == "off" {
-		return nil, err
+		return nil
 	}
 	r, err := p.openRemote(ctx, pr, block, lookupConnect, 0)
 	if err != nil {
 		p.warn("%v; going on without the remote", err)
-		return nil, nil
+		return nil
 	}
-	return r, nil
+	return r
 }
 
 // needRemote is chooseRemote for commands that cannot do without one.

@@ -21,17 +21,18 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, ".home"))
 			env.Setenv("NO_COLOR", "1")
-			for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"} {
-				if value, ok := os.LookupEnv(name); ok {
-					env.Setenv("TEST_"+name, value)
-				}
+			if err := setupS3(env); err != nil {
+				return err
 			}
 			return os.Mkdir(filepath.Join(env.WorkDir, ".home"), 0o777)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exitcode": exitCode,
 			"edit":     edit,
+			"faults":   faults,
+			"damage":   damage,
 		},
+		Condition: condition,
 	})
 }
 

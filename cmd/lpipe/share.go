@@ -74,7 +74,7 @@ func (p *program) pushProject(ctx context.Context, pr *project, targets []string
 	var contents []cache.Content
 	var keys []cache.Key
 	for _, h := range holdings {
-		whole := h.Stage != ""
+		whole := h.Stage != "" && !h.Partial
 		for _, one := range h.Contents {
 			missing, err := pr.cache.Missing(ctx, one.Content)
 			if err != nil {
@@ -116,23 +116,60 @@ func (p *program) bring(c *cli.Context, place bool) error {
 	if err != nil {
 		return err
 	}
-	var contents []cache.Content
-	for _, h := range holdings {
-		for _, one := range h.Contents {
-			contents = append(contents, one.Content)
+	var absent []string
+	err = p.transfer("fetched from "+r.String(), func(progress func(remote.Progress)) (stats remote.Stats, err error) {
+		var contents []cache.Content
+		if contents, absent, err = splitAbsent(ctx, pr, r, holdings); err != nil {
+			return stats, err
 		}
-	}
-	err = p.transfer("fetched from "+r.String(), func(progress func(remote.Progress)) (remote.Stats, error) {
-		stats, err := r.Fetch(ctx, contents, progress)
-		if err == nil {
-			err = p.bringResults(ctx, pr, r, holdings)
+		if stats, err = r.Fetch(ctx, contents, progress); err != nil {
+			return stats, err
 		}
-		if err == nil && place {
-			err = p.placeAll(ctx, pr, c.Args().Slice())
+		if err = p.bringResults(ctx, pr, r, holdings); err == nil && place {
+			err = p.placeAll(ctx, pr, c.Args().Slice(), holdings)
 		}
 		return stats, err
 	})
+	if err == nil && len(absent) > 0 {
+		return fmt.Errorf("%s has no %s: lpipe push sends it from where it was made, lpipe repro makes it again", r, joinNames(absent))
+	}
 	return err
+}
+
+// splitAbsent gives what is to be fetched, and the paths of what neither the cache nor the remote has: not everybody
+// pushes all, and the rest is of use without it.
+func splitAbsent(ctx context.Context, pr *project, r *remote.Remote, holdings []runner.Holding) (contents []cache.Content, absent []string, err error) {
+	var needed []cache.Content
+	paths := map[cache.ID][]string{}
+	for _, h := range holdings {
+		for _, one := range h.Contents {
+			missing, err := pr.cache.Missing(ctx, one.Content)
+			if err != nil {
+				return nil, nil, err
+			}
+			if len(missing) > 0 {
+				needed = append(needed, one.Content)
+				paths[one.ID] = append(paths[one.ID], one.Path)
+			}
+		}
+	}
+	if len(needed) == 0 {
+		return nil, nil, nil
+	}
+	lacking, err := r.Lacks(ctx, needed)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range lacking {
+		absent = append(absent, paths[c.ID]...)
+		delete(paths, c.ID)
+	}
+	for _, c := range needed {
+		if paths[c.ID] != nil {
+			contents = append(contents, c)
+		}
+	}
+	return contents, absent, nil
 }
 
 // bringResults records the remote's results of the stages here, so that show and why know them. What the remote does
@@ -159,9 +196,25 @@ func (p *program) bringResults(ctx context.Context, pr *project, r *remote.Remot
 	return nil
 }
 
-func (p *program) placeAll(ctx context.Context, pr *project, targets []string) error {
+// placeAll puts everything in place that the cache has now. What it lacks was told, or is no concern of the remote's.
+func (p *program) placeAll(ctx context.Context, pr *project, targets []string, holdings []runner.Holding) error {
 	_, err := pr.runner.Checkout(ctx, targets)
-	return err
+	var missing *runner.MissingError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	shared := map[string]bool{}
+	for _, h := range holdings {
+		for _, one := range h.Contents {
+			shared[one.Path] = true
+		}
+	}
+	for _, path := range missing.Paths {
+		if !shared[path] {
+			p.say("%s is not shared (push = false); lpipe repro makes it", path)
+		}
+	}
+	return nil
 }
 
 // transfer runs a push or fetch with a progress line, and prints what it did.
@@ -220,7 +273,7 @@ func (p *program) gcRemote(ctx context.Context, pr *project, name string, roots 
 	if err != nil {
 		return err
 	}
-	report, err := r.GC(ctx, roots, remote.GCOptions{Delete: o.Delete, KeepLast: o.KeepLast, MaxSize: o.MaxSize, OlderThan: o.OlderThan})
+	report, err := r.GC(ctx, roots, remote.GCOptions{Delete: o.Delete, KeepLast: o.KeepLast, MaxSize: o.MaxSize, OlderThan: o.OlderThan, Grace: o.Grace})
 	if err != nil {
 		return err
 	}
@@ -233,6 +286,12 @@ func (p *program) gcRemote(ctx context.Context, pr *project, name string, roots 
 		verb = "removed"
 	}
 	p.result("%s %s, %s: %s; kept %s", verb, countText(report.Objects, "object"), countText(report.Results, "result"), bytesText(report.Bytes), countText(report.Kept, "result"))
+	if report.Waste > 0 {
+		p.result("%s more lie in packs with what is needed, and go when the whole pack is unneeded", bytesText(report.Waste))
+	}
+	if !o.Delete && report.Objects+report.Results > 0 {
+		p.say("lpipe gc --remote %s --delete does it. What only other clones need is not known here: --older-than keeps what is recent.", name)
+	}
 	return nil
 }
 
