@@ -40,6 +40,9 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	if err != nil {
 		return outcome{}, err
 	}
+	if err := x.settle(n); err != nil {
+		return outcome{}, job.close(ctx, err)
+	}
 	x.start(ctx, n, key, description, in, job.log)
 	began := x.Now()
 	if err = job.attempts(ctx); ctx.Err() != nil {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"lpipe/cache"
 )
@@ -71,9 +72,10 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 type execution struct {
 	view
 	opts     ReproOptions
-	outcomes []outcome // by node; a node's is written before its dependents start
-	selected []bool    // by node
-	priority []float64 // by node: seconds from its start to the end of the longest chain behind it
+	outcomes []outcome     // by node; a node's is written before its dependents start
+	selected []bool        // by node
+	told     []atomic.Bool // by node: its end is on record and was told
+	priority []float64     // by node: seconds from its start to the end of the longest chain behind it
 	memory   *memory
 	run      *run
 	guard    *guard
@@ -102,6 +104,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		opts:     o,
 		outcomes: make([]outcome, len(r.Plan.Nodes)),
 		selected: make([]bool, len(r.Plan.Nodes)),
+		told:     make([]atomic.Bool, len(r.Plan.Nodes)),
 		memory:   readMemory(r.path("stages.json")),
 		run:      newRun(r.path("runs"), r.Now()),
 		guard:    &guard{dir: r.path()},
@@ -193,6 +196,21 @@ func (x *execution) newSources(in ingredients) []entry {
 	return entries
 }
 
+// settle makes the record of what a stage builds on durable before it starts: so they are also told in this order.
+func (x *execution) settle(n *Node) error {
+	for _, need := range n.Needs {
+		if x.selected[need.index] && !x.told[need.index].Load() {
+			x.mu.Lock()
+			j := x.journal
+			x.mu.Unlock()
+			if j != nil {
+				return writeError(x.dir, j.flush())
+			}
+		}
+	}
+	return nil
+}
+
 // start tells that a stage runs now, and why.
 func (x *execution) start(ctx context.Context, n *Node, key cache.Key, description string, in ingredients, log string) {
 	x.emit(RunEvent{Event: "start", Stage: n.Step.Name, Kind: n.Step.Kind.Name, Log: x.rel(log), Reasons: x.reasons(ctx, n, key, description, in)})
@@ -200,6 +218,7 @@ func (x *execution) start(ctx context.Context, n *Node, key cache.Key, descripti
 
 // finished tells that a step is done.
 func (x *execution) finished(n *Node, done outcome) {
+	x.told[n.index].Store(true)
 	x.emit(RunEvent{Event: "stage", Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: done.how, Seconds: done.seconds, Log: done.log})
 	if done.how == HowRan {
 		x.memory.set(n.Step.Name, stageMemory{Seconds: done.seconds})

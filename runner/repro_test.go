@@ -129,6 +129,19 @@ func (w *workspace) how() string {
 	return strings.Join(all, " ")
 }
 
+// told is what was told of stages, in order.
+func (w *workspace) told() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []string
+	for _, e := range w.events {
+		if e.Event == "start" || e.Event == "stage" {
+			all = append(all, e.Event+" "+e.Stage)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 func (w *workspace) messages() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -204,6 +217,7 @@ func TestReproRunsOnceAndThenOnlyWhatChanged(t *testing.T) {
 	w := newWorkspace(t, chain, "raw.txt", "a b c\n")
 	equal(t, "first run", w.repro(), "clean:ran count:ran loud:ran")
 	equal(t, "loud", w.read("build/loud.txt"), "ABC\n")
+	equal(t, "told in order", w.told(), "start clean, stage clean, start loud, stage loud, start count, stage count")
 	lock := w.read("pipeline.lock")
 	equal(t, "second run", w.repro(), "clean:workspace count:workspace loud:workspace")
 	equal(t, "lock after a run that did nothing", w.read("pipeline.lock"), lock)

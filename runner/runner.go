@@ -90,7 +90,6 @@ type Runner struct {
 	dir    string
 	ignore func(path string, dir bool) bool
 
-	mu        sync.Mutex
 	lock      *Lock
 	lockErr   error   // why the lock file could not be read; its content is then salvaged as far as possible
 	journaled []entry // the good records of the journal when the lock was read, of all profiles
