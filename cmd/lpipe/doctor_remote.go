@@ -103,7 +103,7 @@ func (d *doctor) probe(ctx context.Context, area string, bucket remote.Bucket) {
 		var e *remote.Error
 		switch {
 		case err == nil:
-			d.add(area, step.name, works, durationMS(time.Since(start))+" "+bucket.String(), "")
+			d.add(area, step.name, works, fmt.Sprintf("%s in %.1f ms", bucket, time.Since(start).Seconds()*1000), "")
 		case i == 1 && errors.As(err, &e) && e.Kind == remote.Credentials:
 			d.add(area, step.name, warns, oneLine(err), "pull and repro work with the right to read alone; push does not")
 			return
@@ -135,8 +135,4 @@ func getBack(ctx context.Context, bucket remote.Bucket, name string, want []byte
 		return fmt.Errorf("what was stored as %s came back different: %d bytes instead of %d", name, len(got), len(want))
 	}
 	return err
-}
-
-func durationMS(d time.Duration) string {
-	return fmt.Sprintf("%.0f ms", float64(d.Microseconds())/1000)
 }
