@@ -143,7 +143,7 @@ func (e *evaluation) openAnswers() (err error) {
 }
 
 // OpenModel loads a model to be run, with an adapter or without, so that no value is rounded: bfloat16 weights are held
-// as such, others as float32.
+// as such, others as float32. An adapter whose training quantised its base gets the same quantised base.
 func OpenModel(ctx context.Context, dev ops.Device, dir, adapter string) (*model.Model, error) {
 	config, err := model.ReadConfig(dir)
 	if err != nil {
@@ -155,6 +155,16 @@ func OpenModel(ctx context.Context, dev ops.Device, dir, adapter string) (*model
 		}
 	}
 	options := model.Options{Adapter: adapter}
+	if adapter != "" {
+		from, err := readOrigin(adapter)
+		if err != nil {
+			return nil, err
+		}
+		if from != nil && from.Quantize != "" {
+			options.Weights, options.NF4, options.Double = storage(from.Precision), true, from.Quantize == "nf4-double"
+			return model.Load(ctx, dir, dev, options)
+		}
+	}
 	if config.DType == "bfloat16" {
 		options.Weights = ops.BF16
 	}

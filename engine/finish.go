@@ -114,7 +114,11 @@ func (r *run) saveWeights(ctx context.Context) error {
 	if err := r.model.SaveAdapter(r.Out, filepath.Base(r.Model)); err != nil {
 		return err
 	}
-	if err := writeOrigin(r.Out, origin{Base: r.settings["model"], Train: r.settings["train"]}); err != nil {
+	from := origin{Base: r.settings["model"], Train: r.settings["train"]}
+	if r.Quantize != "none" && r.model.Config.Quantised == nil {
+		from.Quantize, from.Precision = r.Quantize, r.Precision
+	}
+	if err := writeOrigin(r.Out, from); err != nil {
 		return err
 	}
 	return model.CopyCompanions(r.Model, r.Out)

@@ -26,6 +26,9 @@ type origin struct {
 	Version int    `json:"version"`
 	Base    string `json:"base"`  // modelFingerprint
 	Train   string `json:"train"` // fingerprint of the token folder's manifest
+	// Quantize and Precision are the settings of a training that quantised its base on load.
+	Quantize  string `json:"quantize,omitempty"`
+	Precision string `json:"precision,omitempty"`
 }
 
 func writeOrigin(dir string, o origin) error {
@@ -40,16 +43,9 @@ func writeOrigin(dir string, o origin) error {
 // CheckBase refuses an adapter that says it was trained on another model than that in modelDir. On a model of the
 // same shape such an adapter would load, and give wrong answers.
 func CheckBase(modelDir, adapterDir string) error {
-	text, err := os.ReadFile(filepath.Join(adapterDir, originFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read adapter: %w", err)
-	}
-	var o origin
-	if err := json.Unmarshal(text, &o); err != nil {
-		return fmt.Errorf("read adapter %s: %s: %w", adapterDir, originFile, err)
+	o, err := readOrigin(adapterDir)
+	if err != nil || o == nil {
+		return err
 	}
 	have, err := modelFingerprint(modelDir)
 	if err != nil {
@@ -60,6 +56,22 @@ func CheckBase(modelDir, adapterDir string) error {
 			adapterDir, modelDir, o.Base, have)
 	}
 	return nil
+}
+
+// readOrigin is nil where an adapter says nothing of its origin.
+func readOrigin(adapterDir string) (*origin, error) {
+	text, err := os.ReadFile(filepath.Join(adapterDir, originFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read adapter: %w", err)
+	}
+	o := &origin{}
+	if err := json.Unmarshal(text, o); err != nil {
+		return nil, fmt.Errorf("read adapter %s: %s: %w", adapterDir, originFile, err)
+	}
+	return o, nil
 }
 
 // modelFingerprint tells models apart without reading all of them: BLAKE3 of the names and shapes, and of the first

@@ -30,6 +30,7 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Quantize = cmp.Or(o.Quantize, "none")
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -65,6 +66,10 @@ func (o *TrainOptions) check() error {
 		return fmt.Errorf("method: %q is neither lora nor full", o.Method)
 	case o.Precision != "bf16" && o.Precision != "fp32":
 		return fmt.Errorf("precision: %q is neither bf16 nor fp32", o.Precision)
+	case o.Quantize != "none" && o.Quantize != "nf4" && o.Quantize != "nf4-double":
+		return fmt.Errorf("quantize: %q is none of none, nf4, nf4-double", o.Quantize)
+	case o.Quantize != "none" && o.Method == "full":
+		return fmt.Errorf("quantize: method full trains all weights, which 4-bit ones cannot be; leave quantize out, or train an adapter")
 	case o.Steps <= 0 && !(o.Epochs > 0):
 		return errors.New("epochs: must be above 0 unless steps is given")
 	case o.Method == "full" && o.From != "":
@@ -130,7 +135,10 @@ func (r *run) compareTemplates() error {
 
 // openModel loads the model, with new adapters or those to start from.
 func (r *run) openModel(ctx context.Context) (err error) {
-	options := model.Options{Method: model.Method(r.Method), LoRA: r.LoRA, Seed: r.Seed, Adapter: r.From, Weights: storage(r.Precision)}
+	options := model.Options{
+		Method: model.Method(r.Method), LoRA: r.LoRA, Seed: r.Seed, Adapter: r.From, Weights: storage(r.Precision),
+		NF4: r.Quantize != "none", Double: r.Quantize == "nf4-double",
+	}
 	if r.From != "" {
 		if err := CheckBase(r.Model, r.From); err != nil {
 			return fmt.Errorf("from: %w", err)
@@ -249,7 +257,7 @@ func (r *run) identity() (map[string]string, error) {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	id := map[string]string{
 		"model": base, "train": train, "validation": fingerprint(data), "eval_limit": strconv.Itoa(r.EvalLimit),
-		"method": r.Method, "precision": r.Precision,
+		"method": r.Method, "precision": r.Precision, "quantize": r.Quantize,
 		"sequence_length": strconv.Itoa(r.SequenceLength), "batch_tokens": strconv.Itoa(r.BatchTokens),
 		"schedule": r.Schedule.Kind, "lr": number(r.Schedule.Rate), "lr_min": number(r.Schedule.Min), "warmup": number(r.Warmup),
 		"beta1": number(r.Optimizer.Beta1), "beta2": number(r.Optimizer.Beta2), "eps": number(r.Optimizer.Eps),

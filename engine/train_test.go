@@ -383,6 +383,37 @@ func TestTrainNamedValidation(t *testing.T) {
 	}
 }
 
+// TestTrainQuantised trains on a base quantised on load: that of a quantised checkpoint gives the same losses, and so does the
+// evaluation of what was saved.
+func TestTrainQuantised(t *testing.T) {
+	for quantize, double := range map[string]bool{"nf4": false, "nf4-double": true} {
+		o := small(t)
+		o.Quantize, o.SequenceLength = quantize, 32
+		result := train(t, o, 0)
+		dev := cpu.New(cpu.Options{})
+		defer dev.Close()
+		data, err := dataset.OpenTokens(o.Validation[0].Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer data.Close()
+		saved, err := Evaluate(context.Background(), dev, EvaluateOptions{Model: o.Model, Adapter: o.Out, Data: data, Limit: o.EvalLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, "loss of the saved adapter", saved.Loss, result.Validation["loss"].(float64), 1e-6)
+
+		stored := filepath.Join(t.TempDir(), "nf4")
+		if err := model.Quantise(context.Background(), o.Model, stored, model.QuantiseOptions{Double: double}); err != nil {
+			t.Fatal(err)
+		}
+		o.Model, o.Quantize, o.Out = stored, "none", filepath.Join(t.TempDir(), "out")
+		if again := train(t, o, 0); again.Train != result.Train {
+			t.Errorf("%s: losses %v on the checkpoint, %v quantised on load", quantize, again.Train, result.Train)
+		}
+	}
+}
+
 func TestTrainErrors(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	w, err := dataset.CreateTokens(empty, dataset.Manifest{VocabSize: 256})
@@ -416,6 +447,8 @@ func TestTrainErrors(t *testing.T) {
 		`no metric "validation/x/loss"`:  func(o *TrainOptions) { o.EarlyStop = &EarlyStop{Metric: "validation/x/loss"} },
 		"method":                         func(o *TrainOptions) { o.Method = "dora" },
 		"precision":                      func(o *TrainOptions) { o.Precision = "fp8" },
+		"quantize":                       func(o *TrainOptions) { o.Quantize = "int8" },
+		"quantize: method full":          func(o *TrainOptions) { o.Method, o.Quantize = "full", "nf4" },
 		"epochs":                         func(o *TrainOptions) { o.Steps = 0 },
 		"schedule":                       func(o *TrainOptions) { o.Schedule.Kind = "step" },
 		"training diverged":              func(o *TrainOptions) { o.Schedule = Schedule{Kind: "constant", Rate: 1e30}; o.Warmup = 0 },

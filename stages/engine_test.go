@@ -351,7 +351,7 @@ func TestTrainSettings(t *testing.T) {
 	}
 	for want, body := range map[string]string{
 		"Setting method ":       `method = "dora"`,
-		"Setting quantize ":     `quantize = "nf4"`,
+		"Setting quantize ":     `quantize = "int8"`,
 		"Setting lr ":           `method = "full"`,
 		"Setting rank ":         `rank = 0`,
 		"Setting alpha ":        `alpha = 0`,

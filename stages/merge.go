@@ -30,7 +30,7 @@ func mergeKind() *runner.Kind {
 
 // Merge are the settings of a merge stage.
 type Merge struct {
-	DType     string `hcl:"dtype,optional" doc:"type of the weights: base (as they were), float32, bfloat16, float16"`
+	DType     string `hcl:"dtype,optional" doc:"type of the weights: base (as they were; of a 4-bit base, what its codes stand for), float32, bfloat16, float16"`
 	ShardSize Size   `hcl:"shard_size,optional" type:"size" unit:"bytes" doc:"largest weight file, like \"5GB\"; 0: one file"`
 }
 
@@ -63,7 +63,9 @@ func (m *Merge) Run(ctx context.Context, env *runner.Env) error {
 		return err
 	}
 	dtype, _ := m.dtype()
-	return model.Merge(ctx, base, adapter, env.Out["model"], model.SaveOptions{DType: dtype, Shard: int64(m.ShardSize)})
+	return model.Merge(ctx, base, adapter, env.Out["model"], model.SaveOptions{
+		DType: dtype, Shard: int64(m.ShardSize), Note: func(text string) { fmt.Fprintln(env.Log, text) },
+	})
 }
 
 // Size is a number of bytes: 5000000000, "5GB" or "5GiB".

@@ -63,7 +63,7 @@ type Train struct {
 	LoRAPlus     *float64           `hcl:"lora_plus,optional" doc:"learning rate of B over that of A; left out: the same"`
 	RankPattern  map[string]float64 `hcl:"rank_pattern,optional" doc:"rank of the modules whose name ends in a pattern"`
 	AlphaPattern map[string]float64 `hcl:"alpha_pattern,optional" doc:"alpha of the modules whose name ends in a pattern"`
-	Quantize     string             `hcl:"quantize,optional" doc:"how frozen weights are stored: none"`
+	Quantize     string             `hcl:"quantize,optional" doc:"how the frozen linears are stored: none; nf4: 4 bits, in blocks of 64, as bitsandbytes does (QLoRA); nf4-double: the blocks' scales in 8 bits too. A model that is quantised stays as it is"`
 
 	SequenceLength int      `hcl:"sequence_length,optional" unit:"tokens" doc:"size of one pack of rows; no row may be longer"`
 	BatchTokens    int      `hcl:"batch_tokens,optional" unit:"tokens" doc:"size of one optimiser step, over all its packs"`
@@ -119,10 +119,12 @@ func (t *Train) Check() error {
 	}
 	switch t.Quantize {
 	case "none":
-	case "nf4":
-		return fmt.Errorf(`quantize: "nf4" is not in this version of lpipe; leave it out, or use "none"`)
+	case "nf4", "nf4-double":
+		if t.Method == "full" {
+			return fmt.Errorf("quantize: method full trains all weights, which 4-bit ones cannot be; leave quantize out, or train an adapter")
+		}
 	default:
-		return fmt.Errorf("quantize: %q is not a way to store weights; use none", t.Quantize)
+		return fmt.Errorf("quantize: %q is not a way to store weights; use none, nf4 or nf4-double", t.Quantize)
 	}
 	switch t.Precision {
 	case "bf16", "fp32":
@@ -227,7 +229,7 @@ func (t *Train) Run(ctx context.Context, env *runner.Env) error {
 func (t *Train) options(env *runner.Env) engine.TrainOptions {
 	o := engine.TrainOptions{
 		Model: one(env, "model"), Train: one(env, "train"), From: one(env, "from"), Checkpoint: one(env, "checkpoint"),
-		Method: t.Method, Precision: t.Precision,
+		Method: t.Method, Precision: t.Precision, Quantize: t.Quantize,
 		SequenceLength: t.SequenceLength, BatchTokens: t.BatchTokens, Epochs: 1,
 		Schedule: t.schedule(), Warmup: t.Warmup,
 		Optimizer: engine.AdamW{

@@ -22,7 +22,7 @@ func (p *program) commands() []*cli.Command {
 		p.statusCommand(), p.whyCommand(), p.graphCommand(), p.kindsCommand(), p.lsCommand(), p.showCommand(), p.metricsCommand(), p.logsCommand(), p.runsCommand(),
 		p.addCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
 		p.pushCommand(), p.pullCommand(), p.fetchCommand(),
-		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.engineCommand(),
+		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.quantizeCommand(), p.engineCommand(),
 		p.doctorCommand(), p.helpCommand(), p.versionCommand(), p.completionCommand(), p.completeCommand(),
 	}
 }

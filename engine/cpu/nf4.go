@@ -39,36 +39,4 @@ func checkBlock(at int) {
 }
 
 // decode sets dst to the values from at on.
-func (q normal4) decode(dst []float32, at int) {
-	values := nf4.Values()
-	for len(dst) > 0 {
-		n := min(nf4.Block-at%nf4.Block, len(dst))
-		table, scale := values, q.absmax[at/nf4.Block]
-		for i := range table {
-			table[i] *= scale
-		}
-		if q.half {
-			for i, v := range table {
-				table[i] = unbf16(bf16(v))
-			}
-		}
-		unpack(dst[:n], q.codes[at/2:], at&1, &table)
-		dst, at = dst[n:], at+n
-	}
-}
-
-// unpack looks up codes, the first in the low half of its byte where odd is 1.
-func unpack(dst []float32, codes []uint8, odd int, table *[16]float32) {
-	if odd == 1 {
-		dst[0] = table[codes[0]&15]
-		dst, codes = dst[1:], codes[1:]
-	}
-	pairs := len(dst) / 2
-	codes = codes[:(len(dst)+1)/2]
-	for i, c := range codes[:pairs] {
-		dst[2*i], dst[2*i+1] = table[c>>4], table[c&15]
-	}
-	if len(dst)%2 == 1 {
-		dst[2*pairs] = table[codes[pairs]>>4]
-	}
-}
+func (q normal4) decode(dst []float32, at int) { nf4.Decode(dst, q.codes, q.absmax, at, q.half) }

@@ -31,6 +31,9 @@ type Config struct {
 	DType        string  // the type that the weights were saved in: "bfloat16"
 	EOS          []int32 // tokens that end a generation, from generation_config.json or else config.json
 
+	// Quantised says that the linears of the layers are stored in 4-bit NormalFloat, as bitsandbytes does.
+	Quantised *Quantisation
+
 	file map[string]json.RawMessage // all of config.json, to be written beside merged weights
 }
 
@@ -125,7 +128,9 @@ func parseConfig(text []byte) (Config, error) {
 		return Config{}, fmt.Errorf("the model is a %q; only %s (Qwen2, Qwen2.5 and models of that shape) can be computed", found, architecture)
 	}
 	c := f.config()
-	if err := errors.Join(append(f.refusals(), c.Check())...); err != nil {
+	quantised, unknown := f.quantisation()
+	c.Quantised = quantised
+	if err := errors.Join(append(f.refusals(), unknown, c.Check())...); err != nil {
 		return Config{}, err
 	}
 	return c, json.Unmarshal(text, &c.file)
@@ -171,7 +176,6 @@ func (f *configFile) refusals() (wrong []error) {
 	if i := slices.IndexFunc(f.LayerTypes, func(kind string) bool { return kind != "full_attention" }); i >= 0 {
 		refuse(true, "layer_types names %q; only full_attention can be computed", f.LayerTypes[i])
 	}
-	refuse(len(f.Quantization) > 0 && string(f.Quantization) != "null", "quantization_config is set; quantized models cannot be read, take the original one")
 	for _, r := range []*rope{f.Rope, f.Scaling} {
 		if r != nil {
 			kind := cmp.Or(r.Type, r.Old, "default")
@@ -249,6 +253,12 @@ func (c Config) encode(dtype string) ([]byte, error) {
 		return nil, err
 	}
 	file["vocab_size"] = vocab
+	delete(file, quantisationKey)
+	if c.Quantised != nil {
+		if file[quantisationKey], err = c.Quantised.encode(); err != nil {
+			return nil, err
+		}
+	}
 	if dtype != "" {
 		key := "torch_dtype"
 		if _, ok := file["dtype"]; ok {

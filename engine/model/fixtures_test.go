@@ -54,6 +54,11 @@ func load(t *testing.T, dir string, dev ops.Device, o Options) *Model {
 	return m
 }
 
+func (f fixture) has(name string) bool {
+	_, err := os.Stat(filepath.Join(f.dir, name))
+	return err == nil
+}
+
 // tensors opens one of a case's files.
 func (f fixture) tensors(t *testing.T, name string) tensorFile {
 	t.Helper()

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,9 @@ import (
 
 // SaveOptions say how whole models are written. The zero value: one file, each tensor of the type that it had.
 type SaveOptions struct {
-	DType string // "float32", "bfloat16", "float16"; "" keeps what the base model has
-	Shard int64  // bytes of a file; 0: no limit
+	DType string       // "float32", "bfloat16", "float16"; "" keeps what the base model has
+	Shard int64        // bytes of a file; 0: no limit
+	Note  func(string) // is told what is out of the ordinary; nil: nobody
 }
 
 // dtypes are the types that weights can be written as, under torch's names.
@@ -72,7 +74,7 @@ func Merge(ctx context.Context, base, adapter, out string, o SaveOptions) error 
 		}
 	}
 	read := func(t tensor, dst []float32) error {
-		if err := files.Float32(t.name, dst); err != nil {
+		if err := config.values(files, t, dst); err != nil {
 			return err
 		}
 		if m, ok := byTensor[t.name]; ok {
@@ -84,7 +86,14 @@ func Merge(ctx context.Context, base, adapter, out string, o SaveOptions) error 
 	for _, t := range files.Tensors() {
 		old[t.Name] = t.DType
 	}
-	return config.save(ctx, base, out, old, read, o)
+	plain := config.dequantised(old)
+	if q := config.Quantised; q != nil {
+		if o.Note != nil {
+			o.Note(fmt.Sprintf("the base model's weights are 4-bit: they are written as %s, with what they stand for and the adapter added",
+				cmp.Or(o.DType, q.torchName())))
+		}
+	}
+	return plain.save(ctx, base, out, old, read, o)
 }
 
 // addTo adds scale·B A to the weight w of module m.
@@ -143,7 +152,7 @@ func (m *Model) Save(ctx context.Context, out string, o SaveOptions) error {
 		m.fetch(t, dst)
 		return m.dev.Err()
 	}
-	return m.Config.save(ctx, m.dir, out, old, read, o)
+	return m.Config.dequantised(old).save(ctx, m.dir, out, old, read, o)
 }
 
 // save writes config.json, companions and the weights that read gives. The types are the old ones unless o

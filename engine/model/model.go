@@ -29,6 +29,9 @@ type Options struct {
 	Adapter string
 	// Weights is how frozen matrices are stored. Trained ones are always float32.
 	Weights ops.Type
+	// NF4 quantises the layers' linears on load, rounded to Weights before and after, as bitsandbytes does; with Double their
+	// scales too. A checkpoint that is quantised stays as it is, whatever these say.
+	NF4, Double bool
 }
 
 // Model is a Qwen2 model on a device. It is used by one goroutine at a time.
@@ -37,8 +40,9 @@ type Model struct {
 	LoRA   LoRA // of its adapters, if it has any
 	Method Method
 
-	dir string
-	dev ops.Device
+	dir    string
+	dev    ops.Device
+	double bool // new 4-bit weights are doubly quantised
 
 	embed, head   ops.Weight // the same if tied
 	dembed        ops.Buf    // gradients here and below: absent unless all weights are trained
@@ -104,6 +108,9 @@ func Load(ctx context.Context, dir string, dev ops.Device, o Options) (*Model, e
 	if err := config.checkTensors(dir, files); err != nil {
 		return nil, err
 	}
+	if config.Quantised != nil && o.Method == TrainFull {
+		return nil, fmt.Errorf("method full cannot train the 4-bit weights of %s: train an adapter, or take the original model", dir)
+	}
 	m := &Model{Config: config, Method: o.Method, dir: dir, dev: dev}
 	if err := m.build(o, func() error { return m.read(ctx, files) }); err != nil {
 		return nil, fmt.Errorf("load model %s: %w", dir, err)
@@ -120,6 +127,9 @@ func (o Options) check() error {
 	if o.Method == TrainFull && o.Adapter != "" {
 		return errors.New("method full trains no adapter: merge the adapter first and train the merged model")
 	}
+	if o.Method == TrainFull && o.NF4 {
+		return errors.New("method full trains float32 weights, not 4-bit ones: train an adapter, or leave the quantisation out")
+	}
 	return nil
 }
 
@@ -128,7 +138,12 @@ func (m *Model) build(o Options, fill func() error) error {
 	if o.Method == TrainFull {
 		o.Weights = ops.F32
 	}
-	m.allocate(o.Weights)
+	linear, err := m.linearType(o)
+	if err != nil {
+		return err
+	}
+	m.double = o.Double
+	m.allocate(o.Weights, linear)
 	for _, step := range []func() error{m.dev.Err, fill, func() error { return m.adapt(o) }, m.dev.Err} {
 		if err := step(); err != nil {
 			m.Free()

@@ -22,6 +22,9 @@ func (t tensor) len() int {
 // vector says whether t is a bias or a norm's weight.
 func (t tensor) vector() bool { return len(t.shape) == 1 }
 
+// linear says whether t is the weight of one of the layers' linears, which are what 4-bit checkpoints quantise.
+func (t tensor) linear() bool { return len(t.shape) == 2 && t.name != embedName && t.name != headName }
+
 const (
 	embedName = "model.embed_tokens.weight"
 	normName  = "model.norm.weight"

@@ -20,6 +20,14 @@ func (c *Config) checkTensors(dir string, files *safetensors.Folder) error {
 	known := map[string]bool{}
 	for _, want := range c.tensors() {
 		known[want.name] = true
+		if c.Quantised != nil && want.linear() {
+			names, errs := c.Quantised.check(files, want)
+			wrong = append(wrong, errs...)
+			for _, name := range names {
+				known[name] = true
+			}
+			continue
+		}
 		got, ok := files.Tensor(want.name)
 		switch {
 		case !ok:
@@ -58,8 +66,9 @@ func (p place) values() ops.Buf {
 	return p.weight.Values.Slice(p.row*cols, (p.row+p.rows)*cols)
 }
 
-// allocate makes all weights, stored as t, and, when all are trained, their gradients.
-func (m *Model) allocate(t ops.Type) {
+// allocate makes all weights, those of the layers' linears stored as narrow, the others as t, and, when all are trained,
+// their gradients.
+func (m *Model) allocate(t, narrow ops.Type) {
 	c, d := m.Config, m.dev
 	size := 0
 	for _, t := range c.tensors() {
@@ -85,7 +94,7 @@ func (m *Model) allocate(t ops.Type) {
 		}
 		for j := range m.layers[i].linears {
 			lin := &m.layers[i].linears[j]
-			lin.w = d.AllocWeight(t, lin.F, lin.C)
+			lin.w = d.AllocWeight(narrow, lin.F, lin.C)
 		}
 	}
 	if d.Err() == nil {
@@ -163,6 +172,14 @@ func (m *Model) read(ctx context.Context, files *safetensors.Folder) error {
 		if err := errors.Join(ctx.Err(), m.dev.Err()); err != nil {
 			return err
 		}
+		if c := m.Config.Quantised; c != nil && t.linear() {
+			q, err := c.read(files, t)
+			if err != nil {
+				return err
+			}
+			m.storeNF4(t, q)
+			continue
+		}
 		if n := t.len(); cap(buf) < n {
 			buf = make([]float32, n)
 		}
@@ -180,6 +197,8 @@ func (m *Model) store(t tensor, values []float32) {
 	p := m.places[t.name]
 	if p.vector.Present() {
 		m.dev.Write(p.vector, values)
+	} else if p.weight.Type.Is4Bit() {
+		m.storeNF4(t, quantise(values, p.weight.Type == ops.NF4BF16, m.double))
 	} else {
 		m.dev.WriteWeight(p.weight, p.row, values)
 	}
