@@ -1,5 +1,5 @@
 # A longer example: two ranks side by side, a table of what came out, a profile that trains longer.
-# It uses the demo's tiny model and 600 of its rows, so it runs offline in seconds:
+# It uses the demo's tiny model and 600 of its rows, so it runs offline in half a minute:
 #
 #   lpipe repro
 #   lpipe repro --profile long
@@ -11,7 +11,7 @@ lpipe {
 
 variable "steps" {
   type        = number
-  default     = 12
+  default     = 100
   description = "optimiser steps of each adapter"
   validation {
     condition     = var.steps > 0
@@ -29,7 +29,7 @@ locals {
 }
 
 profile "long" {
-  set = { steps = 60 }
+  set = { steps = 300 }
 }
 
 source "raw" { path = "example/rows.jsonl" }
@@ -49,6 +49,7 @@ stage "preprocess" "clean" {
 
 stage "validate" "checked" {
   in      = { data = stage.clean.data, tokenizer = source.model.path }
+  checks  = { think = { required = true }, boxed = { required = true } }
   on_fail = "drop"
 }
 
@@ -68,7 +69,8 @@ stage "train" "lora" {
   matrix          = { rank = var.ranks }
   in              = { model = source.model.path, train = stage.sets.train, validation = stage.sets.validation }
   rank            = each.value.rank
-  lr              = 0.01
+  lr              = 0.003
+  warmup          = 0.1
   steps           = var.steps
   batch_tokens    = 2048
   sequence_length = 512

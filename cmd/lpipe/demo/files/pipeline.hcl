@@ -35,6 +35,7 @@ stage "preprocess" "clean" {
 
 stage "validate" "checked" {
   in      = { data = stage.clean.data }
+  checks  = { think = { required = true }, boxed = { required = true } }
   on_fail = "drop"
 }
 
