@@ -549,3 +549,18 @@ stage "shell" "s" {
 		t.Error(why, err)
 	}
 }
+
+// Push takes from the workspace what the cache has lost.
+func TestHoldingsComeFromTheWorkspace(t *testing.T) {
+	w := newWorkspace(t, chain, "raw.txt", "a b\n")
+	w.repro()
+	os.RemoveAll(filepath.Join(w.dir, ".lpipe"))
+	r := w.open()
+	holdings, err := r.Holdings(t.Context(), []string{"clean"}, true)
+	if err != nil || len(holdings) != 1 {
+		t.Fatal(holdings, err)
+	}
+	if !r.Cache.Has(holdings[0].Contents[0].ID) {
+		t.Error("the cache still lacks it")
+	}
+}

@@ -109,31 +109,46 @@ func (r *Runner) Holdings(ctx context.Context, targets []string, have bool) ([]H
 	for _, at := range sources {
 		all = append(all, Holding{Path: at, Contents: []NamedContent{{at, r.lock.Sources[at].Content}}})
 	}
-	if have {
-		return all, r.exclusive(ctx, func() error { return r.takeIn(ctx, all) })
+	if !have {
+		return all, nil
 	}
-	return all, nil
+	lacking, err := r.lacking(ctx, all)
+	if err == nil && len(lacking) > 0 { // else a push need not wait for a repro
+		err = r.exclusive(ctx, func() error { return r.takeIn(ctx, lacking) })
+	}
+	return all, err
 }
 
-// takeIn adds to the cache what it lacks and what the workspace has.
-func (r *Runner) takeIn(ctx context.Context, all []Holding) error {
+// lacking lists what the cache does not hold whole.
+func (r *Runner) lacking(ctx context.Context, all []Holding) ([]NamedContent, error) {
+	var lacking []NamedContent
 	for _, holding := range all {
 		for _, one := range holding.Contents {
 			missing, err := r.Cache.Missing(ctx, one.Content)
-			if err == nil && len(missing) == 0 {
-				continue
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
 			}
-			at := r.Plan.abs(one.Path)
-			scan, err := r.Cache.Scan(ctx, r.State, at)
-			if errors.Is(err, os.ErrNotExist) || err == nil && scan.Content != one.Content {
-				continue // push says what it lacks
+			if err != nil || len(missing) > 0 {
+				lacking = append(lacking, one)
 			}
-			if err == nil {
-				_, err = r.Cache.Add(ctx, r.State, at, cache.AddOptions{Move: true})
-			}
-			if err != nil {
-				return fmt.Errorf("take %s into the cache: %w", one.Path, err)
-			}
+		}
+	}
+	return lacking, nil
+}
+
+// takeIn adds to the cache what the workspace has of what it lacks. Of what is nowhere, push says so.
+func (r *Runner) takeIn(ctx context.Context, lacking []NamedContent) error {
+	for _, one := range lacking {
+		at := r.Plan.abs(one.Path)
+		scan, err := r.Cache.Scan(ctx, r.State, at)
+		if errors.Is(err, os.ErrNotExist) || err == nil && scan.Content != one.Content {
+			continue
+		}
+		if err == nil {
+			_, err = r.Cache.Add(ctx, r.State, at, cache.AddOptions{Move: true})
+		}
+		if err != nil {
+			return fmt.Errorf("take %s into the cache: %w", one.Path, err)
 		}
 	}
 	return r.saveState()
