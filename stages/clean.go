@@ -10,6 +10,8 @@ import (
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/text/unicode/norm"
+
+	"lpipe/engine/tokenizer"
 )
 
 // cleaner cleans texts as the settings say. did collects, as bits, the steps that changed something.
@@ -37,7 +39,7 @@ func (c *cleaner) clean(text string) string {
 	}
 	switch p.Normalize {
 	case "nfc":
-		text = c.step(stepNormalize, text, norm.NFC.String)
+		text = c.step(stepNormalize, text, tokenizer.NFC)
 	case "nfkc":
 		text = c.step(stepNormalize, text, norm.NFKC.String)
 	}

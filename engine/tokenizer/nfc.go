@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"slices"
 	"sort"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -29,6 +30,18 @@ type mark struct {
 // normalizer holds the scratch of one chunk.
 type normalizer struct {
 	chunk []mark
+}
+
+// NFC returns the canonical composition of s by this package's tables (see UnicodeVersion), which are newer than
+// Go's own: what it returns is what encoding would make of s anyway. s that is NFC already is returned as it is.
+// Ill-formed UTF-8 becomes U+FFFD.
+func NFC(s string) string {
+	b := []byte(strings.ToValidUTF8(s, "\ufffd"))
+	if from, _ := doubtful(b); from == len(b) {
+		return string(b)
+	}
+	var n normalizer
+	return string(n.appendNFC(nil, b))
 }
 
 // appendNFC appends the NFC of s, which must be valid UTF-8.
