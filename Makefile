@@ -30,6 +30,10 @@ check: ## the fast part: format, vet, staticcheck, tests of small size
 fuzz: ## every fuzz target, 60 s each (FUZZTIME=5s for less)
 	@tools/fuzz.sh
 
+.PHONY: parity
+parity: build ## logits, gradients and training runs beside torch, transformers and PEFT
+	@tools/parity.sh
+
 .PHONY: bench-pipeline
 bench-pipeline: build ## runner and cache beside make, ninja and git
 	@tools/bench/pipeline.sh

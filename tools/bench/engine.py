@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """A LoRA training step of lpipe beside torch + PEFT: same model folder, same token ids, same threads, float32.
 
-Needs a Python with torch, transformers and peft for the peer: LPIPE_BENCH_PYTHON, or build/bench-torch, which is made
-from PyPI (about 3 GB) unless LPIPE_BENCH=quick. Prints a Markdown table with both losses, which must agree.
+Needs a Python with torch, transformers and peft for the peer: LPIPE_BENCH_PYTHON, or build/parity-venv, which is
+made from PyPI (about 3 GB) unless LPIPE_BENCH=quick. Prints a Markdown table with both losses, which must agree.
 """
 import json, os, subprocess, sys, tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LPIPE = ROOT / "bin" / "lpipe"
-PINS = ["torch==2.11.0", "transformers==5.23.0", "peft==0.21.2", "safetensors", "numpy"]
+PINS = ROOT / "tools" / "parity" / "requirements.txt"
 SHAPES = [  # name, config, batch, length
     ("demo: hidden 128, 4 layers, vocab 512, 64 × 64", dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=352, vocab_size=512, tie_word_embeddings=True), 64, 64),
     ("hidden 256, 4 layers, vocab 2048, 8 × 128", dict(hidden_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=688, vocab_size=2048, tie_word_embeddings=True), 8, 128),
@@ -69,12 +69,12 @@ def run(command):
 def peer_python():
     if os.environ.get("LPIPE_BENCH_PYTHON"):
         return os.environ["LPIPE_BENCH_PYTHON"]
-    venv = ROOT / "build" / "bench-torch"
+    venv = ROOT / "build" / "parity-venv"
     if not venv.exists():
         if os.environ.get("LPIPE_BENCH") == "quick":
             sys.exit("quick: no Python with torch; set LPIPE_BENCH_PYTHON, or run without LPIPE_BENCH=quick once")
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([venv / "bin" / "pip", "install", "-q", *PINS], check=True)
+        subprocess.run([venv / "bin" / "pip", "install", "-q", "-r", PINS], check=True)
     return str(venv / "bin" / "python")
 
 

@@ -42,6 +42,9 @@ func (r *trial) linearSizes() (N, C, F int) {
 	} else if r.rng.IntN(4) == 0 {
 		F = 600
 	}
+	if r.rng.IntN(6) == 0 { // a pack of the usual length, in which tasks are longer than their inner blocks
+		N, C, F = 4100, r.pick(5, 33), r.pick(3, 40)
+	}
 	r.note("N %d C %d F %d", N, C, F)
 	return
 }
