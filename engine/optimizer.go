@@ -29,13 +29,13 @@ type optimizer struct {
 }
 
 // newOptimizer makes an optimiser of all that m trains. plus is LoRA+'s ratio of the rates of B and A (Hayou et al.
-// 2024, arXiv 2402.12354); 0: none.
+// 2024, arXiv 2402.12354); 0: none. DoRA's magnitudes learn as B does, as in PEFT's create_loraplus_optimizer.
 func newOptimizer(m *model.Model, settings AdamW, plus float64) *optimizer {
 	dev := m.Device()
 	o := &optimizer{AdamW: settings, dev: dev, params: m.Parameters(), grad: m.Gradients(), sum: dev.Alloc(1)}
 	for _, p := range o.params {
 		rate := 1.0
-		if plus > 0 && strings.HasSuffix(p.Name, ".lora_B.weight") {
+		if plus > 0 && (strings.HasSuffix(p.Name, ".lora_B.weight") || len(p.Shape) == 1) {
 			rate = plus
 		}
 		o.rates = append(o.rates, rate)

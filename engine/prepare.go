@@ -70,6 +70,8 @@ func (o *TrainOptions) check() error {
 		return fmt.Errorf("quantize: %q is none of none, nf4, nf4-double", o.Quantize)
 	case o.Quantize != "none" && o.Method == "full":
 		return fmt.Errorf("quantize: method full trains all weights, which 4-bit ones cannot be; leave quantize out, or train an adapter")
+	case o.LoRA.DoRA && o.LoRA.Dropout > 0:
+		return fmt.Errorf("dropout: must be 0 with DoRA, not %g", o.LoRA.Dropout)
 	case o.Steps <= 0 && !(o.Epochs > 0):
 		return errors.New("epochs: must be above 0 unless steps is given")
 	case o.Method == "full" && o.From != "":
@@ -169,9 +171,9 @@ func storage(precision string) ops.Type {
 // neither.
 func (r *run) sameShape() error {
 	want, have := r.LoRA, r.model.LoRA
-	if want.Rank != have.Rank || want.Alpha != have.Alpha || want.RSLoRA != have.RSLoRA {
-		return fmt.Errorf("from: the adapter has rank %d, alpha %g, rslora %t, the settings say %d, %g, %t: set them to the adapter's",
-			have.Rank, have.Alpha, have.RSLoRA, want.Rank, want.Alpha, want.RSLoRA)
+	if want.Rank != have.Rank || want.Alpha != have.Alpha || want.RSLoRA != have.RSLoRA || want.DoRA != have.DoRA {
+		return fmt.Errorf("from: the adapter has rank %d, alpha %g, rslora %t, dora %t, the settings say %d, %g, %t, %t: set them to the adapter's",
+			have.Rank, have.Alpha, have.RSLoRA, have.DoRA, want.Rank, want.Alpha, want.RSLoRA, want.DoRA)
 	}
 	wanted, err := want.Modules(r.model.Config)
 	if err != nil {

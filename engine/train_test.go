@@ -383,6 +383,38 @@ func TestTrainNamedValidation(t *testing.T) {
 	}
 }
 
+// TestTrainDoRA learns, goes on from a checkpoint with the bits of one run, and is evaluated as it was measured.
+func TestTrainDoRA(t *testing.T) {
+	o := small(t)
+	o.LoRA.DoRA, o.LoRA.Dropout, o.LoRAPlus = true, 0, 4
+	o.Schedule.Kind, o.Warmup, o.EvalEvery = "constant", 2, 2
+	result := train(t, o, 1)
+	want := snapshot(t, o, result)
+	part := o
+	part.Steps, part.Out, part.CheckpointOut = 6, filepath.Join(t.TempDir(), "part"), filepath.Join(t.TempDir(), "checkpoint")
+	first := train(t, part, 2)
+	if !(result.Validation["loss"].(float64) < first.Validation["loss"].(float64)) {
+		t.Errorf("did not learn: %v, then %v", first.Validation, result.Validation)
+	}
+	again := o
+	again.Checkpoint, again.Out = part.CheckpointOut, filepath.Join(t.TempDir(), "out")
+	if got := snapshot(t, again, train(t, again, 2)); got != want {
+		t.Errorf("other bits:\n%s\nwant:\n%s", got, want)
+	}
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	data, err := dataset.OpenTokens(o.Validation[0].Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	saved, err := Evaluate(context.Background(), dev, EvaluateOptions{Model: o.Model, Adapter: o.Out, Data: data, Limit: o.EvalLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "loss of the saved adapter", saved.Loss, result.Validation["loss"].(float64), 1e-6)
+}
+
 // TestTrainQuantised trains on a base quantised on load: that of a quantised checkpoint gives the same losses, and so does the
 // evaluation of what was saved.
 func TestTrainQuantised(t *testing.T) {
@@ -441,7 +473,7 @@ func TestTrainErrors(t *testing.T) {
 		"not a token folder":             func(o *TrainOptions) { o.Train = t.TempDir() },
 		"not a model folder":             func(o *TrainOptions) { o.Model = t.TempDir() },
 		"targets":                        func(o *TrainOptions) { o.LoRA.Targets = []string{"x_proj"} },
-		"rank":                           func(o *TrainOptions) { o.LoRA.Rank = 30 }, // k_proj has 24 outputs
+		"rank":                           func(o *TrainOptions) { o.LoRA.Rank = 73 }, // the model is 72 wide
 		"select":                         func(o *TrainOptions) { o.SelectBest, o.Validation = true, nil },
 		"early_stop: needs":              func(o *TrainOptions) { o.EarlyStop, o.Validation = &EarlyStop{}, nil },
 		`no metric "validation/x/loss"`:  func(o *TrainOptions) { o.EarlyStop = &EarlyStop{Metric: "validation/x/loss"} },

@@ -350,12 +350,13 @@ func TestTrainSettings(t *testing.T) {
 		t.Errorf("%+v: %s", s, problem)
 	}
 	for want, body := range map[string]string{
-		"Setting method ":       `method = "dora"`,
+		"Setting method ":       `method = "dpo"`,
 		"Setting quantize ":     `quantize = "int8"`,
 		"Setting lr ":           `method = "full"`,
 		"Setting rank ":         `rank = 0`,
 		"Setting alpha ":        `alpha = 0`,
 		"Setting dropout ":      `dropout = 1`,
+		"Must be 0 with method": "method = \"dora\"\ndropout = 0.1",
 		"Setting init ":         `init = "pissa"`,
 		"Setting targets ":      `targets = []`,
 		"Setting lora_plus ":    `lora_plus = 0`,

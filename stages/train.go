@@ -27,7 +27,7 @@ func trainKind() *runner.Kind {
 			{Name: "checkpoint", Doc: "checkpoint of an earlier train stage, to go on exactly", Optional: true},
 		},
 		Out: []runner.Port{
-			{Name: "adapter", Doc: "PEFT folder with tokenizer and template (lora)", Optional: true, Folder: true},
+			{Name: "adapter", Doc: "PEFT folder with tokenizer and template (lora, dora)", Optional: true, Folder: true},
 			{Name: "model", Doc: "Hugging Face folder (full)", Optional: true, Folder: true},
 			{Name: "metrics", Doc: "losses, steps and tokens", Ext: ".json", Metrics: true},
 			{Name: "curve", Doc: "one line a step", Ext: ".jsonl", Optional: true, Plots: true},
@@ -53,14 +53,14 @@ func trainPorts(s runner.Stage, _ map[string]bool) (ins, outs []runner.Port) {
 
 // Train are the settings of a train stage.
 type Train struct {
-	Method       string             `hcl:"method,optional" doc:"lora: a low-rank adapter beside frozen weights; full: all weights"`
+	Method       string             `hcl:"method,optional" doc:"lora: a low-rank adapter beside frozen weights; dora: the same, and the length of each output row is trained by itself (dropout must be 0); full: all weights"`
 	Rank         int                `hcl:"rank,optional" doc:"rank of the adapter"`
 	Alpha        float64            `hcl:"alpha,optional" doc:"the adapter's output is multiplied by alpha/rank; a number of its own, not a multiple of rank"`
 	Dropout      float64            `hcl:"dropout,optional" doc:"share of the adapter's inputs dropped in training"`
 	Targets      Targets            `hcl:"targets,optional" type:"string or list of string" doc:"linear layers that get an adapter: all-linear, or a list of names and patterns"`
 	Init         string             `hcl:"init,optional" doc:"how A is drawn: kaiming or gaussian; B is 0"`
 	RSLoRA       bool               `hcl:"rslora,optional" doc:"multiply by alpha/sqrt(rank) instead"`
-	LoRAPlus     *float64           `hcl:"lora_plus,optional" doc:"learning rate of B over that of A; left out: the same"`
+	LoRAPlus     *float64           `hcl:"lora_plus,optional" doc:"learning rate of B, and of dora's lengths, over that of A; left out: the same"`
 	RankPattern  map[string]float64 `hcl:"rank_pattern,optional" doc:"rank of the modules whose name ends in a pattern"`
 	AlphaPattern map[string]float64 `hcl:"alpha_pattern,optional" doc:"alpha of the modules whose name ends in a pattern"`
 	Quantize     string             `hcl:"quantize,optional" doc:"how the frozen linears are stored: none; nf4: 4 bits, in blocks of 64, as bitsandbytes does (QLoRA); nf4-double: the blocks' scales in 8 bits too. A model that is quantised stays as it is"`
@@ -111,11 +111,11 @@ func newTrain() *Train {
 // Check refuses settings that make no sense, and those whose work is not in this version.
 func (t *Train) Check() error {
 	switch t.Method {
-	case "lora", "full":
-	case "dora", "dpo":
-		return fmt.Errorf("method: %q is not in this version of lpipe; use lora or full", t.Method)
+	case "lora", "dora", "full":
+	case "dpo":
+		return fmt.Errorf("method: %q is not in this version of lpipe; use lora, dora or full", t.Method)
 	default:
-		return fmt.Errorf("method: %q is neither lora nor full", t.Method)
+		return fmt.Errorf("method: %q is none of lora, dora, full", t.Method)
 	}
 	switch t.Quantize {
 	case "none":
@@ -141,10 +141,12 @@ func (t *Train) Check() error {
 }
 
 func (t *Train) checkAdapter() error {
-	if t.Method != "lora" {
+	if t.Method == "full" {
 		return nil
 	}
 	switch {
+	case t.Method == "dora" && t.Dropout > 0:
+		return fmt.Errorf("dropout: must be 0 with method dora, not %v", t.Dropout)
 	case t.Rank < 1:
 		return fmt.Errorf("rank: must be at least 1, not %d", t.Rank)
 	case !(t.Alpha > 0):
@@ -229,7 +231,7 @@ func (t *Train) Run(ctx context.Context, env *runner.Env) error {
 func (t *Train) options(env *runner.Env) engine.TrainOptions {
 	o := engine.TrainOptions{
 		Model: one(env, "model"), Train: one(env, "train"), From: one(env, "from"), Checkpoint: one(env, "checkpoint"),
-		Method: t.Method, Precision: t.Precision, Quantize: t.Quantize,
+		Method: "lora", Precision: t.Precision, Quantize: t.Quantize,
 		SequenceLength: t.SequenceLength, BatchTokens: t.BatchTokens, Epochs: 1,
 		Schedule: t.schedule(), Warmup: t.Warmup,
 		Optimizer: engine.AdamW{
@@ -244,9 +246,11 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 	for _, in := range env.In["validation"] {
 		o.Validation = append(o.Validation, engine.DataSet{Name: in.Name, Path: in.Path})
 	}
-	if t.Method == "lora" {
+	if t.Method == "full" {
+		o.Method = "full"
+	} else { // dora is lora of another kind
 		o.LoRA = model.LoRA{
-			Rank: t.Rank, Alpha: t.Alpha, Dropout: t.Dropout, Targets: t.Targets, RSLoRA: t.RSLoRA, Init: t.Init,
+			Rank: t.Rank, Alpha: t.Alpha, Dropout: t.Dropout, Targets: t.Targets, RSLoRA: t.RSLoRA, DoRA: t.Method == "dora", Init: t.Init,
 			RankPattern: model.NewPatterns(t.RankPattern), AlphaPattern: model.NewPatterns(t.AlphaPattern),
 		}
 	}

@@ -31,6 +31,7 @@ type Device struct {
 	cached    cachedJob
 	dropout   dropoutJob
 	lora      loraJob
+	dora      doraJob
 	reduce    reduceJob
 	norm      normJob
 	each      tokensJob

@@ -57,6 +57,10 @@ func (m *Model) backwardLinear(i, j int, dx, dy, x ops.Buf) bool {
 	if lowest {
 		dx = ops.Buf{}
 	}
+	if l.gain.Present() {
+		m.dev.DoRABackward(m.plan.dz, dy, m.plan.layers[i].z[j], l.gain, l.norms, l.lora, n, l.F)
+		dy = m.plan.dz
+	}
 	m.dev.LinearBackward(dx, dy, x, m.plan.layers[i].xa[j], l.w, l.lora, false, n, l.C, l.F)
 	if l.dw.Present() {
 		m.dev.LinearWeightBackward(l.dw, l.db, dy, x, n, l.C, l.F)

@@ -69,6 +69,9 @@ func (m *Model) Decode(c *Cache, feeds []Feed) ([]float32, error) {
 		return nil, err
 	}
 	m.feed(c, feeds, n)
+	if m.Method != Frozen && c.fresh { // weights do not change while a sequence is written
+		m.gains()
+	}
 	m.dropout(0, 0)
 	m.forward(c)
 	logits := m.headLogits(m.host.rows[:len(feeds)])

@@ -57,9 +57,18 @@ func (m *Model) after(i int) ops.Buf {
 	return m.plan.x
 }
 
-// forwardLinear: y = x Wᵀ + bias, and the adapters' part.
+// forwardLinear: y = x Wᵀ + bias, and the adapters' part. With DoRA: z = x Wᵀ and the adapters' part, y = gain·z + bias.
 func (m *Model) forwardLinear(i, j int, y, x ops.Buf) {
 	l := &m.layers[i].linears[j]
+	if l.gain.Present() {
+		z := m.plan.layers[i].z[j]
+		if !z.Present() {
+			z = y
+		}
+		m.dev.Linear(z, m.plan.layers[i].xa[j], x, l.w, ops.Buf{}, l.lora, m.plan.N, l.C, l.F)
+		m.dev.DoRA(y, z, l.gain, l.bias, m.plan.N, l.F)
+		return
+	}
 	m.dev.Linear(y, m.plan.layers[i].xa[j], x, l.w, l.bias, l.lora, m.plan.N, l.C, l.F)
 }
 

@@ -31,6 +31,12 @@ type LoRA struct {
 	Targets []string
 	// RSLoRA scales by Alpha/√rank instead of Alpha/rank (Kalajdzievski 2023, arXiv 2312.03732).
 	RSLoRA bool
+	// DoRA trains the length of each output row by itself (Liu et al. 2024, arXiv 2402.09353), without dropout:
+	//
+	//	y = m/‖W + scale·B A‖ ⊙ (W x + scale · B (A x)) + b
+	//
+	// m begins as the length of W's rows. As in PEFT, the norm is a constant in the backward pass.
+	DoRA bool
 	// RankPattern and AlphaPattern replace Rank and Alpha for the modules that they match, as Targets do. The
 	// first match counts.
 	RankPattern, AlphaPattern Patterns
@@ -264,12 +270,18 @@ type adapter struct {
 	scale  float64
 	a, b   ops.Buf // [rank, in], [out, rank]
 	da, db ops.Buf // absent when the adapter is not trained
+	m, dm  ops.Buf // [out] DoRA's magnitude, or absent
 	seed   uint64  // its part of the dropout masks' names
 }
 
 // peftName is the adapter's name in adapter_model.safetensors, of "A" or "B".
 func peftName(module, matrix string) string {
 	return "base_model.model." + module + ".lora_" + matrix + ".weight"
+}
+
+// peftMagnitude is the name of DoRA's magnitude there.
+func peftMagnitude(module string) string {
+	return "base_model.model." + module + ".lora_magnitude_vector"
 }
 
 // attach allocates adapters for modules (full names) of the given ranks, and their gradients if they will be trained:
@@ -283,6 +295,9 @@ func (m *Model) attach(l LoRA, rank map[string]int, train bool) {
 				continue
 			}
 			size += r * (mod.in + mod.out)
+			if l.DoRA {
+				size += mod.out
+			}
 			m.adapters = append(m.adapters, adapter{
 				module: mod, layer: i, rank: r, scale: l.scale(mod.fullName, r), seed: hash(mod.fullName),
 			})
@@ -309,12 +324,58 @@ func (m *Model) attach(l LoRA, rank map[string]int, train bool) {
 		a := &m.adapters[i]
 		a.a, a.da = take(a.rank * a.in)
 		a.b, a.db = take(a.out * a.rank)
+		if l.DoRA {
+			a.m, a.dm = take(a.out)
+		}
 		lin := &m.layers[a.layer].linears[a.linear]
 		lin.lora = append(lin.lora, ops.LoRA{
-			A: a.a, B: a.b, DA: a.da, DB: a.db, Col: a.from, F: a.out, R: a.rank, Scale: float32(a.scale),
+			A: a.a, B: a.b, DA: a.da, DB: a.db, M: a.m, DM: a.dm, Col: a.from, F: a.out, R: a.rank, Scale: float32(a.scale),
 		})
 		lin.ranks += a.rank
 	}
+	if l.DoRA {
+		m.allocateGains()
+	}
+}
+
+// allocateGains makes room for gains and norms of every linear with an adapter.
+func (m *Model) allocateGains() {
+	size := 0
+	m.eachAdapted(func(l *linear) { size += 2 * l.F })
+	m.gainMemory = m.dev.Alloc(size)
+	if m.dev.Err() != nil {
+		return
+	}
+	cut := cutter{from: m.gainMemory}
+	m.eachAdapted(func(l *linear) { l.gain, l.norms = cut.cut(l.F), cut.cut(l.F) })
+}
+
+// eachAdapted visits the linears that have adapters.
+func (m *Model) eachAdapted(visit func(*linear)) {
+	for i := range m.layers {
+		for j := range m.layers[i].linears {
+			if l := &m.layers[i].linears[j]; len(l.lora) > 0 {
+				visit(l)
+			}
+		}
+	}
+}
+
+// gains brings DoRA's norms and gains up to date with the adapters' weights.
+func (m *Model) gains() {
+	if m.LoRA.DoRA {
+		m.eachAdapted(func(l *linear) { m.dev.DoRAGain(l.gain, l.norms, l.w, l.lora, l.C, l.F) })
+	}
+}
+
+// measure sets every magnitude to the present length of its row, so that training begins at the base model.
+func (m *Model) measure() {
+	m.gains()
+	for _, a := range m.adapters {
+		l := &m.layers[a.layer].linears[a.linear]
+		m.dev.Copy(a.m, l.norms.Slice(a.from, a.from+a.out), a.out)
+	}
+	m.gains()
 }
 
 // initialise draws every A; B stays zero. Each number depends on the seed, the module's name and its place
@@ -332,6 +393,9 @@ func (m *Model) initialise(seed uint64) {
 			}
 		}
 		m.dev.Write(a.a, values)
+	}
+	if m.LoRA.DoRA {
+		m.measure()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -96,7 +97,7 @@ func Merge(ctx context.Context, base, adapter, out string, o SaveOptions) error 
 	return plain.save(ctx, base, out, old, read, o)
 }
 
-// addTo adds scale·B A to the weight w of module m.
+// addTo adds scale·B A to the weight w of module m; with DoRA it then gives each row its magnitude.
 func (a *Adapter) addTo(w []float32, m module) error {
 	r := a.rank[m.fullName]
 	matrixA, matrixB := make([]float32, r*m.in), make([]float32, m.out*r)
@@ -105,6 +106,13 @@ func (a *Adapter) addTo(w []float32, m module) error {
 	}
 	if err := a.file.Float32(peftName(m.fullName, "B"), matrixB); err != nil {
 		return err
+	}
+	var magnitude []float32
+	if a.LoRA.DoRA {
+		magnitude = make([]float32, m.out)
+		if err := a.file.Float32(peftMagnitude(m.fullName), magnitude); err != nil {
+			return err
+		}
 	}
 	scale := float32(a.LoRA.scale(m.fullName, r))
 	rows := (m.out + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
@@ -124,11 +132,26 @@ func (a *Adapter) addTo(w []float32, m module) error {
 				for j, v := range delta {
 					row[j] += scale * v
 				}
+				if magnitude != nil {
+					stretch(row, magnitude[i])
+				}
 			}
 		})
 	}
 	group.Wait()
 	return nil
+}
+
+// stretch gives row a length, as DoRA does.
+func stretch(row []float32, length float32) {
+	sum := 0.0
+	for _, v := range row {
+		sum += float64(v) * float64(v)
+	}
+	gain := length / float32(math.Sqrt(sum))
+	for j := range row {
+		row[j] *= gain
+	}
 }
 
 // Save writes the whole model, as it is now, into out as a model folder; adapters are left out. Tokenizer and

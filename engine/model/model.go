@@ -58,6 +58,7 @@ type Model struct {
 	trained       []Parameter
 	gradients     ops.Buf // one allocation: all gradients
 	adapterMemory ops.Buf // one allocation: all adapters
+	gainMemory    ops.Buf // one allocation: gains and norms of DoRA
 
 	plan plan
 	host host
@@ -78,6 +79,8 @@ type linear struct {
 	dw, db ops.Buf // absent unless all weights are trained
 	lora   []ops.LoRA
 	ranks  int // their sum
+	// DoRA: what multiplies each output, and the length of its row; absent otherwise.
+	gain, norms ops.Buf // [F]
 }
 
 // Parameter is one trained tensor.
@@ -188,6 +191,9 @@ func (m *Model) list() {
 			m.trained = append(m.trained,
 				Parameter{peftName(a.fullName, "A"), []int{a.rank, a.in}, a.a, a.da, true},
 				Parameter{peftName(a.fullName, "B"), []int{a.out, a.rank}, a.b, a.db, true})
+			if a.m.Present() {
+				m.trained = append(m.trained, Parameter{peftMagnitude(a.fullName), []int{a.out}, a.m, a.dm, true})
+			}
 		}
 	case TrainFull:
 		for _, t := range m.Config.tensors() {
@@ -223,6 +229,9 @@ func (m *Model) Device() ops.Device { return m.dev }
 func (m *Model) Step(b Batch, tokens int) (float64, error) {
 	if m.Method == Frozen {
 		return 0, errors.New("the model was loaded to be run, not trained")
+	}
+	if m.LoRA.DoRA && m.LoRA.Dropout > 0 {
+		return 0, errors.New("DoRA is computed without dropout only")
 	}
 	if err := m.begin(b, true); err != nil {
 		return 0, err
@@ -286,7 +295,7 @@ func (m *Model) Free() {
 		m.dev.FreeWeight(m.head)
 	}
 	m.dev.FreeWeight(m.embed)
-	for _, b := range []ops.Buf{m.freq, m.vectors, m.gradients, m.adapterMemory} {
+	for _, b := range []ops.Buf{m.freq, m.vectors, m.gradients, m.adapterMemory, m.gainMemory} {
 		m.dev.Free(b)
 	}
 	m.release()

@@ -96,7 +96,7 @@ func (m *Model) Each(ctx context.Context, visit func(name string, shape []int, v
 // AdapterInfo describes the adapter of one module: y += Scale · B (A x).
 type AdapterInfo struct {
 	Module  string // "model.layers.0.self_attn.q_proj"
-	A, B    string // its tensors' names in adapter_model.safetensors
+	A, B, M string // its tensors' names in adapter_model.safetensors; M: DoRA's magnitude, or ""
 	In, Out int
 	Rank    int
 	Scale   float64
@@ -106,7 +106,11 @@ type AdapterInfo struct {
 func (m *Model) Adapters() []AdapterInfo {
 	var list []AdapterInfo
 	for _, a := range m.adapters {
-		list = append(list, AdapterInfo{a.fullName, peftName(a.fullName, "A"), peftName(a.fullName, "B"), a.in, a.out, a.rank, a.scale})
+		info := AdapterInfo{Module: a.fullName, A: peftName(a.fullName, "A"), B: peftName(a.fullName, "B"), In: a.in, Out: a.out, Rank: a.rank, Scale: a.scale}
+		if a.m.Present() {
+			info.M = peftMagnitude(a.fullName)
+		}
+		list = append(list, info)
 	}
 	return list
 }

@@ -175,7 +175,7 @@ func times(a, b []float32, k, width int) []float32 {
 }
 
 func TestLoRAGradients(t *testing.T) {
-	for _, name := range []string{"lora_grads", "lora_grads_packed", "lora_grads_patterns", "lora_grads_rslora", "lora_grads_subset"} {
+	for _, name := range []string{"lora_grads", "lora_grads_packed", "lora_grads_patterns", "lora_grads_rslora", "lora_grads_subset", "lora_grads_dora"} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t, name)
 			want := f.tensors(t, "expected.safetensors")

@@ -75,6 +75,7 @@ func (a *Adapter) parse(text []byte) (listed bool, err error) {
 		Alphas    Patterns        `json:"alpha_pattern"`
 		Bias      string          `json:"bias"`
 		Transpose bool            `json:"fan_in_fan_out"`
+		DoRA      bool            `json:"use_dora"`
 		Layers    json.RawMessage `json:"layers_to_transform"`
 		Exclude   json.RawMessage `json:"exclude_modules"`
 	}{R: 8, Alpha: 8, Bias: "none"} // PEFT's defaults
@@ -93,7 +94,7 @@ func (a *Adapter) parse(text []byte) (listed bool, err error) {
 	}
 	wrong = append(wrong, otherKinds(text)...)
 	a.Base = f.Base
-	a.LoRA = LoRA{Rank: f.R, Alpha: f.Alpha, Dropout: f.Dropout, RSLoRA: f.RSLoRA, RankPattern: f.Ranks, AlphaPattern: f.Alphas}
+	a.LoRA = LoRA{Rank: f.R, Alpha: f.Alpha, Dropout: f.Dropout, RSLoRA: f.RSLoRA, DoRA: f.DoRA, RankPattern: f.Ranks, AlphaPattern: f.Alphas}
 	wrong = append(wrong, a.LoRA.ranges()...)
 	listed = unset(f.Layers) && unset(f.Exclude)
 	if json.Unmarshal(f.Targets, &a.LoRA.Targets) != nil {
@@ -113,11 +114,11 @@ func otherKinds(text []byte) (wrong []error) {
 		return []error{err}
 	}
 	for _, key := range []string{
-		"use_dora", "modules_to_save", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "target_parameters",
+		"modules_to_save", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "target_parameters",
 		"trainable_token_indices", "layer_replication", "arrow_config", "kasa_config", "velora_config", "monteclora_config",
 	} {
 		if v := string(all[key]); v != "" && v != "null" && v != "false" && v != "[]" && v != "{}" {
-			wrong = append(wrong, fmt.Errorf("%s is %s; only plain LoRA and rsLoRA can be computed", key, v))
+			wrong = append(wrong, fmt.Errorf("%s is %s; only LoRA, rsLoRA and DoRA can be computed", key, v))
 		}
 	}
 	return wrong
@@ -135,6 +136,9 @@ func (a *Adapter) check(c Config, listed bool) error {
 		tensorA, okA := a.file.Tensor(nameA)
 		tensorB, okB := a.file.Tensor(nameB)
 		known[nameA], known[nameB] = true, true
+		nameM := peftMagnitude(m.fullName)
+		tensorM, okM := a.file.Tensor(nameM)
+		known[nameM] = a.LoRA.DoRA
 		if !okA && !okB {
 			if listed && a.targets(m.fullName) {
 				wrong = append(wrong, fmt.Errorf("tensor %s is missing", nameA))
@@ -143,12 +147,17 @@ func (a *Adapter) check(c Config, listed bool) error {
 		}
 		r := a.LoRA.rank(m.fullName)
 		a.rank[m.fullName] = r
-		for _, t := range []struct {
+		type wanted struct {
 			name  string
 			ok    bool
 			shape []int
 			want  []int
-		}{{nameA, okA, tensorA.Shape, []int{r, m.in}}, {nameB, okB, tensorB.Shape, []int{m.out, r}}} {
+		}
+		all := []wanted{{nameA, okA, tensorA.Shape, []int{r, m.in}}, {nameB, okB, tensorB.Shape, []int{m.out, r}}}
+		if a.LoRA.DoRA {
+			all = append(all, wanted{nameM, okM, tensorM.Shape, []int{m.out}})
+		}
+		for _, t := range all {
 			switch {
 			case !t.ok:
 				wrong = append(wrong, fmt.Errorf("tensor %s is missing", t.name))
@@ -214,7 +223,16 @@ func (m *Model) loadAdapter(dir string, train bool) error {
 			return err
 		}
 		m.dev.Write(ad.b, values)
+		if !ad.m.Present() {
+			continue
+		}
+		values = make([]float32, ad.out)
+		if err := a.file.Float32(peftMagnitude(ad.fullName), values); err != nil {
+			return err
+		}
+		m.dev.Write(ad.m, values)
 	}
+	m.gains()
 	return nil
 }
 
@@ -235,6 +253,11 @@ func (m *Model) SaveAdapter(dir, base string) error {
 		tensors = append(tensors,
 			safetensors.Float32s(peftName(a.fullName, "A"), safetensors.F32, []int{a.rank, a.in}, valuesA),
 			safetensors.Float32s(peftName(a.fullName, "B"), safetensors.F32, []int{a.out, a.rank}, valuesB))
+		if a.m.Present() {
+			valuesM := make([]float32, a.out)
+			m.dev.Read(valuesM, a.m)
+			tensors = append(tensors, safetensors.Float32s(peftMagnitude(a.fullName), safetensors.F32, []int{a.out}, valuesM))
+		}
 	}
 	if err := m.dev.Err(); err != nil {
 		return fmt.Errorf("save adapter: %w", err)
@@ -281,7 +304,7 @@ func (m *Model) encodeAdapter(base string) ([]byte, error) {
 	}{
 		AlphaPattern: append(none, l.AlphaPattern...), RankPattern: append(none, l.RankPattern...),
 		Base: base, Bias: "none", Inference: true, Init: init, Alpha: l.Alpha, Dropout: l.Dropout, Type: "LORA", R: l.Rank,
-		Targets: m.peftTargets(), Task: "CAUSAL_LM", RSLoRA: l.RSLoRA,
+		Targets: m.peftTargets(), Task: "CAUSAL_LM", DoRA: l.DoRA, RSLoRA: l.RSLoRA,
 	}
 	b := &bytes.Buffer{}
 	enc := json.NewEncoder(b)

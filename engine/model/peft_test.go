@@ -200,7 +200,7 @@ func TestBadAdapters(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := []struct{ name, old, new, want string }{
-		{"DoRA", `"use_dora": false`, `"use_dora": true`, "use_dora is true"},
+		{"DoRA", `"use_dora": false`, `"use_dora": true`, "layers.0.mlp.up_proj.lora_magnitude_vector is missing"},
 		{"another kind", `"LORA"`, `"IA3"`, `peft_type is "IA3"`},
 		{"trained biases", `"bias": "none"`, `"bias": "all"`, `bias is "all"`},
 		{"whole modules", `"modules_to_save": null`, `"modules_to_save": ["lm_head"]`, `modules_to_save is ["lm_head"]`},

@@ -30,6 +30,7 @@ type plan struct {
 	dqkv       ops.Buf // [N, (H+2KV)D]
 	dattention ops.Buf // [N, H·D]
 	dh         ops.Buf // [N, F]
+	dz         ops.Buf // [N, widest linear] what DoRA's backward pass hands on; absent without DoRA
 }
 
 // activations of one layer. A trained layer keeps its own for the backward pass; otherwise all layers share one set.
@@ -46,6 +47,7 @@ type activations struct {
 	gateUp    ops.Buf          // [N, 2F]
 	h         ops.Buf          // [N, F] what down sees
 	xa        [linears]ops.Buf // [N, Σ ranks] dropout(x) Aᵀ of each linear's adapters
+	z         [linears]ops.Buf // [N, its outputs] before DoRA's gain and the bias; absent without DoRA, and unless trained
 }
 
 // lay cuts memory into the buffers of a pass and returns how many values it took; with an absent memory it
@@ -78,14 +80,22 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 			if r := m.widest(i, j, train); r > 0 {
 				a.xa[j] = cut.cut(n * r)
 			}
+			a.z[j] = ops.Buf{}
+			if l := &m.layers[i].linears[j]; train && l.gain.Present() {
+				a.z[j] = cut.cut(n * l.F)
+			}
 		}
 	}
 	p.rstd, p.out, p.y = cut.cut(n), cut.cut(n*c.C), cut.cut(n*c.C)
 	p.nll, p.loss = cut.cut(n), cut.cut(1)
 	p.dx, p.dnorm, p.dqkv, p.dattention, p.dh = ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}
+	p.dz = ops.Buf{}
 	if train {
 		p.dx, p.dnorm = cut.cut(n*c.C), cut.cut(n*c.C)
 		p.dqkv, p.dattention, p.dh = cut.cut(n*c.QKV()), cut.cut(n*c.H*c.D), cut.cut(n*c.F)
+		if m.LoRA.DoRA {
+			p.dz = cut.cut(n * max(c.QKV(), c.C, 2*c.F))
+		}
 	}
 	return cut.at
 }
@@ -186,5 +196,8 @@ func (m *Model) begin(b Batch, train bool) error {
 	m.dev.WriteInts(m.plan.positions, h.positions[:n])
 	m.dev.WriteInts(m.plan.starts, h.starts[:n])
 	m.dev.WriteInts(m.plan.targets, h.targets[:n])
+	if m.Method != Frozen { // the adapters may have changed since
+		m.gains()
+	}
 	return m.dev.Err()
 }

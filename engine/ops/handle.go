@@ -73,6 +73,7 @@ func (w Weight) Present() bool { return w.Block != 0 }
 type LoRA struct {
 	A, B   Buf     // [R, C], [F, R]
 	DA, DB Buf     // their gradients, added to by LinearBackward
+	M, DM  Buf     // DoRA: the length of each output row [F], and its gradient; absent: plain LoRA. Only the DoRA operations use them
 	Col, F int     // the output columns that it adds to
 	R      int     // rank
 	Scale  float32 // alpha/R, or alpha/√R (rsLoRA)

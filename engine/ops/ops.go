@@ -47,6 +47,21 @@ type Device interface {
 	// Shapes: w [F, C].
 	LinearMerge(w Weight, lora []LoRA, C, F int)
 
+	// DoRAGain sets, for the rows of w that an adapter with a magnitude M adds to,
+	//	norms[f] = ‖w[f] + Scale·(B A)[f]‖      gain[f] = M[f]/norms[f]
+	// and 1 for the other rows (Liu et al. 2024, arXiv 2402.09353, equation 5).
+	// Shapes: gain, norms [F]; w [F, C].
+	DoRAGain(gain, norms Buf, w Weight, lora []LoRA, C, F int)
+
+	// DoRA sets y = gain·z + bias, where z is what Linear made without a bias.
+	// Shapes: y, z [N, F]; gain [F]; bias [F], may be absent. y may be z.
+	DoRA(y, z, gain, bias Buf, N, F int)
+
+	// DoRABackward sets dz = gain·dy and adds Σ_n dy[n]·z[n]/norms to each DM that is present. The norms count as constants,
+	// as in PEFT (section 4.3 of the paper).
+	// Shapes: dz, dy, z [N, F]; gain, norms [F]. dz may be dy.
+	DoRABackward(dz, dy, z, gain, norms Buf, lora []LoRA, N, F int)
+
 	// RoPETable sets cos[n,j] and sin[n,j] of the angle positions[n]·freq[j], the product rounded to
 	// float32 as transformers computes it.
 	// Shapes: cos, sin [N, D/2]; freq [D/2]; positions [N].

@@ -42,7 +42,7 @@ func Run(t *testing.T, open func() ops.Device, o Options) {
 	}{
 		{"Memory", true, memory}, {"Embedding", true, embedding}, {"RMSNorm", false, rmsNorm},
 		{"Linear", true, linear}, {"LinearLoRA", true, linearLoRA}, {"LinearWeight", false, linearWeight},
-		{"LinearMerge", true, linearMerge}, {"RoPE", false, rope}, {"Attention", false, attention},
+		{"LinearMerge", true, linearMerge}, {"DoRA", true, dora}, {"RoPE", false, rope}, {"Attention", false, attention},
 		{"AttentionCached", false, attentionCached}, {"SwiGLU", false, swiGLU}, {"HeadLoss", true, headLoss},
 		{"Logits", true, logits}, {"Values", false, values}, {"AdamW", false, adamW},
 	} {
