@@ -42,7 +42,7 @@ const (
 
 // Check compares hand-written gradients on dev, automatic ones of the graph, and central differences of the
 // graph's loss, on models of random shape: odd lengths, every ratio of query to key heads, tied and untied,
-// packed and padded, LoRA and full. report, if not nil, gets each row as it is finished.
+// packed and padded, LoRA, DoRA and full. report, if not nil, gets each row as it is finished.
 func Check(ctx context.Context, dev ops.Device, o Options, report func(Row)) ([]Row, error) {
 	if o.Models == 0 {
 		o.Models = 8
@@ -90,7 +90,7 @@ func draw(seed uint64, i int) example {
 		if i == 0 { // one above the narrow side of keys and values
 			rank = min(e.config.KV*e.config.D+1, e.config.C)
 		}
-		e.options.LoRA = model.LoRA{Rank: rank, Alpha: float64(pick(4, 16)), Targets: []string{model.AllLinear}, RSLoRA: i%8 > 3}
+		e.options.LoRA = model.LoRA{Rank: rank, Alpha: float64(pick(4, 16)), Targets: []string{model.AllLinear}, RSLoRA: i%8 == 4, DoRA: i%8 == 5}
 		if i%3 == 2 {
 			e.options.LoRA.Targets = []string{"k_proj", "o_proj", fmt.Sprintf("layers.%d.mlp.up_proj", e.config.Layers-1)}
 			e.options.LoRA.RankPattern = model.Patterns{{Match: "o_proj", Value: 2}}
@@ -146,6 +146,8 @@ func (e example) String() string {
 	method := string(e.options.Method)
 	if l := e.options.LoRA; l.RSLoRA {
 		method = "rslora"
+	} else if l.DoRA {
+		method = "dora"
 	}
 	return fmt.Sprintf("%s %s layers %d hidden %d heads %d/%d x %d ffn %d vocab %d, %d x %d %s",
 		method, tied, c.Layers, c.C, c.H, c.KV, c.D, c.F, c.V, e.batch.B, e.batch.T, e.packed)

@@ -151,19 +151,37 @@ func (g *Graph) norm(x *gorgonia.Node, name string) *gorgonia.Node {
 	return g.times(g.over(x, g.columns(root, C)), g.rows(g.leaf(name, 1, C), g.N))
 }
 
-// linear is x Wᵀ + bias, and the adapter's part if the module has one.
+// linear is x Wᵀ + bias, and the adapter's part if the module has one. DoRA multiplies each output by its magnitude over the
+// norm of its row, which is a constant of the graph: PEFT does not differentiate it.
 func (g *Graph) linear(module string, x *gorgonia.Node, in, out int, biased bool) *gorgonia.Node {
 	y := g.mul(x, g.transpose(g.leaf(module+".weight", out, in)))
+	for _, a := range g.w.Adapters {
+		if a.Module != module {
+			continue
+		}
+		low := g.mul(x, g.transpose(g.leaf(a.A, a.Rank, in)))
+		y = g.add(y, g.scale(g.mul(low, g.transpose(g.leaf(a.B, out, a.Rank))), g.N, out, a.Scale))
+		if a.M != "" {
+			inverse := g.fill(1, out, func(_, f int) float64 { return 1 / g.w.rowNorm(a, f) })
+			y = g.times(y, g.rows(g.times(g.leaf(a.M, 1, out), inverse), g.N))
+		}
+	}
 	if biased {
 		y = g.add(y, g.rows(g.leaf(module+".bias", 1, out), g.N))
 	}
-	for _, a := range g.w.Adapters {
-		if a.Module == module {
-			low := g.mul(x, g.transpose(g.leaf(a.A, a.Rank, in)))
-			y = g.add(y, g.scale(g.mul(low, g.transpose(g.leaf(a.B, out, a.Rank))), g.N, out, a.Scale))
+	return y
+}
+
+// rowNorm is the length of row f of a module's weight with its adapter.
+func (w Weights) rowNorm(a model.AdapterInfo, f int) float64 {
+	row := append([]float64(nil), w.Values[a.Module+".weight"][f*a.In:][:a.In]...)
+	for r := range a.Rank {
+		b := a.Scale * w.Values[a.B][f*a.Rank+r]
+		for c := range row {
+			row[c] += b * w.Values[a.A][r*a.In+c]
 		}
 	}
-	return y
+	return norm(row)
 }
 
 func (g *Graph) attention(prefix string, x *gorgonia.Node) *gorgonia.Node {
