@@ -52,7 +52,7 @@ func testAdamW(t *testing.T, name string) {
 	if schedule.Kind == "" {
 		schedule.Kind = "cosine"
 	}
-	opt := newOptimizer(m, AdamW{Beta1: s.Betas[0], Beta2: s.Betas[1], Eps: s.Eps, Decay: s.Decay, Clip: s.Clip}, 0)
+	opt := newOptimizer(m, Optimizer{Beta1: s.Betas[0], Beta2: s.Betas[1], Eps: s.Eps, Decay: s.Decay, Clip: s.Clip}, 0)
 	for step, want := range c.Steps {
 		m.ZeroGrad()
 		loss := 0.0

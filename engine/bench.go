@@ -149,7 +149,7 @@ func (b *bench) timed(ctx context.Context, step func() (int, error)) error {
 }
 
 func (b *bench) train(ctx context.Context) error {
-	opt := newOptimizer(b.model, AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, 0)
+	opt := newOptimizer(b.model, Optimizer{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, 0)
 	defer opt.free()
 	batch := model.Batch{B: b.B, T: b.T, IDs: b.IDs}
 	targets := batch.Targets()

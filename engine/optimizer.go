@@ -1,38 +1,41 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"lpipe/engine/model"
 	"lpipe/engine/ops"
 )
 
-// AdamW are the optimiser's settings.
-type AdamW struct {
-	Beta1, Beta2, Eps float64
+// Optimizer are the optimiser's settings.
+type Optimizer struct {
+	Kind              string  // "adamw", the same as "", or "lion"
+	Beta1, Beta2, Eps float64 // Lion has no Eps
 	Decay             float64 // weight_decay; biases and norms are spared, A and B of an adapter decay alike, as with PEFT
 	Clip              float64 // largest global norm of the gradient; 0: no clipping
 }
 
 // optimizer holds the moments of all trained tensors.
 type optimizer struct {
-	AdamW
+	Optimizer
 	dev    ops.Device
 	params []model.Parameter
 	rates  []float64 // of each parameter, relative to the schedule's
-	m, v   []ops.Buf
-	grad   ops.Buf // of all parameters
+	m, v   []ops.Buf // v is empty for Lion
+	grad   ops.Buf   // of all parameters
 	sum    ops.Buf
 	step   int // steps made
 }
 
 // newOptimizer makes an optimiser of all that m trains. plus is LoRA+'s ratio of the rates of B and A (Hayou et al.
 // 2024, arXiv 2402.12354); 0: none. DoRA's magnitudes learn as B does, as in PEFT's create_loraplus_optimizer.
-func newOptimizer(m *model.Model, settings AdamW, plus float64) *optimizer {
+func newOptimizer(m *model.Model, settings Optimizer, plus float64) *optimizer {
 	dev := m.Device()
-	o := &optimizer{AdamW: settings, dev: dev, params: m.Parameters(), grad: m.Gradients(), sum: dev.Alloc(1)}
+	o := &optimizer{Optimizer: settings, dev: dev, params: m.Parameters(), grad: m.Gradients(), sum: dev.Alloc(1)}
 	for _, p := range o.params {
 		rate := 1.0
 		if plus > 0 && (strings.HasSuffix(p.Name, ".lora_B.weight") || len(p.Shape) == 1) {
@@ -40,16 +43,32 @@ func newOptimizer(m *model.Model, settings AdamW, plus float64) *optimizer {
 		}
 		o.rates = append(o.rates, rate)
 		o.m = append(o.m, dev.Alloc(p.Weights.Len))
-		o.v = append(o.v, dev.Alloc(p.Weights.Len))
+		if !o.lion() {
+			o.v = append(o.v, dev.Alloc(p.Weights.Len))
+		}
 	}
 	return o
 }
 
+func (o *optimizer) lion() bool { return o.Kind == "lion" }
+
+// check says which setting makes no sense.
+func (o Optimizer) check() error {
+	switch {
+	case o.Kind != "" && o.Kind != "adamw" && o.Kind != "lion":
+		return fmt.Errorf("optimizer: %q is neither adamw nor lion", o.Kind)
+	case !(o.Beta1 >= 0 && o.Beta1 < 1) || !(o.Beta2 >= 0 && o.Beta2 < 1):
+		return errors.New("optimizer: beta1 and beta2 must be from 0 to below 1")
+	case o.Kind != "lion" && !(o.Eps > 0):
+		return errors.New("optimizer: eps must be above 0")
+	}
+	return nil
+}
+
 // free gives the moments back.
 func (o *optimizer) free() {
-	for i := range o.m {
-		o.dev.Free(o.m[i])
-		o.dev.Free(o.v[i])
+	for _, b := range slices.Concat(o.m, o.v) {
+		o.dev.Free(b)
 	}
 	o.dev.Free(o.sum)
 }
@@ -78,6 +97,12 @@ func (o *optimizer) apply(rate float64) (norm float64, err error) {
 		if !p.Decay {
 			decay = 0
 		}
+		if o.lion() {
+			o.dev.Lion(p.Weights, o.m[i], p.Grad, ops.Lion{
+				LR: rate * o.rates[i], Beta1: o.Beta1, Beta2: o.Beta2, Decay: decay, GradScale: scale,
+			}, p.Weights.Len)
+			continue
+		}
 		o.dev.AdamW(p.Weights, o.m[i], o.v[i], p.Grad, ops.AdamW{
 			LR: rate * o.rates[i], Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: decay,
 			GradScale: scale, Step: o.step,
@@ -90,8 +115,23 @@ func (o *optimizer) apply(rate float64) (norm float64, err error) {
 func (o *optimizer) tensors() []namedTensor {
 	var all []namedTensor
 	for i, p := range o.params {
-		all = append(all,
-			o.read("weight."+p.Name, p.Weights), o.read("exp_avg."+p.Name, o.m[i]), o.read("exp_avg_sq."+p.Name, o.v[i]))
+		for _, part := range o.parts(i) {
+			all = append(all, o.read(part.prefix+p.Name, part.buf))
+		}
+	}
+	return all
+}
+
+// part is one of the buffers that a checkpoint holds of a parameter, under the name of torch's optimisers.
+type part struct {
+	prefix string
+	buf    ops.Buf
+}
+
+func (o *optimizer) parts(i int) []part {
+	all := []part{{"weight.", o.params[i].Weights}, {"exp_avg.", o.m[i]}}
+	if !o.lion() {
+		all = append(all, part{"exp_avg_sq.", o.v[i]})
 	}
 	return all
 }
@@ -105,15 +145,12 @@ func (o *optimizer) read(name string, b ops.Buf) namedTensor {
 // restore is the opposite of tensors.
 func (o *optimizer) restore(c *checkpoint) error {
 	for i, p := range o.params {
-		for _, part := range []struct {
-			prefix string
-			to     ops.Buf
-		}{{"weight.", p.Weights}, {"exp_avg.", o.m[i]}, {"exp_avg_sq.", o.v[i]}} {
+		for _, part := range o.parts(i) {
 			data, err := c.tensor(part.prefix+p.Name, p.Weights.Len)
 			if err != nil {
 				return err
 			}
-			o.dev.Write(part.to, data)
+			o.dev.Write(part.buf, data)
 		}
 	}
 	o.step = c.Step

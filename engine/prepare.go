@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,7 +88,10 @@ func (o *TrainOptions) check() error {
 			return fmt.Errorf("early_stop: there is no metric %q; with these inputs it may be %q", o.EarlyStop.Metric, o.Validation[0].lossName())
 		}
 	}
-	return o.Schedule.Check()
+	if !(o.NEFTune >= 0) || math.IsInf(o.NEFTune, 1) {
+		return fmt.Errorf("neftune: must be 0 or above, not %v", o.NEFTune)
+	}
+	return errors.Join(o.Optimizer.check(), o.Schedule.Check())
 }
 
 // openData opens token folders and plans the steps.
@@ -149,6 +153,7 @@ func (r *run) openModel(ctx context.Context) (err error) {
 	if r.model, err = model.Load(ctx, r.Model, r.dev, options); err != nil {
 		return err
 	}
+	r.model.NEFTune = r.NEFTune
 	if r.From == "" {
 		return nil
 	}
@@ -264,6 +269,7 @@ func (r *run) identity() (map[string]string, error) {
 		"schedule": r.Schedule.Kind, "lr": number(r.Schedule.Rate), "lr_min": number(r.Schedule.Min), "warmup": number(r.Warmup),
 		"beta1": number(r.Optimizer.Beta1), "beta2": number(r.Optimizer.Beta2), "eps": number(r.Optimizer.Eps),
 		"weight_decay": number(r.Optimizer.Decay), "clip": number(r.Optimizer.Clip), "lora_plus": number(r.LoRAPlus),
+		"optimizer": cmp.Or(r.Optimizer.Kind, "adamw"), "decay": number(r.Decay), "neftune": number(r.NEFTune),
 		"seed": strconv.FormatUint(r.Seed, 10),
 	}
 	if r.Method == "lora" {
@@ -281,6 +287,7 @@ func (r *run) setSchedule() {
 	steps := r.plan.steps()
 	r.Schedule.Steps = steps
 	r.Schedule.Warmup = Amount(r.Warmup, steps)
+	r.Schedule.Decay = Amount(r.Decay, steps)
 	r.evalEvery = Amount(r.EvalEvery, steps)
 }
 

@@ -31,6 +31,7 @@ func TestSchedules(t *testing.T) {
 		"cosine":               {Kind: "cosine", Warmup: 5},
 		"cosine_no_warmup":     {Kind: "cosine"},
 		"cosine_with_min_lr":   {Kind: "cosine", Warmup: 5, Min: 0.1},
+		"warmup_stable_decay":  {Kind: "wsd", Warmup: 5, Decay: 10},
 	} {
 		s.Rate, s.Steps = 1, 40
 		want := fixture.Factors[name]
@@ -42,6 +43,31 @@ func TestSchedules(t *testing.T) {
 				t.Errorf("%s, step %d: %v, transformers has %v", name, i+1, got, w)
 			}
 		}
+	}
+}
+
+// TestInverseSqrt: transformers' get_inverse_sqrt_schedule, whose timescale is the warm-up, or 10,000 without one.
+func TestInverseSqrt(t *testing.T) {
+	for _, c := range []struct {
+		warmup, step int
+		want         float64
+	}{{5, 1, 0}, {5, 3, 0.4}, {5, 6, 1}, {5, 21, 0.5}, {0, 1, 1}, {0, 10_001, math.Sqrt(0.5)}, {0, 30_001, 0.5}} {
+		if got := (Schedule{Kind: "inverse_sqrt", Rate: 2, Warmup: c.warmup}).At(c.step); math.Abs(got-2*c.want) > 1e-12 {
+			t.Errorf("warm-up %d, step %d: %v, want %v", c.warmup, c.step, got, 2*c.want)
+		}
+	}
+}
+
+// TestWSDLowest: the decay ends at lr_min, and one longer than the run begins after the warm-up.
+func TestWSDLowest(t *testing.T) {
+	s := Schedule{Kind: "wsd", Rate: 1, Min: 0.25, Warmup: 2, Decay: 4, Steps: 10}
+	for step, want := range map[int]float64{1: 0, 3: 1, 7: 1, 9: 0.625, 11: 0.25, 20: 0.25} {
+		if got := s.At(step); math.Abs(got-want) > 1e-12 {
+			t.Errorf("step %d: %v, want %v", step, got, want)
+		}
+	}
+	if s.Decay = 100; s.At(3) != 1 {
+		t.Errorf("a long decay begins at %v", s.At(3))
 	}
 }
 
@@ -63,7 +89,7 @@ func TestScheduleErrors(t *testing.T) {
 		t.Error(err)
 	}
 	for name, s := range map[string]Schedule{
-		"kind": {Kind: "wsd", Rate: 1}, "zero": {Kind: "linear"}, "nan": {Kind: "linear", Rate: math.NaN()},
+		"kind": {Kind: "step", Rate: 1}, "zero": {Kind: "linear"}, "nan": {Kind: "linear", Rate: math.NaN()},
 		"min": {Kind: "linear", Rate: 1, Min: 2}, "warmup": {Kind: "linear", Rate: 1, Warmup: -1},
 	} {
 		if s.Check() == nil {

@@ -32,9 +32,11 @@ type TrainOptions struct {
 	Epochs         float64 // how often each row is seen, unless
 	Steps          int     // is above 0: optimiser steps
 
-	Schedule  Schedule // its Warmup and Steps are set by Train
+	Schedule  Schedule // its Warmup, Decay and Steps are set by Train
 	Warmup    float64  // share of all steps, or a number of them
-	Optimizer AdamW
+	Decay     float64  // the same, of the schedule "wsd"
+	NEFTune   float64  // alpha of the noise on embeddings; 0: none
+	Optimizer Optimizer
 
 	EvalEvery  float64 // share of all steps, or a number of them; 0: only before the first step and at the end
 	EvalLimit  int     // rows of each validation set; 0: all

@@ -61,7 +61,7 @@ func small(t testing.TB) TrainOptions {
 		LoRA:           model.LoRA{Rank: 4, Alpha: 8, Dropout: 0.1, Targets: []string{model.AllLinear}},
 		SequenceLength: 32, BatchTokens: 100, Steps: 12,
 		Schedule: Schedule{Kind: "cosine", Rate: 5e-3}, Warmup: 0.1,
-		Optimizer: AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01, Clip: 1},
+		Optimizer: Optimizer{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01, Clip: 1},
 		EvalEvery: 4, EvalLimit: 8, Seed: 7,
 		Out: filepath.Join(t.TempDir(), "out"), CurveOut: filepath.Join(t.TempDir(), "curve.jsonl"),
 	}
@@ -415,6 +415,36 @@ func TestTrainDoRA(t *testing.T) {
 	near(t, "loss of the saved adapter", saved.Loss, result.Validation["loss"].(float64), 1e-6)
 }
 
+// TestTrainLion, with noise on the embeddings and a schedule that decays at the end, learns and resumes bit for bit.
+func TestTrainLion(t *testing.T) {
+	o := small(t)
+	o.Optimizer = Optimizer{Kind: "lion", Beta1: 0.9, Beta2: 0.99, Decay: 0.01, Clip: 1}
+	o.Schedule, o.Decay, o.NEFTune = Schedule{Kind: "wsd", Rate: 1e-3}, 0.25, 5
+	result := train(t, o, 0)
+	want := snapshot(t, o, result)
+	resumed := o
+	resumed.Out, resumed.Scratch, resumed.CheckpointSteps = filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "scratch"), 1
+	once := false
+	again, _ := trainInterrupted(t, resumed, true, func(step int) bool {
+		stop := step == 5 && !once
+		once = once || stop
+		return stop
+	})
+	if got := snapshot(t, resumed, again); got != want {
+		t.Errorf("other bits:\n%s\nwant:\n%s", got, want)
+	}
+	quiet := o
+	quiet.NEFTune, quiet.Out = 0, filepath.Join(t.TempDir(), "quiet")
+	if other := train(t, quiet, 0); other.Train == result.Train {
+		t.Error("noise changed nothing")
+	}
+	longer := o
+	longer.Steps, longer.BatchTokens, longer.Out, longer.LoRA.Dropout = 40, 400, filepath.Join(t.TempDir(), "longer"), 0
+	if learnt := train(t, longer, 0); learnt.Train.Loss > result.Train.Loss-0.5 {
+		t.Errorf("did not learn: %v, then %v", result.Train, learnt.Train)
+	}
+}
+
 // TestTrainQuantised trains on a base quantised on load: that of a quantised checkpoint gives the same losses, and so does the
 // evaluation of what was saved.
 func TestTrainQuantised(t *testing.T) {
@@ -479,6 +509,8 @@ func TestTrainErrors(t *testing.T) {
 		`no metric "validation/x/loss"`:  func(o *TrainOptions) { o.EarlyStop = &EarlyStop{Metric: "validation/x/loss"} },
 		"method":                         func(o *TrainOptions) { o.Method = "dora" },
 		"precision":                      func(o *TrainOptions) { o.Precision = "fp8" },
+		"neftune":                        func(o *TrainOptions) { o.NEFTune = -1 },
+		"neither adamw nor lion":         func(o *TrainOptions) { o.Optimizer.Kind = "sgd" },
 		"quantize":                       func(o *TrainOptions) { o.Quantize = "int8" },
 		"quantize: method full":          func(o *TrainOptions) { o.Method, o.Quantize = "full", "nf4" },
 		"epochs":                         func(o *TrainOptions) { o.Steps = 0 },

@@ -349,6 +349,15 @@ func TestTrainSettings(t *testing.T) {
 		optimizer = "AdamW"`); problem != "" || s.CheckpointEvery.Time.Seconds() != 90 || s.Targets[0] != "all-linear" || s.Rank != 16 {
 		t.Errorf("%+v: %s", s, problem)
 	}
+	for text, want := range map[string]Optimizer{
+		`"lion"`:                          {"lion", 0.9, 0.99, 1e-8},
+		`{ name = "lion", beta1 = 0.95 }`: {"lion", 0.95, 0.99, 1e-8},
+		`{ beta2 = 0.95 }`:                {"adamw", 0.9, 0.95, 1e-8},
+	} {
+		if s, problem := decode("optimizer = " + text); problem != "" || s.Optimizer != want {
+			t.Errorf("optimizer = %s: %+v %s", text, s, problem)
+		}
+	}
 	for want, body := range map[string]string{
 		"Setting method ":       `method = "dpo"`,
 		"Setting quantize ":     `quantize = "int8"`,
@@ -362,12 +371,14 @@ func TestTrainSettings(t *testing.T) {
 		"Setting lora_plus ":    `lora_plus = 0`,
 		"Setting rank_pattern ": `rank_pattern = { q_proj = 0.5 }`,
 		"Setting precision ":    `precision = "fp16"`,
-		"Setting schedule ":     `schedule = "wsd"`,
+		"Setting schedule ":     `schedule = "step"`,
+		"Setting neftune ":      `neftune = -1`,
+		"Setting decay ":        `decay = -1`,
 		"Setting lr_min ":       `lr_min = 1`,
 		"Setting steps ":        "steps = 1\nepochs = 1",
 		"Setting micro_batch ":  `micro_batch = 2`,
 		"Setting select ":       `select = "first"`,
-		"optimizer":             `optimizer = "lion"`,
+		"optimizer":             `optimizer = "sgd"`,
 		"checkpoint_every":      `checkpoint_every = "often"`,
 		"checkpoint_push":       `checkpoint_push = true`,
 	} {

@@ -72,10 +72,12 @@ type Train struct {
 	Steps          *int     `hcl:"steps,optional" doc:"optimiser steps, instead of epochs"`
 
 	LR          *float64  `hcl:"lr,optional" doc:"highest learning rate; lora: 2e-4, full must state it"`
-	Schedule    string    `hcl:"schedule,optional" doc:"constant, linear or cosine, after the warm-up"`
+	Schedule    string    `hcl:"schedule,optional" doc:"after the warm-up: constant; linear or cosine to lr_min; wsd: constant, then cosine to lr_min over the last steps (decay); inverse_sqrt"`
+	Decay       float64   `hcl:"decay,optional" unit:"share or steps" doc:"length of the fall that ends schedule wsd"`
 	Warmup      float64   `hcl:"warmup,optional" unit:"share or steps" doc:"length of the rise from 0"`
-	LRMin       float64   `hcl:"lr_min,optional" doc:"rate at the end of linear and cosine"`
-	Optimizer   Optimizer `hcl:"optimizer,optional" type:"string or object" doc:"\"adamw\", or an object with beta1, beta2, eps"`
+	LRMin       float64   `hcl:"lr_min,optional" doc:"rate at the end of linear, cosine and wsd"`
+	NEFTune     float64   `hcl:"neftune,optional" doc:"noise on the embeddings in training: uniform within neftune/sqrt(tokens of the row x hidden size); 0: none, 5 is usual"`
+	Optimizer   Optimizer `hcl:"optimizer,optional" type:"string or object" doc:"\"adamw\" or \"lion\" (which wants a third to a tenth of the rate), or an object with name, beta1, beta2, eps"`
 	WeightDecay float64   `hcl:"weight_decay,optional" doc:"decoupled decay"`
 	Clip        float64   `hcl:"clip,optional" doc:"largest global norm of the gradient; 0: no clipping"`
 	Precision   string    `hcl:"precision,optional" doc:"bf16: frozen weights hold bf16 values; what is trained, the optimiser and every sum are float32. fp32: everything float32"`
@@ -101,7 +103,7 @@ func newTrain() *Train {
 	return &Train{
 		Method: "lora", Rank: 16, Alpha: 32, Targets: Targets{"all-linear"}, Init: "kaiming", Quantize: "none",
 		SequenceLength: 4096, BatchTokens: 65536, MicroBatch: 1,
-		Schedule: "cosine", Warmup: 0.03,
+		Schedule: "cosine", Warmup: 0.03, Decay: 0.2,
 		Optimizer: Optimizer{Name: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, Clip: 1, Precision: "bf16",
 		EvalEvery: 0.1, EvalLimit: 512, Select: "last",
 		CheckpointEvery: Interval{Time: 15 * time.Minute}, Seed: 42,
@@ -184,6 +186,10 @@ func (t *Train) checkLength() error {
 		return fmt.Errorf("steps: must be at least 1, not %d", *t.Steps)
 	case !(t.Warmup >= 0):
 		return fmt.Errorf("warmup: must not be negative")
+	case !(t.Decay >= 0):
+		return fmt.Errorf("decay: must not be negative")
+	case !(t.NEFTune >= 0):
+		return fmt.Errorf("neftune: must be 0 or above, not %v", t.NEFTune)
 	case !(t.EvalEvery >= 0):
 		return fmt.Errorf("eval_every: must not be negative")
 	case t.EvalLimit < 0:
@@ -233,9 +239,9 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 		Model: one(env, "model"), Train: one(env, "train"), From: one(env, "from"), Checkpoint: one(env, "checkpoint"),
 		Method: "lora", Precision: t.Precision, Quantize: t.Quantize,
 		SequenceLength: t.SequenceLength, BatchTokens: t.BatchTokens, Epochs: 1,
-		Schedule: t.schedule(), Warmup: t.Warmup,
-		Optimizer: engine.AdamW{
-			Beta1: t.Optimizer.Beta1, Beta2: t.Optimizer.Beta2, Eps: t.Optimizer.Eps, Decay: t.WeightDecay, Clip: t.Clip,
+		Schedule: t.schedule(), Warmup: t.Warmup, Decay: t.Decay, NEFTune: t.NEFTune,
+		Optimizer: engine.Optimizer{
+			Kind: t.Optimizer.Name, Beta1: t.Optimizer.Beta1, Beta2: t.Optimizer.Beta2, Eps: t.Optimizer.Eps, Decay: t.WeightDecay, Clip: t.Clip,
 		},
 		EvalEvery: t.EvalEvery, EvalLimit: t.EvalLimit, SelectBest: t.Select == "best", Seed: uint64(t.Seed),
 		CheckpointTime: t.CheckpointEvery.Time, CheckpointSteps: t.CheckpointEvery.Steps, Scratch: env.Scratch,
@@ -295,7 +301,7 @@ func (t Targets) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(t))
 }
 
-// Optimizer is "adamw", or an object that changes its numbers.
+// Optimizer is "adamw" or "lion", or an object that changes its numbers.
 type Optimizer struct {
 	Name  string  `json:"name"`
 	Beta1 float64 `json:"beta1"`
@@ -303,25 +309,39 @@ type Optimizer struct {
 	Eps   float64 `json:"eps"`
 }
 
-// UnmarshalJSON reads a name or an object.
+// UnmarshalJSON reads a name or an object. Left-out numbers are those that are usual for the optimiser.
 func (o *Optimizer) UnmarshalJSON(b []byte) error {
 	*o = newTrain().Optimizer
-	if json.Unmarshal(b, &o.Name) == nil {
+	wrong := func(err error) error {
+		return fmt.Errorf(`must be "adamw", "lion" or an object with name, beta1, beta2, eps: %v`, err)
+	}
+	named := struct{ Name string }{o.Name}
+	object := json.Unmarshal(b, &named.Name) != nil
+	if object {
+		if err := json.Unmarshal(b, &named); err != nil {
+			return wrong(err)
+		}
+	}
+	if o.Name = strings.ToLower(named.Name); o.Name == "lion" {
+		o.Beta2 = 0.99 // Chen et al. 2023, section 4.1
+	}
+	if !object {
 		return nil
 	}
 	type plain Optimizer
 	dec := json.NewDecoder(strings.NewReader(string(b)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode((*plain)(o)); err != nil {
-		return fmt.Errorf(`must be "adamw" or an object with beta1, beta2, eps: %v`, err)
+		return wrong(err)
 	}
+	o.Name = strings.ToLower(o.Name)
 	return nil
 }
 
 func (o Optimizer) check() error {
 	switch {
-	case strings.ToLower(o.Name) != "adamw":
-		return fmt.Errorf("optimizer: %q is not known; use adamw", o.Name)
+	case o.Name != "adamw" && o.Name != "lion":
+		return fmt.Errorf("optimizer: %q is neither adamw nor lion", o.Name)
 	case !(o.Beta1 >= 0 && o.Beta1 < 1) || !(o.Beta2 >= 0 && o.Beta2 < 1):
 		return fmt.Errorf("optimizer: beta1 and beta2 must be from 0 to below 1")
 	case !(o.Eps > 0):

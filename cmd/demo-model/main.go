@@ -78,7 +78,7 @@ func makeModel(ctx context.Context, out string, steps int) error {
 		Model: start, Train: filepath.Join(work, "tokens"), Method: "full", Precision: "fp32",
 		SequenceLength: batchTokens, BatchTokens: batchTokens, Steps: steps,
 		Schedule: engine.Schedule{Kind: "cosine", Rate: rate, Min: rate / 50}, Warmup: 50,
-		Optimizer: engine.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Clip: 1}, Seed: 1,
+		Optimizer: engine.Optimizer{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Clip: 1}, Seed: 1,
 		Scratch: filepath.Join(work, "scratch"), Out: trained, Log: os.Stderr,
 		Report: func(p engine.Progress) {
 			if p.Step%50 == 0 {

@@ -108,6 +108,7 @@ type flatJob struct {
 	a, b, c, d []float32
 	s          float32
 	adam       adam
+	lion       lion
 }
 
 type flatOp uint8
@@ -116,6 +117,7 @@ const (
 	opAdd flatOp = iota
 	opScale
 	opAdamW
+	opLion
 )
 
 const flatBlock = 1 << 14
@@ -156,6 +158,8 @@ func (j *flatJob) task(_ *worker, i int) {
 		j.vec.scale(j.a[lo:hi], j.a[lo:hi], j.s)
 	case opAdamW:
 		j.vec.adamw(j.a[lo:hi], j.b[lo:hi], j.c[lo:hi], j.d[lo:hi], j.adam)
+	case opLion:
+		lionPlain(j.a[lo:hi], j.b[lo:hi], j.c[lo:hi], j.lion)
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 func (m *Model) forward(cache *Cache) {
 	d, c, p := m.dev, m.Config, &m.plan
 	d.Embedding(p.layers[0].x, m.embed, p.ids, p.N, c.C)
+	if m.noisy {
+		d.Noise(p.layers[0].x, p.noise, m.noiseSeed, p.N, c.C)
+	}
 	d.RoPETable(p.cos, p.sin, m.freq, p.positions, p.N, c.D)
 	for i := range m.layers {
 		m.forwardAttention(i, cache)
@@ -70,6 +73,24 @@ func (m *Model) forwardLinear(i, j int, y, x ops.Buf) {
 		return
 	}
 	m.dev.Linear(y, m.plan.layers[i].xa[j], x, l.w, l.bias, l.lora, m.plan.N, l.C, l.F)
+}
+
+// setNoise brings to the device how much noise each token gets: less in a longer document, as in the paper
+// (arXiv 2310.05914, algorithm 1), where a row is one document.
+func (m *Model) setNoise(b Batch) {
+	amount, starts := m.host.nllMemory[:m.plan.N], m.host.starts[:m.plan.N]
+	for from := 0; from < len(amount); {
+		to := from + 1
+		for to < len(amount) && starts[to] == starts[from] {
+			to++
+		}
+		for i := from; i < to; i++ {
+			amount[i] = float32(m.NEFTune / math.Sqrt(float64((to-from)*m.Config.C)))
+		}
+		from = to
+	}
+	m.dev.Write(m.plan.noise, amount)
+	m.noiseSeed = mix(b.Seed ^ hash("neftune"))
 }
 
 // loss computes the losses of the batch's targets and, for training, the gradient of what the head saw.

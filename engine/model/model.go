@@ -39,6 +39,8 @@ type Model struct {
 	Config Config
 	LoRA   LoRA // of its adapters, if it has any
 	Method Method
+	// NEFTune is the alpha of noise on the embeddings of a Step: uniform, within alpha/√(tokens of the document · C).
+	NEFTune float64
 
 	dir    string
 	dev    ops.Device
@@ -60,8 +62,10 @@ type Model struct {
 	adapterMemory ops.Buf // one allocation: all adapters
 	gainMemory    ops.Buf // one allocation: gains and norms of DoRA
 
-	plan plan
-	host host
+	plan      plan
+	host      host
+	noisy     bool // the pass in progress adds noise to the embeddings
+	noiseSeed uint64
 }
 
 // layer is one decoder layer: two norms and four linears.
@@ -237,7 +241,12 @@ func (m *Model) Step(b Batch, tokens int) (float64, error) {
 		return 0, err
 	}
 	m.dropout(m.LoRA.Dropout, b.Seed)
+	m.noisy = m.NEFTune > 0
+	if m.noisy {
+		m.setNoise(b)
+	}
 	m.forward(nil)
+	m.noisy = false
 	m.loss(1/float32(tokens), true)
 	m.backward()
 	return m.meanLoss(tokens)

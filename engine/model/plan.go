@@ -23,6 +23,7 @@ type plan struct {
 	out      ops.Buf // [N, C] what the head sees
 	y        ops.Buf // [N, C] what o and down add to the residual stream
 	nll      ops.Buf // [N]
+	noise    ops.Buf // [N] NEFTune's amount for each token, while training only
 	loss     ops.Buf // [1] HeadLoss adds to it in float32; meanLoss sums nll instead
 
 	// Gradients, while training only: of the residual stream, of a norm's output, and of what lies between.
@@ -89,8 +90,9 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 	p.rstd, p.out, p.y = cut.cut(n), cut.cut(n*c.C), cut.cut(n*c.C)
 	p.nll, p.loss = cut.cut(n), cut.cut(1)
 	p.dx, p.dnorm, p.dqkv, p.dattention, p.dh = ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}
-	p.dz = ops.Buf{}
+	p.dz, p.noise = ops.Buf{}, ops.Buf{}
 	if train {
+		p.noise = cut.cut(n)
 		p.dx, p.dnorm = cut.cut(n*c.C), cut.cut(n*c.C)
 		p.dqkv, p.dattention, p.dh = cut.cut(n*c.QKV()), cut.cut(n*c.H*c.D), cut.cut(n*c.F)
 		if m.LoRA.DoRA {

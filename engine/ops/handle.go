@@ -88,6 +88,12 @@ type AdamW struct {
 	Step                         int     // counts from 1
 }
 
+// Lion holds the numbers of one optimiser step. See Device.Lion.
+type Lion struct {
+	LR, Beta1, Beta2, Decay float64
+	GradScale               float64 // multiplies the gradient first (clipping); 1: as it is
+}
+
 // Info describes a device, for messages and records.
 type Info struct {
 	Name    string // "cpu", "cuda:0"

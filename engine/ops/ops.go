@@ -133,6 +133,16 @@ type Device interface {
 	//	p -= LR·Decay·p      m += (1-Beta1)·(g-m)      v = Beta2·v + (1-Beta2)·g²
 	//	p -= LR/(1-Beta1^Step) · m / (√v/√(1-Beta2^Step) + Eps)
 	AdamW(p, m, v, grad Buf, o AdamW, n int)
+
+	// Lion makes one step of n values, with g = GradScale·grad (Chen et al. 2023, arXiv 2302.06675, algorithm 2):
+	//	p -= LR·Decay·p      p -= LR·sign(Beta1·m + (1-Beta1)·g)      m = Beta2·m + (1-Beta2)·g
+	// The sign of 0 is 0.
+	Lion(p, m, grad Buf, o Lion, n int)
+
+	// Noise adds amount[n]·u to each of x[n], u uniform in [-1, 1) as MaskBits of seed and the place has it
+	// (NEFTune: Jain et al. 2023, arXiv 2310.05914).
+	// Shapes: x [N, C]; amount [N].
+	Noise(x, amount Buf, seed uint64, N, C int)
 }
 
 // Memory is how values get into a device and out of it. Allocated memory is zero. Allocate once and

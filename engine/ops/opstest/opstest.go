@@ -44,7 +44,7 @@ func Run(t *testing.T, open func() ops.Device, o Options) {
 		{"Linear", true, linear}, {"LinearLoRA", true, linearLoRA}, {"LinearWeight", false, linearWeight},
 		{"LinearMerge", true, linearMerge}, {"DoRA", true, dora}, {"RoPE", false, rope}, {"Attention", false, attention},
 		{"AttentionCached", false, attentionCached}, {"SwiGLU", false, swiGLU}, {"HeadLoss", true, headLoss},
-		{"Logits", true, logits}, {"Values", false, values}, {"AdamW", false, adamW},
+		{"Logits", true, logits}, {"Values", false, values}, {"AdamW", false, adamW}, {"Lion", false, lion}, {"Noise", false, embeddingNoise},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := open()
