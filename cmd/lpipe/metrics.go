@@ -122,7 +122,11 @@ func readMetrics(path string) ([]number, error) {
 	if err != nil {
 		return nil, err
 	}
-	if filepath.Ext(path) == ".jsonl" {
+	return parseMetrics(data, filepath.Ext(path))
+}
+
+func parseMetrics(data []byte, extension string) ([]number, error) {
+	if extension == ".jsonl" {
 		lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
 		data = lines[len(lines)-1]
 	}
