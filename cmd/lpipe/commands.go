@@ -19,7 +19,7 @@ func (p *program) commands() []*cli.Command {
 		p.initCommand(),
 		p.validateCommand(), p.fmtCommand(),
 		p.reproCommand(), p.commitCommand(),
-		p.statusCommand(), p.whyCommand(), p.diffCommand(), p.graphCommand(), p.kindsCommand(), p.lsCommand(), p.showCommand(), p.metricsCommand(), p.logsCommand(), p.runsCommand(),
+		p.statusCommand(), p.whyCommand(), p.diffCommand(), p.graphCommand(), p.kindsCommand(), p.lsCommand(), p.duCommand(), p.showCommand(), p.metricsCommand(), p.logsCommand(), p.runsCommand(),
 		p.addCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
 		p.pushCommand(), p.pullCommand(), p.fetchCommand(),
 		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.quantizeCommand(), p.engineCommand(),

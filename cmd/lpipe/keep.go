@@ -20,7 +20,9 @@ import (
 func (p *program) gcCommand() *cli.Command {
 	return &cli.Command{
 		Name: "gc", Category: categoryData, Usage: "preview, or with --delete remove, what nothing needs",
-		Description: "What the locks of all profiles, pins and experiments name stays, of every project that uses the cache.",
+		Description: "What the locks of all profiles, pins and experiments name stays, of every project that uses the cache.\n" +
+			"In this workspace scratch folders that nothing was written to for 7 days go, too, and runs older than 30 days\n" +
+			"or beyond the newest 50; --older-than gives both another age.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "delete", Usage: "remove it; without this nothing is removed"},
 			&cli.IntFlag{Name: "keep-last", Usage: "keep the newest `N` results of each stage"},
@@ -60,19 +62,36 @@ func (p *program) gc(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	leftovers, err := p.gcLeftovers(c.Context, pr, o)
+	if errors.Is(err, runner.ErrBusy) {
+		p.warn("%v, so its scratch folders and runs are left alone", err)
+	} else if err != nil {
+		return err
+	}
+	return p.printGC(o, report, leftovers)
+}
+
+func (p *program) printGC(o cache.GCOptions, report cache.GCReport, leftovers []runner.Leftover) error {
+	scratches, scratchBytes := countLeftovers(leftovers, "scratch")
+	runs, runBytes := countLeftovers(leftovers, "run")
 	if p.json {
 		return p.printJSON(map[string]any{"schema": 1, "deleted": o.Delete, "objects": report.Objects, "results": report.Results,
-			"leftovers": report.Temp, "bytes": report.Bytes, "kept_objects": report.KeptObjects, "kept_results": report.KeptResults, "kept_bytes": report.KeptBytes})
+			"leftovers": report.Temp, "bytes": report.Bytes, "kept_objects": report.KeptObjects, "kept_results": report.KeptResults, "kept_bytes": report.KeptBytes,
+			"scratch": scratches, "scratch_bytes": scratchBytes, "runs": runs, "run_bytes": runBytes})
 	}
 	verb, hint := "would remove", "; lpipe gc --delete does it"
 	if o.Delete {
 		verb, hint = "removed", ""
 	}
-	if report.Objects+report.Results+report.Temp == 0 {
+	if report.Objects+report.Results+report.Temp+len(leftovers) == 0 {
 		hint = ""
 	}
 	p.result("%s %s, %s, %s of interrupted commands: %s%s", verb, countText(report.Objects, "object"), countText(report.Results, "result"),
 		countText(report.Temp, "leftover"), bytesText(report.Bytes), hint)
+	if len(leftovers) > 0 {
+		p.result("%s %s of stages that never succeeded: %s; the logs of %s: %s", verb, countText(scratches, "scratch folder"), bytesText(scratchBytes),
+			countText(runs, "run"), bytesText(runBytes))
+	}
 	p.result("kept %s, %s: %s", countText(report.KeptObjects, "object"), countText(report.KeptResults, "result"), bytesText(report.KeptBytes))
 	return nil
 }
