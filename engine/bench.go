@@ -212,20 +212,18 @@ func (b *bench) next(cache *model.Cache, feeds []model.Feed) error {
 	return nil
 }
 
-// flops is what the mathematics needs for a token: two for each weight forward and, of the frozen ones, two backward;
-// six for the adapters'; attention over half of the row, two products forward and five backward.
+// flops is what the mathematics needs for a token.
 func (b *bench) flops() float64 {
 	c := b.model.Config
-	weights := float64(c.Layers*(c.C*c.QKV()+c.H*c.D*c.C+3*c.C*c.F) + c.V*c.C)
-	attention := float64(c.Layers * c.H * c.D * b.T)
 	if b.Decode {
-		return 2*weights + 4*attention
+		weights := float64(c.Layers*(c.C*c.QKV()+c.H*c.D*c.C+3*c.C*c.F) + c.V*c.C)
+		return 2*weights + 4*float64(c.Layers*c.H*c.D*b.T)
 	}
-	adapters := 0
+	trained := 0
 	for _, p := range b.model.Parameters() {
-		adapters += p.Weights.Len
+		trained += p.Weights.Len
 	}
-	return 4*weights + 6*float64(adapters) + 7*attention
+	return trainFlops(c, int64(trained), "lora", b.T)
 }
 
 // product times the model's largest linear alone.

@@ -161,7 +161,7 @@ func OpenModel(ctx context.Context, dev ops.Device, dir, adapter string) (*model
 			return nil, err
 		}
 		if from != nil && from.Quantize != "" {
-			options.Weights, options.NF4, options.Double = storage(from.Precision), true, from.Quantize == "nf4-double"
+			options.Weights, options.NF4, options.Double = storage(from.Precision), true, from.Quantize == "nf4"
 			return model.Load(ctx, dir, dev, options)
 		}
 	}

@@ -31,7 +31,7 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Quantize = cmp.Or(o.Quantize, "none")
+	o.Quantize = noneIfEmpty(o.Quantize)
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -67,8 +67,8 @@ func (o *TrainOptions) check() error {
 		return fmt.Errorf("method: %q is neither lora nor full", o.Method)
 	case o.Precision != "bf16" && o.Precision != "fp32":
 		return fmt.Errorf("precision: %q is neither bf16 nor fp32", o.Precision)
-	case o.Quantize != "none" && o.Quantize != "nf4" && o.Quantize != "nf4-double":
-		return fmt.Errorf("quantize: %q is none of none, nf4, nf4-double", o.Quantize)
+	case o.Quantize != "none" && o.Quantize != "nf4" && o.Quantize != "nf4-single":
+		return fmt.Errorf("quantize: %q is none of none, nf4, nf4-single", o.Quantize)
 	case o.Quantize != "none" && o.Method == "full":
 		return fmt.Errorf("quantize: method full trains all weights, which 4-bit ones cannot be; leave quantize out, or train an adapter")
 	case o.LoRA.DoRA && o.LoRA.Dropout > 0:
@@ -141,10 +141,8 @@ func (r *run) compareTemplates() error {
 
 // openModel loads the model, with new adapters or those to start from.
 func (r *run) openModel(ctx context.Context) (err error) {
-	options := model.Options{
-		Method: model.Method(r.Method), LoRA: r.LoRA, Seed: r.Seed, Adapter: r.From, Weights: storage(r.Precision),
-		NF4: r.Quantize != "none", Double: r.Quantize == "nf4-double",
-	}
+	options := r.modelOptions()
+	options.Adapter = r.From
 	if r.From != "" {
 		if err := CheckBase(r.Model, r.From); err != nil {
 			return fmt.Errorf("from: %w", err)
@@ -163,6 +161,16 @@ func (r *run) openModel(ctx context.Context) (err error) {
 	r.model.LoRA.Dropout = r.LoRA.Dropout
 	return nil
 }
+
+// modelOptions say how the model is loaded, but for the adapter to start from.
+func (o *TrainOptions) modelOptions() model.Options {
+	return model.Options{
+		Method: model.Method(o.Method), LoRA: o.LoRA, Seed: o.Seed, Weights: storage(o.Precision),
+		NF4: o.Quantize != "none", Double: o.Quantize == "nf4",
+	}
+}
+
+func noneIfEmpty(quantize string) string { return cmp.Or(quantize, "none") }
 
 // storage is how frozen weights are held. Trained ones, and every sum, are float32 with either.
 func storage(precision string) ops.Type {

@@ -25,7 +25,7 @@ type TrainOptions struct {
 	LoRA      model.LoRA // of method lora
 	LoRAPlus  float64    // learning rate of B over that of A; 0: the same
 	Precision string     // "bf16": frozen weights hold bf16 values; "fp32"
-	Quantize  string     // "nf4", "nf4-double": the base's linears in 4-bit NormalFloat; "none" or "": as they are
+	Quantize  string     // the base's linears in 4-bit NormalFloat: "nf4", doubly quantised, or "nf4-single"; "none" or "": as they are
 
 	SequenceLength int     // tokens of one pack
 	BatchTokens    int     // tokens of one optimiser step

@@ -63,7 +63,7 @@ type Train struct {
 	LoRAPlus     *float64           `hcl:"lora_plus,optional" doc:"learning rate of B, and of dora's lengths, over that of A; left out: the same"`
 	RankPattern  map[string]float64 `hcl:"rank_pattern,optional" doc:"rank of the modules whose name ends in a pattern"`
 	AlphaPattern map[string]float64 `hcl:"alpha_pattern,optional" doc:"alpha of the modules whose name ends in a pattern"`
-	Quantize     string             `hcl:"quantize,optional" doc:"how the frozen linears are stored: none; nf4: 4 bits, in blocks of 64, as bitsandbytes does (QLoRA); nf4-double: the blocks' scales in 8 bits too. A model that is quantised stays as it is"`
+	Quantize     string             `hcl:"quantize,optional" doc:"how the frozen linears are stored: none; nf4: 4 bits, in blocks of 64 whose scales have 8 bits, as bitsandbytes does with double quantisation (QLoRA); nf4-single: scales of 32 bits. A model that is quantised stays as it is"`
 
 	SequenceLength int      `hcl:"sequence_length,optional" unit:"tokens" doc:"size of one pack of rows; no row may be longer"`
 	BatchTokens    int      `hcl:"batch_tokens,optional" unit:"tokens" doc:"size of one optimiser step, over all its packs"`
@@ -121,12 +121,12 @@ func (t *Train) Check() error {
 	}
 	switch t.Quantize {
 	case "none":
-	case "nf4", "nf4-double":
+	case "nf4", "nf4-single":
 		if t.Method == "full" {
 			return fmt.Errorf("quantize: method full trains all weights, which 4-bit ones cannot be; leave quantize out, or train an adapter")
 		}
 	default:
-		return fmt.Errorf("quantize: %q is not a way to store weights; use none, nf4 or nf4-double", t.Quantize)
+		return fmt.Errorf("quantize: %q is not a way to store weights; use none, nf4 or nf4-single", t.Quantize)
 	}
 	switch t.Precision {
 	case "bf16", "fp32":

@@ -16,7 +16,7 @@ func (p *program) engineCommand() *cli.Command {
 	return &cli.Command{
 		Name: "engine", Category: categoryEngine, Usage: "look into the training engine",
 		Subcommands: []*cli.Command{
-			p.engineCheckCommand(), p.engineInfoCommand(), p.engineDumpCommand(), p.engineBenchCommand(),
+			p.engineCheckCommand(), p.engineInfoCommand(), p.enginePlanCommand(), p.engineDumpCommand(), p.engineBenchCommand(),
 		},
 	}
 }

@@ -90,7 +90,13 @@ func Kernels() []string {
 
 // Info describes the device.
 func (d *Device) Info() ops.Info {
-	return ops.Info{Name: "cpu", Detail: d.k.name, Threads: len(d.pool.workers), Bytes: d.bytes}
+	scratch := len(d.mem.block)
+	for _, w := range d.pool.workers {
+		for _, b := range w.scratch {
+			scratch += cap(b)
+		}
+	}
+	return ops.Info{Name: "cpu", Detail: d.k.name, Threads: len(d.pool.workers), Bytes: d.bytes, Scratch: 4 * int64(scratch)}
 }
 
 // Close ends the threads and frees the memory.

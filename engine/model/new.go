@@ -52,7 +52,10 @@ func (i Init) draw(t tensor) []float32 {
 		}
 	}
 	for j := range values {
-		values[j] = float32(mean + deviation*normal(key, j))
+		values[j] = float32(mean)
+		if deviation != 0 {
+			values[j] = float32(mean + deviation*normal(key, j))
+		}
 	}
 	return values
 }

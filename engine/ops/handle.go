@@ -100,4 +100,5 @@ type Info struct {
 	Detail  string // processor and chosen kernels
 	Threads int
 	Bytes   int64 // of allocations that were not freed; the scratch of operations is not among them
+	Scratch int64 // bytes that operations keep for their own use, so far
 }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lpipe/engine"
+	"lpipe/engine/model"
+	"lpipe/engine/ops"
+)
+
+func (p *program) enginePlanCommand() *cli.Command {
+	return &cli.Command{
+		Name: "plan", Usage: "what a training run would take: parameters, memory, tokens, time",
+		Description: "Memory is counted from the allocations that training would make, without reading the weights. Steps need --train;\n" +
+			"time comes from steps of a model with one such layer on this machine. Flags and defaults are those of stage \"train\".",
+		Flags: []cli.Flag{
+			modelFlag(),
+			&cli.StringFlag{Name: "train", Usage: "token folder `DIR`, for steps and time"},
+			&cli.StringFlag{Name: "method", Usage: "lora, dora or full", Value: "lora"},
+			&cli.IntFlag{Name: "rank", Value: 16},
+			&cli.StringSliceFlag{Name: "targets", Usage: "linears with an adapter (repeat, or separate by commas)", Value: cli.NewStringSlice(model.AllLinear)},
+			&cli.StringFlag{Name: "quantize", Usage: "none, nf4 or nf4-single", Value: "none"},
+			&cli.StringFlag{Name: "precision", Usage: "bf16 or fp32", Value: "bf16"},
+			&cli.StringFlag{Name: "optimizer", Usage: "adamw or lion", Value: "adamw"},
+			&cli.IntFlag{Name: "sequence-length", Usage: "`N` tokens of a pack", Value: 4096},
+			&cli.IntFlag{Name: "batch-tokens", Usage: "`N` tokens of a step", Value: 65536},
+			&cli.Float64Flag{Name: "epochs", Value: 1},
+			&cli.IntFlag{Name: "steps", Usage: "`N` steps instead of epochs"},
+			threadsFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			return p.onDevice(c, func(dev ops.Device) error { return p.enginePlan(c, dev) })
+		},
+	}
+}
+
+// planOptions are the training options that the flags describe.
+func (p *program) planOptions(c *cli.Context) (engine.TrainOptions, error) {
+	o := engine.TrainOptions{
+		Model: p.path(c.String("model")), Method: c.String("method"), Precision: c.String("precision"), Quantize: c.String("quantize"),
+		SequenceLength: c.Int("sequence-length"), BatchTokens: c.Int("batch-tokens"), Epochs: c.Float64("epochs"), Steps: c.Int("steps"),
+		Schedule:  engine.Schedule{Kind: "constant", Rate: 1e-4}, // changes nothing that is planned
+		Optimizer: engine.Optimizer{Kind: c.String("optimizer"), Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
+		Seed:      42,
+	}
+	if c.IsSet("train") {
+		o.Train = p.path(c.String("train"))
+	}
+	if o.SequenceLength < 2 || o.BatchTokens < 2 {
+		return o, usagef("--sequence-length and --batch-tokens must be at least 2")
+	}
+	switch o.Method {
+	case "full":
+	case "lora", "dora":
+		o.LoRA = model.LoRA{Rank: c.Int("rank"), Alpha: 32, Targets: c.StringSlice("targets"), DoRA: o.Method == "dora"}
+		o.Method = "lora"
+	default:
+		return o, usagef("--method %s: there are lora, dora and full", o.Method)
+	}
+	return o, nil
+}
+
+func (p *program) enginePlan(c *cli.Context, dev ops.Device) error {
+	o, err := p.planOptions(c)
+	if err != nil {
+		return err
+	}
+	f, err := engine.Plan(c.Context, dev, o)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(struct {
+			Schema int `json:"schema"`
+			*engine.Forecast
+		}{1, f})
+	}
+	rows := [][]string{
+		{"parameters", fmt.Sprintf("%d of the model; %d are trained", f.Parameters, f.Trained)},
+		{"memory", fmt.Sprintf("%s: weights %s, adapter %s, gradients %s, optimizer %s, activations %s, scratch %s", bytesText(f.Total), bytesText(f.Weights),
+			bytesText(f.Adapter), bytesText(f.Gradients), bytesText(f.Optimizer), bytesText(f.Activations), bytesText(f.Scratch))},
+		{"pack", strconv.Itoa(f.PackTokens) + " tokens at once"},
+	}
+	if f.Steps > 0 {
+		rows = append(rows, []string{"data", fmt.Sprintf("%d rows, %d targets; %d steps, %d tokens", f.Rows, f.Targets, f.Steps, f.Tokens)})
+	}
+	speed := fmt.Sprintf("about %.0f tokens/s", f.TokensPerSecond)
+	if f.Seconds > 0 {
+		speed += ", " + durationText(time.Duration(f.Seconds*float64(time.Second)))
+	}
+	table(p.stdout, append(rows, []string{"time", speed + " on " + deviceText(dev.Info())}))
+	return nil
+}

@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"lpipe/engine/model"
+	"lpipe/engine/ops"
+)
+
+// Forecast is what a training run will take.
+type Forecast struct {
+	model.Memory
+	Optimizer int64 `json:"optimizer_bytes"`
+	Scratch   int64 `json:"scratch_bytes"` // of the device's operations
+	Total     int64 `json:"total_bytes"`
+
+	PackTokens int `json:"pack_tokens"` // of one pass: activations are as large as this
+	// The rest of the data's numbers are 0 where no token folder is named.
+	Rows    int   `json:"rows,omitempty"`
+	Targets int64 `json:"targets,omitempty"` // of one epoch
+	Steps   int   `json:"steps,omitempty"`
+	Tokens  int64 `json:"tokens,omitempty"` // of all steps
+
+	TokensPerSecond float64 `json:"tokens_per_s"` // of training steps, from a model of one such layer
+	Seconds         float64 `json:"seconds,omitempty"`
+	Device          string  `json:"device"`
+}
+
+// Plan says what Train would take with o: memory from the allocations that it would make, steps from the data (o.Train may be
+// empty), time from steps of a model that has one layer of the same shape. Weights are not read.
+func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error) {
+	config, err := model.ReadConfig(o.Model)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Quantize = noneIfEmpty(o.Quantize)
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	f := &Forecast{PackTokens: min(o.SequenceLength, o.BatchTokens), Device: dev.Info().Name}
+	if o.Train != "" {
+		if err := f.readData(o, config); err != nil {
+			return nil, err
+		}
+	}
+	if f.Memory, err = model.Measure(config, o.modelOptions(), f.PackTokens); err != nil {
+		return nil, err
+	}
+	moments := int64(2)
+	if o.Optimizer.Kind == "lion" {
+		moments = 1
+	}
+	f.Optimizer = 4*moments*f.Trained + 4
+	if err := f.probe(ctx, dev, config, o); err != nil {
+		return nil, err
+	}
+	f.Total = f.Weights + f.Adapter + f.Gradients + f.Optimizer + f.Activations + f.Scratch
+	return f, nil
+}
+
+// readData plans the steps, as training does.
+func (f *Forecast) readData(o TrainOptions, config model.Config) error {
+	data, err := openTokens(o.Train, o.Model, config)
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	defer data.Close()
+	set, err := newRowSet(data, config.V)
+	if err != nil {
+		return fmt.Errorf("train: %s: %w", o.Train, err)
+	}
+	plan, err := newPlan(set, planOptions{
+		Seed: o.Seed, SequenceLength: o.SequenceLength, BatchTokens: o.BatchTokens, Epochs: o.Epochs, Steps: o.Steps,
+	})
+	if err != nil {
+		return err
+	}
+	f.PackTokens, f.Rows, f.Targets, f.Steps = plan.capacity, len(set.rows), set.trained, plan.steps()
+	for n := range f.Steps {
+		packs, _ := plan.step(n + 1)
+		for _, pack := range packs {
+			for _, row := range pack {
+				f.Tokens += int64(set.length[row])
+			}
+		}
+	}
+	return nil
+}
+
+// probeTokens and probeVocabulary keep the probe short: what a token costs hardly depends on them.
+const (
+	probeTokens     = 1024
+	probeVocabulary = 4096
+)
+
+// probe times steps of a model of one layer, and scales them by the operations that the whole model needs. Such a step
+// also shows how much scratch memory the device takes, which depends on shapes, not on the number of layers.
+func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Config, o TrainOptions) error {
+	c, options := config, o.modelOptions()
+	c.Layers, c.V, c.Quantised = 1, min(c.V, probeVocabulary), nil
+	options.NF4 = options.NF4 || config.Quantised != nil
+	options.LoRA.Targets, options.LoRA.RankPattern, options.LoRA.AlphaPattern = []string{model.AllLinear}, nil, nil
+	m, err := model.New(c, model.Init{}, dev, options)
+	if err != nil {
+		return err
+	}
+	defer m.Free()
+	b := model.Batch{B: 1, T: max(2, min(f.PackTokens, probeTokens))}
+	b.IDs = make([]int32, b.T)
+	if _, err := m.Step(b, b.T); err != nil { // the first pays for memory
+		return err
+	}
+	began, steps := o.Now(), 0
+	for steps < 2 || o.Now().Sub(began) < 500*time.Millisecond && steps < 100 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := m.Step(b, b.T); err != nil {
+			return err
+		}
+		steps++
+	}
+	took := max(o.Now().Sub(began).Seconds(), 1e-9)
+	f.Scratch = dev.Info().Scratch
+	trained := 0
+	for _, p := range m.Parameters() {
+		trained += p.Weights.Len
+	}
+	rate := trainFlops(c, int64(trained), o.Method, b.T) * float64(b.T*steps) / took
+	f.TokensPerSecond = rate / trainFlops(config, f.Trained, o.Method, f.PackTokens)
+	if f.Tokens > 0 {
+		f.Seconds = float64(f.Tokens) / f.TokensPerSecond
+	}
+	return dev.Err()
+}
+
+// trainFlops is what the mathematics needs to train on a token of a pack of T: two for each weight forward and two
+// backward, two more for the gradient of those that are trained, six for an adapter's; attention over half of
+// the pack, two products forward and five backward.
+func trainFlops(c model.Config, trained int64, method string, T int) float64 {
+	weights := float64(c.Layers*(c.C*c.QKV()+c.H*c.D*c.C+3*c.C*c.F) + c.V*c.C)
+	attention := 7 * float64(c.Layers*c.H*c.D*T)
+	if method == "full" {
+		return 6*weights + attention
+	}
+	return 4*weights + 6*float64(trained) + attention
+}
