@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -145,30 +144,26 @@ func (p *program) logs(c *cli.Context) error {
 	if c.Args().Len() != 1 {
 		return usagef("logs needs one stage or instance")
 	}
-	pipeline, err := p.decode()
+	pr, err := p.open(c.Context, projectOptions{allowMissing: true})
 	if err != nil {
 		return err
 	}
-	path, err := runner.LogPath(pipeline.Dir, c.Args().First(), c.String("run"))
+	defer pr.close(p)
+	log, err := pr.runner.Log(c.Args().First(), c.String("run"))
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	defer log.Close()
+	if _, err := io.Copy(p.stdout, log); err != nil || !c.Bool("follow") {
 		return err
 	}
-	defer f.Close()
-	if _, err := io.Copy(p.stdout, f); err != nil || !c.Bool("follow") {
-		return err
-	}
-	return p.follow(c.Context, f)
+	return p.follow(c.Context, log)
 }
 
 // follow copies what is appended until the user ends it.
-func (p *program) follow(ctx context.Context, f *os.File) error {
-	r := bufio.NewReader(f)
+func (p *program) follow(ctx context.Context, log io.Reader) error {
 	for {
-		if _, err := io.Copy(p.stdout, r); err != nil {
+		if _, err := io.Copy(p.stdout, log); err != nil {
 			return err
 		}
 		select {
