@@ -27,11 +27,17 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 			return done, err
 		}
 	}
+	span := &x.spans[n.index]
+	asked := x.Now()
 	grant, err := x.pools.take(ctx, n.resources(), x.priority[n.index])
 	if err != nil {
 		return outcome{}, err
 	}
-	defer grant.release()
+	span.waited = x.Now().Sub(asked) > noticeable
+	defer func() {
+		span.freed = x.Now()
+		grant.release()
+	}()
 	if x.stopping() {
 		return outcome{}, errStopped
 	}
@@ -45,6 +51,7 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	}
 	x.start(ctx, n, key, description, in, job.log)
 	began := x.Now()
+	span.began = began
 	if err = job.attempts(ctx); ctx.Err() != nil {
 		err = ctx.Err() // interrupted: no failure of the stage, whatever it says
 	}

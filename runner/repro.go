@@ -34,6 +34,12 @@ type Summary struct {
 	Failed  int     `json:"failed"`
 	Skipped int     `json:"skipped"`
 	Seconds float64 `json:"seconds"`
+	// Saved is how long the reused stages took when they ran; SavedRemote is that of the ones whose results the remote
+	// gave, which Saved does not count.
+	Saved       float64 `json:"saved_seconds"`
+	SavedRemote float64 `json:"saved_remote_seconds"`
+	// Critical is the chain of stages that decided how long this run took.
+	Critical []CriticalStage `json:"critical,omitempty"`
 }
 
 // Repro brings the targets up to date: it runs what has no known result, restores what has one, and leaves alone what
@@ -60,6 +66,7 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 		r.report(RunEvent{Event: "plan", Total: len(nodes)})
 		err = x.finish(x.schedule(ctx, nodes))
 		summary = x.summary(nodes)
+		summary.Critical = x.critical(nodes, began)
 		summary.Seconds = r.Now().Sub(began).Seconds()
 		x.run.note(RunEvent{Event: "done", Time: r.Now(), Seconds: summary.Seconds})
 		x.run.close()
@@ -75,6 +82,7 @@ type execution struct {
 	outcomes []outcome     // by node; a node's is written before its dependents start
 	selected []bool        // by node
 	told     []atomic.Bool // by node: its end is on record and was told
+	spans    []span        // by node
 	priority []float64     // by node: seconds from its start to the end of the longest chain behind it
 	memory   *memory
 	run      *run
@@ -104,6 +112,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		opts:     o,
 		outcomes: make([]outcome, len(r.Plan.Nodes)),
 		selected: make([]bool, len(r.Plan.Nodes)),
+		spans:    make([]span, len(r.Plan.Nodes)),
 		told:     make([]atomic.Bool, len(r.Plan.Nodes)),
 		memory:   readMemory(r.path("stages.json")),
 		run:      newRun(r.path("runs"), r.Now()),
@@ -223,7 +232,11 @@ func (x *execution) finished(n *Node, done outcome) {
 	if done.how == HowRan {
 		x.memory.set(n.Step.Name, stageMemory{Seconds: done.seconds})
 	} else {
-		x.memory.set(n.Step.Name, stageMemory{Seconds: x.memory.seconds(n.Step.Name)})
+		seconds := done.spared
+		if seconds == 0 {
+			seconds = x.memory.seconds(n.Step.Name)
+		}
+		x.memory.set(n.Step.Name, stageMemory{Seconds: seconds})
 	}
 }
 
@@ -373,8 +386,12 @@ func (x *execution) summary(nodes []*Node) Summary {
 			s.Ran++
 		case HowFailed:
 			s.Failed++
-		case HowWorkspace, HowCache, HowRemote:
+		case HowWorkspace, HowCache:
 			s.Reused++
+			s.Saved += x.memory.seconds(n.Step.Name)
+		case HowRemote:
+			s.Reused++
+			s.SavedRemote += x.memory.seconds(n.Step.Name)
 		default:
 			s.Skipped++
 		}

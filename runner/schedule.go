@@ -24,7 +24,7 @@ func (x *execution) schedule(ctx context.Context, nodes []*Node) error {
 			heap.Push(ready, n)
 		}
 	}
-	crew := &crew{run: func(n *Node) { x.outcomes[n.index] = x.step(ctx, n) }, work: make(chan *Node), finished: make(chan *Node, maxInFlight)}
+	crew := &crew{run: func(n *Node) { x.outcomes[n.index] = x.timed(n, func() outcome { return x.step(ctx, n) }) }, work: make(chan *Node), finished: make(chan *Node, maxInFlight)}
 	defer close(crew.work)
 	for inFlight := 0; ; {
 		var turn chan<- struct{} // to hash; nil while nothing is to be started

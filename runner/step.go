@@ -16,8 +16,9 @@ type outcome struct {
 	how     string
 	out     map[string]cache.Content
 	seconds float64
-	log     string // of a stage that ran
-	changed bool   // an input changed while the stage ran: nothing of it is on record
+	log     string  // of a stage that ran
+	changed bool    // an input changed while the stage ran: nothing of it is on record
+	spared  float64 // of a known result: the seconds that making it took, where the result was read
 	err     error
 }
 
@@ -69,6 +70,7 @@ func (x *execution) find(ctx context.Context, n *Node, key cache.Key) (outcome, 
 	result, err := x.Cache.Result(key)
 	if err == nil {
 		if done, found, err := x.restore(ctx, n, result.Outputs, HowCache); found || err != nil {
+			done.spared = result.Record.Seconds
 			return done, found, err
 		}
 	} else if !errors.Is(err, cache.ErrNotFound) {
@@ -79,6 +81,7 @@ func (x *execution) find(ctx context.Context, n *Node, key cache.Key) (outcome, 
 			if err == nil {
 				err = x.Cache.PutResult(key, result)
 			}
+			done.spared = result.Record.Seconds
 			return done, found, err
 		}
 	}

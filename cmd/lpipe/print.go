@@ -119,6 +119,9 @@ func durationText(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", int(s)/3600, int(s)/60%60)
 }
 
+// secondsText is durationText of a number of seconds.
+func secondsText(s float64) string { return durationText(time.Duration(s * float64(time.Second))) }
+
 // countText writes "1 stage", "3 stages".
 func countText(n int, noun string) string {
 	if n == 1 {

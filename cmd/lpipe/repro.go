@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,7 +56,7 @@ func (p *program) repro(c *cli.Context) error {
 	defer pr.close(p)
 	summary, err := pr.runner.Repro(c.Context, reproOptions(c))
 	view.close()
-	if traced := trace.write(p.path(c.String("trace"))); err == nil {
+	if traced := trace.write(p.path(c.String("trace")), summary.Critical); err == nil {
 		err = traced
 	}
 	if summary.Run != "" || err == nil {
@@ -96,14 +95,25 @@ type doneEvent struct {
 	Failed  int     `json:"failed"`
 	Skipped int     `json:"skipped"`
 	Seconds float64 `json:"seconds"`
+
+	Saved       float64                `json:"saved_seconds"`
+	SavedRemote float64                `json:"saved_remote_seconds"`
+	Critical    []runner.CriticalStage `json:"critical"`
 }
 
 func (p *program) summarize(s runner.Summary) {
 	if p.json {
-		_ = p.printJSONLine(doneEvent{"done", s.Ran, s.Reused, s.Failed, s.Skipped, s.Seconds})
+		critical := s.Critical
+		if critical == nil {
+			critical = []runner.CriticalStage{}
+		}
+		_ = p.printJSONLine(doneEvent{"done", s.Ran, s.Reused, s.Failed, s.Skipped, s.Seconds, s.Saved, s.SavedRemote, critical})
 		return
 	}
-	took := durationText(time.Duration(s.Seconds * float64(time.Second)))
+	if p.verbose {
+		p.printCritical(s)
+	}
+	took := secondsText(s.Seconds) + savedText(s)
 	if s.Ran == 0 && s.Failed == 0 && s.Skipped == 0 {
 		p.say("%s up to date, nothing to run  %s", countText(s.Reused, "stage"), p.paint(grey, took))
 		return
@@ -116,4 +126,41 @@ func (p *program) summarize(s runner.Summary) {
 		text += fmt.Sprintf(", %d not tried", s.Skipped)
 	}
 	p.say("%s  %s", text, p.paint(grey, took))
+}
+
+// savedText is what reuse spared, if a person would notice.
+func savedText(s runner.Summary) string {
+	here, remote := s.Saved >= 1, s.SavedRemote >= 1
+	switch {
+	case here && remote:
+		return fmt.Sprintf(", saved %s (here %s, by the remote %s)", secondsText(s.Saved+s.SavedRemote), secondsText(s.Saved), secondsText(s.SavedRemote))
+	case here:
+		return ", saved " + secondsText(s.Saved)
+	case remote:
+		return ", saved " + secondsText(s.SavedRemote) + " by the remote"
+	}
+	return ""
+}
+
+// printCritical prints the chain that decided how long the run took.
+func (p *program) printCritical(s runner.Summary) {
+	if len(s.Critical) == 0 {
+		return
+	}
+	total := 0.0
+	for _, one := range s.Critical {
+		total += one.Seconds
+	}
+	p.say("critical path: %s of %s", secondsText(total), secondsText(s.Seconds))
+	rows := [][]string{}
+	for _, one := range s.Critical {
+		why := ""
+		if one.After == "resources" {
+			why = "waited for the resources of the one before"
+		}
+		rows = append(rows, []string{"  " + one.Stage, one.How, secondsText(one.Seconds), why})
+	}
+	if !p.quiet {
+		table(p.stderr, rows)
+	}
 }

@@ -29,6 +29,7 @@ type traceEntry struct {
 	Duration int64          `json:"dur,omitempty"`
 	Process  int            `json:"pid"`
 	Thread   int            `json:"tid"`
+	Color    string         `json:"cname,omitempty"` // one of Chrome's names
 	Args     map[string]any `json:"args,omitempty"`
 }
 
@@ -70,10 +71,11 @@ func (t *trace) event(e runner.RunEvent) {
 }
 
 // write makes the file; without --trace it does nothing.
-func (t *trace) write(path string) error {
+func (t *trace) write(path string, critical []runner.CriticalStage) error {
 	if !t.on {
 		return nil
 	}
+	t.mark(critical)
 	f, finish, err := atomicFile(path)
 	if err != nil {
 		return err
@@ -83,6 +85,29 @@ func (t *trace) write(path string) error {
 		err = finished
 	}
 	return err
+}
+
+// mark colours the stages of the critical path, and shows it once more in a row of its own.
+func (t *trace) mark(critical []runner.CriticalStage) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	after := map[string]string{}
+	for _, one := range critical {
+		after[one.Stage] = one.After
+	}
+	row := []traceEntry{{Name: "process_name", Phase: "M", Process: 2, Args: map[string]any{"name": "critical path"}}}
+	for i := range t.entries {
+		e := &t.entries[i]
+		why, on := after[e.Name]
+		if !on || e.Phase != "X" {
+			continue
+		}
+		e.Args["critical"], e.Color = true, "terrible"
+		shown := *e
+		shown.Process, shown.Thread, shown.Args = 2, 0, map[string]any{"how": e.Args["how"], "after": why}
+		row = append(row, shown)
+	}
+	t.entries = append(t.entries, row...)
 }
 
 func (t *trace) encode(f *os.File) error {
