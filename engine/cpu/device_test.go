@@ -1,6 +1,13 @@
 package cpu
 
 import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"lpipe/engine/ops"
@@ -11,14 +18,51 @@ func TestPlain(t *testing.T) {
 	opstest.Run(t, func() ops.Device { return NewPlain() }, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}})
 }
 
-// Every kernel that this processor has, with more threads than it has cores.
+// Every kernel that this processor has, with more threads than it has cores. No result errs more than doc/numerics.md says;
+// -v prints what it errs.
 func TestDevice(t *testing.T) {
+	measured := map[string]float64{}
 	for _, name := range Kernels() {
 		t.Run(name, func(t *testing.T) {
-			opstest.Run(t, func() ops.Device { return New(Options{Threads: 3, Kernel: name}) },
-				opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}})
+			opstest.Run(t, func() ops.Device { return New(Options{Threads: 3, Kernel: name}) }, opstest.Options{
+				Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16},
+				Report: func(operation string, typ ops.Type, result string, err float64) {
+					if operation == "LinearMerge" && typ != ops.F32 {
+						return // the result is rounded to the type
+					}
+					measured[operation+" "+result] = max(measured[operation+" "+result], err)
+				},
+			})
 		})
 	}
+	said := documented(t)
+	for _, name := range slices.Sorted(maps.Keys(measured)) {
+		bound, ok := said[name]
+		t.Logf("%-40s %.1e, documented %.1e", name, measured[name], bound)
+		if exact := strings.HasPrefix(name, "Memory "); !exact && (!ok || measured[name] > bound) {
+			t.Errorf("%s errs by %.2g; doc/numerics.md says %.2g (found: %t)", name, measured[name], bound, ok)
+		}
+	}
+}
+
+// documented reads the table of errors of doc/numerics.md: operation, results, error.
+func documented(t *testing.T) map[string]float64 {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "doc", "numerics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]float64{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ([^|]+) \\| ([0-9.e-]+) \\|").FindAllStringSubmatch(string(text), -1) {
+		bound, err := strconv.ParseFloat(strings.TrimSpace(row[3]), 64)
+		if err != nil {
+			t.Fatalf("doc/numerics.md, %s: %v", row[0], err)
+		}
+		for _, result := range strings.Split(row[2], ", ") {
+			said[row[1]+" "+strings.TrimSpace(result)] = bound
+		}
+	}
+	return said
 }
 
 // Weights and logits too large for one piece take the same operations through blocks.

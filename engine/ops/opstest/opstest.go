@@ -22,6 +22,9 @@ type Options struct {
 	Rounds int
 	// Types are the weight types to try. Nil: F32 only.
 	Types []ops.Type
+	// Report, if not nil, is told the error of every result that was compared: the largest difference over the largest value
+	// that is expected.
+	Report func(operation string, typ ops.Type, result string, err float64)
 }
 
 // Run checks a device that open makes.
@@ -54,7 +57,7 @@ func Run(t *testing.T, open func() ops.Device, o Options) {
 					if i > 0 && !c.weights {
 						continue
 					}
-					try := &trial{t: t, d: d, o: o, typ: typ, rng: rand.New(rand.NewPCG(uint64(round), uint64(typ)))}
+					try := &trial{t: t, d: d, o: o, name: c.name, typ: typ, rng: rand.New(rand.NewPCG(uint64(round), uint64(typ)))}
 					c.try(try)
 					try.finish()
 					if t.Failed() {
@@ -71,6 +74,7 @@ type trial struct {
 	t     *testing.T
 	d     ops.Device
 	o     Options
+	name  string // of the operation
 	typ   ops.Type
 	rng   *rand.Rand
 	sizes string
@@ -159,11 +163,16 @@ func (r *trial) compare(name string, got []float32, want []float64, tolerance fl
 	for _, v := range want {
 		top = max(top, math.Abs(v))
 	}
+	worst := 0.0
 	for i, v := range got {
+		worst = max(worst, math.Abs(float64(v)-want[i]))
 		if !(math.Abs(float64(v)-want[i]) <= tolerance*top+1e-30) {
 			r.t.Errorf("%s[%d] = %g, want %g (largest %g)", name, i, v, want[i], top)
 			return
 		}
+	}
+	if r.o.Report != nil && top > 1e-20 { // of smaller ones only the absolute error means something
+		r.o.Report(r.name, r.typ, name, worst/top)
 	}
 }
 
