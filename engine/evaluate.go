@@ -244,8 +244,8 @@ func (e *evaluation) answers(ctx context.Context, picked []int32, result *Evalua
 	err = Generate(ctx, e.model, prompts, o, func(i int, c Continuation) error {
 		lines[i] = e.judge(questions[i/samples], c, numbers)
 		if done++; e.Report != nil {
-			e.Report(Progress{Step: done, Steps: len(prompts), Message: fmt.Sprintf("answer %d/%d  right %d  %s tokens/s",
-				done, len(prompts), numbers.Right, perSecond(int64(numbers.Tokens), e.Now().Sub(began)))})
+			e.Report(Progress{Step: done, Steps: len(prompts), Message: fmt.Sprintf("%d right  %s tokens/s",
+				numbers.Right, perSecond(int64(numbers.Tokens), e.Now().Sub(began)))})
 		}
 		return nil
 	})

@@ -139,9 +139,7 @@ func (r *run) stepDone(p point, tokens int, took time.Duration) {
 	r.Curve = append(r.Curve, p)
 	r.clock.tokens += int64(tokens)
 	r.clock.training += took
-	left := time.Duration(float64(r.clock.training) * float64(r.tokensLeft()) / float64(r.clock.tokens))
-	r.report(p, fmt.Sprintf("step %d/%d  loss %.4f  lr %.3g  %s tokens/s  %s left", p.Step, r.plan.steps(), *p.Loss, *p.Rate,
-		perSecond(r.clock.tokens, r.clock.training), clockText(left)))
+	r.report(p, fmt.Sprintf("loss %.4f  lr %.3g  %s tokens/s", *p.Loss, *p.Rate, perSecond(r.clock.tokens, r.clock.training)))
 }
 
 // report hands a point to whoever watches.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"lpipe/dataset"
 	"lpipe/engine/model"
@@ -85,12 +86,12 @@ func (r *run) evaluateIfDue(ctx context.Context) error {
 			return fmt.Errorf("%s after step %d is %v: training diverged; lower lr, or lengthen warmup", v.lossName(), r.Step, loss)
 		}
 		losses[v.lossName()] = loss
-		text += fmt.Sprintf("  %s %.4f", v.lossName(), loss)
+		text += fmt.Sprintf("%s %.4f  ", v.lossName(), loss)
 	}
 	r.addLosses(losses)
 	r.judge(losses)
 	r.Evaluated = r.Step
-	r.report(point{Step: r.Step, Validation: losses}, fmt.Sprintf("step %d/%d%s", r.Step, r.plan.steps(), text))
+	r.report(point{Step: r.Step, Validation: losses}, strings.TrimSpace(text))
 	return nil
 }
 

@@ -1,30 +1,40 @@
 #!/usr/bin/env bash
-# Every test. Starts the real services that the integration tests need, and says at the end what was skipped:
-# where the services were started (everywhere but with SERVICES=off), a skipped test for want of one is a failure.
+# Every test, or those of some packages: tools/test.sh [GO TEST FLAG...] [PACKAGE...]
+# Starts the real services that integration tests need; a test that misses one then fails (LPIPE_TEST_REQUIRE). Where the
+# folder of fetched data is there (../shared, or LPIPE_SHARED), a test that does not find it fails too.
+#
+#   SERVICES=off         no services: tests that need one are skipped
+#   S3=minio             another S3 server than versitygw
+#   SERVICES_BIN=DIR     where the servers' programs are, or are built to (default: build/services/s3/bin)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
+root=$PWD log=$PWD/build/test.log
 mkdir -p build/services
-log=build/test.log
 
 if [ "${SERVICES:-on}" != off ]; then
-  echo "starting S3 server (${S3:-versitygw}); the first time it is built, which takes a few minutes"
+  echo "starting an S3 server (${S3:-versitygw}); the first time it is built from the Go module proxy, which takes some minutes"
+  trap 'tools/services/s3.sh down "$root/build/services/s3"' EXIT
   lines=$(tools/services/s3.sh up --server "${S3:-versitygw}" --faults limit=0 "$root/build/services/s3")
   eval "$lines"
-  trap 'tools/services/s3.sh down "$root/build/services/s3"' EXIT
   export LPIPE_TEST_REQUIRE=1
 fi
 
+[ $# -gt 0 ] && [[ ${*: -1} = ./* ]] || set -- "$@" ./...
 status=0
-go test -v "$@" ./... >"$log" 2>&1 || status=$?
-grep -E '^(ok|FAIL|panic:|---? ?FAIL|\s*--- (FAIL|SKIP))' "$log" || true
-grep -E '^\?' "$log" | wc -l | xargs printf '%s packages without tests\n'
-if [ $status -ne 0 ]; then
-  echo; echo "failed; the end of $log:"; grep -nE -A30 '^\s*--- FAIL|^panic:|^FAIL' "$log" | tail -120
-  exit $status
+go test -v -timeout 20m "$@" 2>&1 | tee "$log" |
+  grep -E --line-buffered '^(ok|FAIL|panic:|\?)[[:space:]]|^[[:space:]]*--- FAIL|build failed|^# ' || status=${PIPESTATUS[0]}
+
+# The reason of a skip stands above it.
+skips=$(awk '/^ +[^ ]+\.go:[0-9]+: / { reason = $0; sub(/^ +/, "", reason) } /^ *--- SKIP/ { sub(/^ */, ""); print "  " $3 ": " reason }' "$log")
+[ -z "$skips" ] || printf 'skipped:\n%s\n' "$skips"
+if [ -d "${LPIPE_SHARED:-../shared}" ] && grep -q 'LPIPE_SHARED' <<<"$skips"; then
+  echo "${LPIPE_SHARED:-../shared} is there, and tests that need it were skipped"
+  status=1
 fi
-passed=$(grep -cE '^--- PASS' "$log" || true) skipped=$(grep -cE '^\s*--- SKIP' "$log" || true)
-echo "$passed passed, 0 failed, $skipped skipped"
-if [ "$skipped" -gt 0 ] && [ -n "${LPIPE_TEST_REQUIRE:-}" ] && [ "${CI:-}" = true ]; then
-  echo "skipped tests are failures here:"; grep -A2 -E '^\s*--- SKIP' "$log"; exit 1
+count() { grep -cE "^ *--- $1:" "$log" || true; }
+echo "$(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped; all output is in ${log#"$root"/}"
+if [ "$status" -ne 0 ]; then
+  echo "the failures:"
+  grep -nE -A25 '^ *--- FAIL|^panic:|\[build failed\]' "$log" | head -200
 fi
+exit "$status"

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -22,6 +24,7 @@ type progressView struct {
 	running  []*runningStage
 	total    int
 	finished int
+	widest   int // name so far
 	drawn    int // lines on the screen that the next drawing replaces
 	started  time.Time
 	stop     chan struct{}
@@ -39,7 +42,7 @@ type runningStage struct {
 
 // newProgressView starts the view; close ends it.
 func (p *program) newProgressView() *progressView {
-	v := &progressView{p: p, live: p.terminal && !p.quiet && p.getenv("TERM") != "dumb", started: time.Now(), stop: make(chan struct{})}
+	v := &progressView{p: p, widest: 8, live: p.terminal && !p.quiet && p.getenv("TERM") != "dumb", started: time.Now(), stop: make(chan struct{})}
 	if v.live {
 		v.stopped.Go(v.refresh)
 	}
@@ -80,7 +83,7 @@ func (v *progressView) event(e runner.RunEvent) {
 	case "start":
 		v.running = append(v.running, &runningStage{name: e.Stage, started: e.Time})
 		if !v.live {
-			v.line("%s", "start  "+e.Stage+because(e.Reasons))
+			v.line("start  %s%s", v.name(e.Stage), because(e.Reasons))
 		}
 	case "progress":
 		v.progress(e)
@@ -117,7 +120,7 @@ func (v *progressView) progress(e runner.RunEvent) {
 		}
 		if !v.live && e.Time.Sub(latest(s.spoken, s.started)) >= 10*time.Second {
 			s.spoken = e.Time
-			v.line("        %s  %s", s.name, s.text(e.Time))
+			v.line("       %s  %s", v.name(s.name), strings.Join(s.text(e.Time, 20), "  "))
 		}
 	}
 }
@@ -140,17 +143,23 @@ func (v *progressView) stageDone(e runner.RunEvent) {
 	if e.How == runner.HowWorkspace && !v.p.verbose {
 		return
 	}
-	took := durationText(time.Duration(e.Seconds * float64(time.Second)))
+	took := v.p.paint(grey, durationText(time.Duration(e.Seconds*float64(time.Second))))
 	switch e.How {
 	case runner.HowFailed:
 		v.failure(e)
 	case runner.HowRan:
-		v.line("%s  %s  %s", v.p.paint(green, "ran  "), e.Stage, v.p.paint(grey, took))
+		v.line("%s    %s  %s", v.p.paint(green, "ran"), v.name(e.Stage), took)
 	case runner.HowSkipped:
-		v.line("%s  %s  %s", v.p.paint(grey, "skip "), e.Stage, v.p.paint(grey, e.Message))
+		v.line("%s   %s  %s", v.p.paint(grey, "skip"), v.name(e.Stage), v.p.paint(grey, e.Message))
 	default:
-		v.line("%s  %s  %s", v.p.paint(blue, fmt.Sprintf("%-5s", e.How)), e.Stage, v.p.paint(grey, took))
+		v.line("%s %s", v.p.paint(blue, fmt.Sprintf("%-6s", e.How)), e.Stage)
 	}
+}
+
+// name is a stage's name, as wide as the longest so far: what follows stands in a column.
+func (v *progressView) name(stage string) string {
+	v.widest = max(v.widest, utf8.RuneCountInString(stage))
+	return stage + strings.Repeat(" ", v.widest-utf8.RuneCountInString(stage))
 }
 
 // failure says what a person needs at two in the morning: the stage, the command, the log's last lines, and
@@ -209,14 +218,14 @@ func (v *progressView) draw() {
 	if v.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", v.drawn)
 	}
-	lines := 0
 	for _, s := range v.running {
-		b.WriteString(clip(fmt.Sprintf("%s %s  %s", v.p.paint(bold, "▸"), s.name, s.text(now)), width) + "\n")
-		lines++
+		head := v.p.paint(bold, "▸") + "      " + v.name(s.name) + "  "
+		b.WriteString(clip(head+s.fitting(now, width-visibleWidth(head)), width) + "\n")
 	}
-	b.WriteString(clip(fmt.Sprintf("%s %d/%d stages  %s", bar(float64(v.finished), float64(v.total), 20), v.finished, v.total, durationText(now.Sub(v.started))), width) + "\n")
+	whole := fmt.Sprintf("%d of %s, %d running, %s", v.finished, countText(v.total, "stage"), len(v.running), clockText(now.Sub(v.started)))
+	b.WriteString(clip(v.p.paint(grey, whole), width) + "\n")
 	fmt.Fprint(v.p.stderr, b.String())
-	v.drawn = lines + 1
+	v.drawn = len(v.running) + 1
 }
 
 func (v *progressView) width() int {
@@ -228,11 +237,25 @@ func (v *progressView) width() int {
 	return 80
 }
 
-// text is one stage's progress: bar, how much, rate, time left, and what the stage itself says.
-func (s *runningStage) text(now time.Time) string {
+// fitting is the stage's progress within some columns: a shorter bar where that helps, then without its last parts.
+func (s *runningStage) fitting(now time.Time, columns int) string {
+	for _, width := range []int{20, 10} {
+		if text := strings.Join(s.text(now, width), "  "); visibleWidth(text) < columns {
+			return text
+		}
+	}
+	parts := s.text(now, 10)
+	for len(parts) > 1 && visibleWidth(strings.Join(parts, "  ")) >= columns {
+		parts = parts[:len(parts)-1]
+	}
+	return strings.Join(parts, "  ")
+}
+
+// text is one stage's progress: bar, how much, time left, and what the stage itself says, or else the rate.
+func (s *runningStage) text(now time.Time, width int) []string {
 	e := s.progress
 	if e == nil || e.Unit == "" && e.Message == "" {
-		return durationText(now.Sub(s.started))
+		return []string{clockText(now.Sub(s.started))}
 	}
 	var parts []string
 	if e.Unit != "" {
@@ -242,21 +265,37 @@ func (s *runningStage) text(now time.Time) string {
 			rate = (e.Done - s.from) / elapsed
 		}
 		if e.Total > 0 {
-			parts = append(parts, bar(e.Done, e.Total, 20), quantity(e.Done, e.Unit)+"/"+quantity(e.Total, e.Unit))
+			parts = append(parts, bar(e.Done, e.Total, width), share(e.Done, e.Total, e.Unit))
 		} else {
 			parts = append(parts, quantity(e.Done, e.Unit))
 		}
-		if rate > 0 {
+		if rate > 0 && e.Total > e.Done {
+			parts = append(parts, clockText(time.Duration((e.Total-e.Done)/rate*float64(time.Second)))+" left")
+		}
+		if rate > 0 && e.Message == "" {
 			parts = append(parts, quantity(rate, e.Unit)+"/s")
-			if e.Total > e.Done {
-				parts = append(parts, "left "+durationText(time.Duration((e.Total-e.Done)/rate*float64(time.Second))))
-			}
 		}
 	}
 	if e.Message != "" {
-		parts = append(parts, e.Message)
+		parts = append(parts, strings.Split(e.Message, "  ")...)
 	}
-	return strings.Join(parts, "  ")
+	return parts
+}
+
+// clockText is a running clock, in whole seconds: a digit that flickers tells nothing.
+func clockText(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%d s", int(d.Seconds()+0.5))
+	}
+	return durationText(d)
+}
+
+// share writes "117/280 steps", "1.2 MB/734.0 MB".
+func share(done, total float64, unit string) string {
+	if unit == "B" {
+		return bytesText(int64(done)) + "/" + bytesText(int64(total))
+	}
+	return amountText(done) + "/" + amountText(total) + " " + unit
 }
 
 // quantity writes an amount in a unit: bytes with their prefix, the rest as a number.
@@ -264,15 +303,19 @@ func quantity(n float64, unit string) string {
 	if unit == "B" {
 		return bytesText(int64(n))
 	}
+	return amountText(n) + " " + unit
+}
+
+func amountText(n float64) string {
 	switch {
 	case n >= 1e6:
-		return fmt.Sprintf("%.2fM %s", n/1e6, unit)
+		return fmt.Sprintf("%.2fM", n/1e6)
 	case n >= 1e4:
-		return fmt.Sprintf("%.1fk %s", n/1e3, unit)
-	case n >= 100 || n == float64(int(n)):
-		return fmt.Sprintf("%.0f %s", n, unit)
+		return fmt.Sprintf("%.1fk", n/1e3)
+	case n >= 100 || n == math.Trunc(n):
+		return fmt.Sprintf("%.0f", n)
 	}
-	return fmt.Sprintf("%.1f %s", n, unit)
+	return fmt.Sprintf("%.1f", n)
 }
 
 func bar(done, total float64, width int) string {
@@ -315,7 +358,14 @@ func because(reasons []runner.Reason) string {
 	}
 	var names []string
 	for _, r := range reasons[:min(3, len(reasons))] {
-		names = append(names, strings.TrimSpace(r.What+" "+r.Name))
+		switch {
+		case r.Name == "":
+			names = append(names, r.New)
+		case r.What == "setting":
+			names = append(names, r.Name+change(r, 20))
+		default:
+			names = append(names, r.What+" "+r.Name)
+		}
 	}
 	more := ""
 	if len(reasons) > 3 {
