@@ -69,6 +69,7 @@ type SampleLine struct {
 	Reference string `json:"reference"`
 	Right     bool   `json:"right"`
 	CutOff    bool   `json:"cut_off,omitempty"`
+	Step      *int   `json:"step,omitempty"` // of a training run that samples while it trains
 }
 
 // Evaluate measures a model on rows: the loss of their targets, and how often the answer that the model writes behind

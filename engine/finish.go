@@ -64,7 +64,7 @@ func (r *run) finish(ctx context.Context) (*TrainResult, error) {
 		}
 	}
 	if r.SamplesOut != "" {
-		if err := r.writeSamples(ctx); err != nil {
+		if err := r.writeSamples(ctx, result.Selected); err != nil {
 			return nil, fmt.Errorf("samples: %w", err)
 		}
 	}

@@ -36,7 +36,7 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 		return nil, err
 	}
 	o.Validation = slices.Clone(o.Validation) // to be sorted
-	r := &run{TrainOptions: o, dev: dev, state: state{Evaluated: -1}}
+	r := &run{TrainOptions: o, dev: dev, state: state{Evaluated: -1, Sampled: -1}}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -271,7 +271,7 @@ func (r *run) identity() (map[string]string, error) {
 	}
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	id := map[string]string{
-		"model": base, "train": train, "validation": fingerprint(data), "eval_limit": strconv.Itoa(r.EvalLimit),
+		"model": base, "train": train, "validation": fingerprint(data), "eval_limit": strconv.Itoa(r.EvalLimit), "samples_every": number(r.SampleEvery),
 		"method": r.Method, "precision": r.Precision, "quantize": r.Quantize,
 		"sequence_length": strconv.Itoa(r.SequenceLength), "batch_tokens": strconv.Itoa(r.BatchTokens),
 		"schedule": r.Schedule.Kind, "lr": number(r.Schedule.Rate), "lr_min": number(r.Schedule.Min), "warmup": number(r.Warmup),
@@ -297,6 +297,7 @@ func (r *run) setSchedule() {
 	r.Schedule.Warmup = Amount(r.Warmup, steps)
 	r.Schedule.Decay = Amount(r.Decay, steps)
 	r.evalEvery = Amount(r.EvalEvery, steps)
+	r.sampleEvery = Amount(r.SampleEvery, steps)
 }
 
 func (r *run) close() {

@@ -1,6 +1,10 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"slices"
+)
 
 // Samples of a training run: few and short, to be looked at.
 const (
@@ -8,20 +12,46 @@ const (
 	sampleTokens = 256
 )
 
-// writeSamples lets the trained model answer some validation rows, or training rows without a validation set,
-// greedily. A model folder without tokenizer gives none.
-func (r *run) writeSamples(ctx context.Context) error {
+// sampleIfDue lets the model as it stands answer, before the first step and every samples_every steps; the last step's
+// answers come with the result.
+func (r *run) sampleIfDue(ctx context.Context) error {
+	due := r.sampleEvery > 0 && r.Step%r.sampleEvery == 0 && r.Step < r.plan.steps() && !r.Stopped
+	if r.SamplesOut == "" || !due || r.Sampled == r.Step {
+		return nil
+	}
+	lines, err := r.sample(ctx)
+	if err != nil {
+		return fmt.Errorf("samples after step %d: %w", r.Step, err)
+	}
+	r.Samples, r.Sampled = append(r.Samples, lines...), r.Step
+	return nil
+}
+
+// writeSamples adds the answers of the weights that are saved, and writes all of them.
+func (r *run) writeSamples(ctx context.Context, step int) error {
+	lines, err := r.sample(ctx)
+	if err != nil {
+		return err
+	}
+	if r.sampleEvery > 0 {
+		for i := range lines {
+			lines[i].Step = &step
+		}
+	}
+	return writeSampleLines(r.SamplesOut, slices.Concat(r.Samples, lines))
+}
+
+// sample lets the model answer some validation rows, or training rows without a validation set, greedily. A model
+// folder without tokenizer gives none.
+func (r *run) sample(ctx context.Context) ([]SampleLine, error) {
 	var data Examples = r.data
 	set := r.plan.set
 	if len(r.validation) > 0 {
 		data, set = r.validation[0].data, r.validation[0].set
 	}
 	tok, err := loadTokenizer(r.Model)
-	if err != nil {
-		return err
-	}
-	if tok == nil {
-		return writeSampleLines(r.SamplesOut, nil)
+	if err != nil || tok == nil {
+		return nil, err
 	}
 	e := &evaluation{
 		EvaluateOptions: EvaluateOptions{Data: data, Answer: Boxed}, set: set, model: r.model, tokenizer: tok,
@@ -40,10 +70,11 @@ func (r *run) writeSamples(ctx context.Context) error {
 	lines := make([]SampleLine, len(prompts))
 	err = Generate(ctx, r.model, prompts, o, func(i int, c Continuation) error {
 		lines[i] = e.judge(questions[i], c, &AnswerNumbers{})
+		if r.sampleEvery > 0 {
+			step := r.Step
+			lines[i].Step = &step
+		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return writeSampleLines(r.SamplesOut, lines)
+	return lines, err
 }

@@ -38,11 +38,12 @@ type TrainOptions struct {
 	NEFTune   float64  // alpha of the noise on embeddings; 0: none
 	Optimizer Optimizer
 
-	EvalEvery  float64 // share of all steps, or a number of them; 0: only before the first step and at the end
-	EvalLimit  int     // rows of each validation set; 0: all
-	SelectBest bool    // save the weights with the lowest validation loss, not the last
-	EarlyStop  *EarlyStop
-	Seed       uint64
+	EvalEvery   float64 // share of all steps, or a number of them; 0: only before the first step and at the end
+	EvalLimit   int     // rows of each validation set; 0: all
+	SampleEvery float64 // the same, for samples; 0: only at the end
+	SelectBest  bool    // save the weights with the lowest validation loss, not the last
+	EarlyStop   *EarlyStop
+	Seed        uint64
 
 	CheckpointTime  time.Duration // between checkpoints; 0: never by time
 	CheckpointSteps int           // between checkpoints; 0: never by steps
@@ -102,31 +103,34 @@ func Train(ctx context.Context, dev ops.Device, o TrainOptions) (*TrainResult, e
 type run struct {
 	TrainOptions
 	state
-	dev        ops.Device
-	model      *model.Model
-	data       *dataset.Tokens
-	plan       *plan
-	optimizer  *optimizer
-	validation []validationSet
-	batch      batch             // reused by every pack
-	settings   map[string]string // what a checkpoint must share: see prepare.go
-	evalEvery  int               // in steps; 0: only first and last
-	best       [][]float32       // weights of the lowest validation loss
-	clock      clock
+	dev         ops.Device
+	model       *model.Model
+	data        *dataset.Tokens
+	plan        *plan
+	optimizer   *optimizer
+	validation  []validationSet
+	batch       batch             // reused by every pack
+	settings    map[string]string // what a checkpoint must share: see prepare.go
+	evalEvery   int               // in steps; 0: only first and last
+	sampleEvery int               // the same; 0: only last
+	best        [][]float32       // weights of the lowest validation loss
+	clock       clock
 }
 
 // state is what a checkpoint holds besides weights and moments.
 type state struct {
-	Step      int        `json:"step"`    // optimiser steps made
-	Place     int64      `json:"place"`   // rows seen, in the endless order
-	Tokens    int64      `json:"tokens"`  // tokens seen
-	Trained   int64      `json:"trained"` // targets seen
-	Curve     []point    `json:"curve"`
-	Evaluated int        `json:"evaluated"` // step of the last evaluation, -1: none yet
-	Best      *bestPoint `json:"best,omitempty"`
-	Mark      *float64   `json:"mark,omitempty"` // loss that early stopping compares with
-	Stale     int        `json:"stale"`          // evaluations since it was set
-	Stopped   bool       `json:"stopped,omitempty"`
+	Step      int          `json:"step"`    // optimiser steps made
+	Place     int64        `json:"place"`   // rows seen, in the endless order
+	Tokens    int64        `json:"tokens"`  // tokens seen
+	Trained   int64        `json:"trained"` // targets seen
+	Curve     []point      `json:"curve"`
+	Evaluated int          `json:"evaluated"` // step of the last evaluation, -1: none yet
+	Best      *bestPoint   `json:"best,omitempty"`
+	Mark      *float64     `json:"mark,omitempty"` // loss that early stopping compares with
+	Stale     int          `json:"stale"`          // evaluations since it was set
+	Stopped   bool         `json:"stopped,omitempty"`
+	Samples   []SampleLine `json:"samples,omitempty"` // so far
+	Sampled   int          `json:"sampled"`           // step of the last of them, -1: none yet
 }
 
 // bestPoint is the lowest validation loss so far; nil before the first.
@@ -139,6 +143,9 @@ type bestPoint struct {
 func (r *run) loop(ctx context.Context) error {
 	for {
 		if err := r.evaluateIfDue(ctx); err != nil {
+			return r.interrupted(ctx, err)
+		}
+		if err := r.sampleIfDue(ctx); err != nil {
 			return r.interrupted(ctx, err)
 		}
 		if r.Step == r.plan.steps() || r.Stopped {

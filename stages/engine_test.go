@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -404,3 +405,35 @@ func TestSize(t *testing.T) {
 }
 
 var _ engine.Examples = examples(nil)
+
+// TestTrainSamples: answers while training carry their step, and change nothing of what is trained.
+func TestTrainSamples(t *testing.T) {
+	f := newEngineFixture(t)
+	weights := func(name string, every float64, out ...string) string {
+		s := newTrain()
+		f.short(s, 6, 5e-3)
+		s.SamplesEvery = every
+		_, err := f.run(s, []string{"model", f.model, "train", f.tokens}, append([]string{"adapter", f.path(name), "metrics", f.path(name + ".json")}, out...))
+		f.must(err)
+		b, err := os.ReadFile(f.path(name + "/adapter_model.safetensors"))
+		f.must(err)
+		return string(b)
+	}
+	if weights("quiet", 0) != weights("talking", 2, "samples", f.path("samples.jsonl")) {
+		t.Error("samples changed what was trained")
+	}
+	text, err := os.ReadFile(f.path("samples.jsonl"))
+	f.must(err)
+	steps := map[int]int{}
+	for line := range strings.Lines(string(text)) {
+		var l struct{ Step *int }
+		f.must(json.Unmarshal([]byte(line), &l))
+		if l.Step == nil {
+			t.Fatalf("a line without a step: %s", line)
+		}
+		steps[*l.Step]++
+	}
+	if want := map[int]int{0: 8, 2: 8, 4: 8, 6: 8}; !maps.Equal(steps, want) {
+		t.Errorf("lines by step %v, want %v", steps, want)
+	}
+}

@@ -82,10 +82,11 @@ type Train struct {
 	Clip        float64   `hcl:"clip,optional" doc:"largest global norm of the gradient; 0: no clipping"`
 	Precision   string    `hcl:"precision,optional" doc:"bf16: frozen weights hold bf16 values; what is trained, the optimiser and every sum are float32. fp32: everything float32"`
 
-	EvalEvery float64        `hcl:"eval_every,optional" unit:"share or steps" doc:"how often validation is measured, besides step 0 and the end; 0: never between"`
-	EvalLimit int            `hcl:"eval_limit,optional" unit:"rows" doc:"rows of each validation set used, evenly spread; 0: all"`
-	Select    string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best by validation loss"`
-	EarlyStop *TrainStopping `hcl:"early_stop,optional" doc:"stop when a validation loss no longer falls: metric, patience, min_delta"`
+	EvalEvery    float64        `hcl:"eval_every,optional" unit:"share or steps" doc:"how often validation is measured, besides step 0 and the end; 0: never between"`
+	EvalLimit    int            `hcl:"eval_limit,optional" unit:"rows" doc:"rows of each validation set used, evenly spread; 0: all"`
+	SamplesEvery float64        `hcl:"samples_every,optional" unit:"share or steps" doc:"how often the samples output gets answers of the model as it stands; 0: only at the end"`
+	Select       string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best by validation loss"`
+	EarlyStop    *TrainStopping `hcl:"early_stop,optional" doc:"stop when a validation loss no longer falls: metric, patience, min_delta"`
 
 	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"` // when it is saved changes no result
 	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                                                            // the same
@@ -192,6 +193,8 @@ func (t *Train) checkLength() error {
 		return fmt.Errorf("neftune: must be 0 or above, not %v", t.NEFTune)
 	case !(t.EvalEvery >= 0):
 		return fmt.Errorf("eval_every: must not be negative")
+	case !(t.SamplesEvery >= 0):
+		return fmt.Errorf("samples_every: must not be negative")
 	case t.EvalLimit < 0:
 		return fmt.Errorf("eval_limit: must not be negative")
 	case t.Select != "last" && t.Select != "best":
@@ -243,7 +246,7 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 		Optimizer: engine.Optimizer{
 			Kind: t.Optimizer.Name, Beta1: t.Optimizer.Beta1, Beta2: t.Optimizer.Beta2, Eps: t.Optimizer.Eps, Decay: t.WeightDecay, Clip: t.Clip,
 		},
-		EvalEvery: t.EvalEvery, EvalLimit: t.EvalLimit, SelectBest: t.Select == "best", Seed: uint64(t.Seed),
+		EvalEvery: t.EvalEvery, SampleEvery: t.SamplesEvery, EvalLimit: t.EvalLimit, SelectBest: t.Select == "best", Seed: uint64(t.Seed),
 		CheckpointTime: t.CheckpointEvery.Time, CheckpointSteps: t.CheckpointEvery.Steps, Scratch: env.Scratch,
 		Out:      env.Out["adapter"] + env.Out["model"], // one of the two is declared
 		CurveOut: env.Out["curve"], SamplesOut: env.Out["samples"], CheckpointOut: env.Out["checkpoint"],
