@@ -28,6 +28,8 @@ type TrainResult struct {
 	Best     *bestPoint `json:"best,omitempty"`
 	Selected int        `json:"selected_step"`
 	Stopped  bool       `json:"stopped_early"`
+	// Skipped counts the steps whose loss or gradient was no finite number.
+	Skipped int `json:"skipped_steps"`
 }
 
 // TrainNumbers are the training losses of a finished run.
@@ -75,7 +77,7 @@ func (r *run) result() *TrainResult {
 	res := &TrainResult{
 		Steps: r.Step, Epochs: r.plan.set.epochs(r.Place), Tokens: r.Tokens, Trained: r.Trained,
 		Rows: len(r.plan.set.rows), Unused: r.plan.set.unused,
-		Best: r.Best, Selected: r.Step, Stopped: r.Stopped,
+		Best: r.Best, Selected: r.Step, Stopped: r.Stopped, Skipped: r.Skipped,
 	}
 	var losses []float64
 	for _, p := range r.Curve {

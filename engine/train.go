@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"lpipe/dataset"
@@ -129,6 +131,8 @@ type state struct {
 	Mark      *float64     `json:"mark,omitempty"` // loss that early stopping compares with
 	Stale     int          `json:"stale"`          // evaluations since it was set
 	Stopped   bool         `json:"stopped,omitempty"`
+	Skipped   int          `json:"skipped"`           // steps without a finite loss and gradient
+	InARow    int          `json:"skipped_in_a_row"`  // the latest of them
 	Samples   []SampleLine `json:"samples,omitempty"` // so far
 	Sampled   int          `json:"sampled"`           // step of the last of them, -1: none yet
 }
@@ -181,16 +185,19 @@ func (r *run) trainStep(ctx context.Context) error {
 		loss += share
 		tokens += b.T
 	}
-	rate := r.Schedule.At(n)
-	norm, err := r.optimizer.apply(rate)
-	if err != nil {
-		return fmt.Errorf("step %d: %w", n, err)
-	}
-	if !finite(loss) || !finite(norm) {
-		return r.diverged(n, loss, norm, rate)
+	rate, norm := r.Schedule.At(n), math.NaN()
+	if finite(loss) {
+		var err error
+		if norm, err = r.optimizer.apply(rate); err != nil {
+			return fmt.Errorf("step %d: %w", n, err)
+		}
 	}
 	r.Step, r.Place = n, r.plan.place(n)
 	r.Tokens += int64(tokens)
+	if !finite(norm) {
+		return r.skip(packs, loss, norm, rate)
+	}
+	r.InARow = 0
 	r.Trained += int64(targets)
 	r.stepDone(point{
 		Step: n, Tokens: r.Tokens, Loss: &loss, Norm: &norm, Rate: &rate, Memory: r.megabytes(),
@@ -200,16 +207,45 @@ func (r *run) trainStep(ctx context.Context) error {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-func (r *run) diverged(step int, loss, norm, rate float64) error {
-	last := "it never was one"
+// mostInARow is how many steps with a loss or gradient that is no finite number follow each other before training ends.
+const mostInARow = 3
+
+// skip passes over a step whose loss or gradient is no finite number: nothing has been changed by it. Training ends
+// when several follow each other.
+func (r *run) skip(packs [][]int32, loss, norm, rate float64) error {
+	r.Skipped++
+	r.InARow++
+	what := fmt.Sprintf("step %d: the loss is %v and the gradient's norm %v, in %s", r.Step, loss, norm, r.named(packs))
+	if r.InARow < mostInARow {
+		r.logf("%s: the step is skipped", what)
+		r.Curve = append(r.Curve, point{Step: r.Step, Tokens: r.Tokens, Rate: &rate, Memory: r.megabytes()})
+		r.report(r.Curve[len(r.Curve)-1], fmt.Sprintf("step %d/%d  skipped", r.Step, r.plan.steps()))
+		return nil
+	}
+	last := "no step had a finite one"
 	for i := len(r.Curve) - 1; i >= 0; i-- {
 		if p := r.Curve[i]; p.Loss != nil {
-			last = fmt.Sprintf("at step %d it was %.4g", p.Step, *p.Loss)
+			last = fmt.Sprintf("the last finite loss was %.4g at step %d", *p.Loss, p.Step)
 			break
 		}
 	}
-	return fmt.Errorf("step %d: the loss is %v and the gradient's norm %v (%s): training diverged; "+
-		"lower lr (now %.3g), lengthen warmup, or look for broken rows", step, loss, norm, last, rate)
+	return fmt.Errorf("%s, as in the %d steps before; %s: training diverged; lower lr (now %.3g), lengthen warmup, or look for broken rows",
+		what, mostInARow-1, last, rate)
+}
+
+// named lists the rows of a step, the first few.
+func (r *run) named(packs [][]int32) string {
+	const most = 8
+	var names []string
+	all := slices.Concat(packs...)
+	for _, k := range all[:min(most, len(all))] {
+		row := int(r.plan.set.rows[k])
+		names = append(names, fmt.Sprintf("%d (%s)", row, r.data.ID(row)))
+	}
+	if len(all) > most {
+		names = append(names, fmt.Sprintf("%d more", len(all)-most))
+	}
+	return "rows " + strings.Join(names, ", ")
 }
 
 // interrupted saves what is finished when the cause is the context, and passes the error on.

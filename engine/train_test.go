@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -473,6 +474,55 @@ func TestTrainQuantised(t *testing.T) {
 		if again := train(t, o, 0); again.Train != result.Train {
 			t.Errorf("%s: losses %v on the checkpoint, %v quantised on load", quantize, again.Train, result.Train)
 		}
+	}
+}
+
+// TestTrainSkips: a step without a finite gradient changes no weight and is counted; a good one starts the count anew.
+func TestTrainSkips(t *testing.T) {
+	o := small(t)
+	o.Steps, o.Validation, o.Out, o.CurveOut = 20, nil, "", ""
+	var messages bytes.Buffer
+	o.Log = &messages
+	r, err := prepare(context.Background(), cpu.NewPlain(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	weights := r.model.Parameters()[0].Weights
+	poison := func(bad bool) error {
+		kept := make([]float32, weights.Len)
+		r.dev.Read(kept, weights)
+		if bad {
+			r.dev.Scale(weights, float32(math.Inf(1)), weights.Len)
+		}
+		before := r.optimizer.step
+		err := r.trainStep(context.Background())
+		if bad {
+			if r.optimizer.step != before {
+				t.Error("the optimiser made a step")
+			}
+			r.dev.Write(weights, kept)
+		}
+		return err
+	}
+	for i, bad := range []bool{false, true, true, false, true, false} {
+		if err := poison(bad); err != nil {
+			t.Fatalf("step %d: %v", i+1, err)
+		}
+	}
+	if res := r.result(); res.Skipped != 3 || res.Steps != 6 || !finite(res.Train.Loss) {
+		t.Errorf("%+v", res)
+	}
+	if !strings.Contains(messages.String(), "the step is skipped") || !strings.Contains(messages.String(), "in rows ") {
+		t.Errorf("log:\n%s", &messages)
+	}
+	for range 2 {
+		if err := poison(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := poison(true); err == nil || !strings.Contains(err.Error(), "training diverged") || !strings.Contains(err.Error(), "at step 6") {
+		t.Errorf("after three: %v", err)
 	}
 }
 
