@@ -59,7 +59,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 }
 
 func (p *program) app() *cli.App {
-	cli.VersionFlag = nil // `version` is ours: -v is --verbose here
+	commands := p.commands()
 	return &cli.App{
 		Name:                      "lpipe",
 		Usage:                     "pipelines for fine-tuning language models",
@@ -69,10 +69,10 @@ func (p *program) app() *cli.App {
 		HideVersion:               true,
 		HideHelpCommand:           true,
 		DisableSliceFlagSeparator: true,
-		Flags:                     globalFlags(),
+		Flags:                     plainDefaults(globalFlags()),
 		Before:                    p.readGlobals,
-		Commands:                  p.commands(),
-		CommandNotFound:           nil,
+		Commands:                  commands,
+		CustomAppHelpTemplate:     helpTemplate(commands),
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
 		Action: func(c *cli.Context) error {
@@ -96,7 +96,7 @@ func globalFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "var-file", Usage: "read variables from `FILE`"},
 		&cli.StringFlag{Name: "device", Usage: "compute on `D`: cpu, cuda, cuda:1 (or LPIPE_DEVICE)"},
 		&cli.BoolFlag{Name: "offline", Usage: "ask no remote"},
-		&cli.DurationFlag{Name: "lock-timeout", Usage: "give up after `D` when another lpipe works here (default: wait)"},
+		&cli.DurationFlag{Name: "lock-timeout", Usage: "give up after `D` when another lpipe works here", DefaultText: "wait"},
 		&cli.BoolFlag{Name: "json", Usage: "print results as JSON"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print results and errors only"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more"},

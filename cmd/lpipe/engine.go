@@ -22,7 +22,7 @@ func (p *program) engineCommand() *cli.Command {
 }
 
 func threadsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "threads", Usage: "compute with `N` threads (default: all)"}
+	return &cli.IntFlag{Name: "threads", Usage: "compute with `N` threads", DefaultText: "all"}
 }
 
 func modelFlag() cli.Flag {

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,7 +14,7 @@ func (p *program) generateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "generate", Category: categoryEngine, Usage: "let a model answer",
 		Description: "--prompt is a user's turn in the model's chat template; with --raw it is text to go on from.\n" +
-			"--ids FILE holds JSON lists of token ids, one a line, or {\"ids\": [...]}.",
+			"--ids FILE holds sequences of token ids, one a line: [1, 2], {\"ids\": [1, 2]}, or numbers; or is a safetensors file.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "model folder `DIR`", Required: true},
 			&cli.StringFlag{Name: "adapter", Usage: "PEFT adapter folder `DIR`"},
@@ -32,7 +28,7 @@ func (p *program) generateCommand() *cli.Command {
 			&cli.Float64Flag{Name: "top-p", Usage: "sample from the likeliest tokens that sum to `P`", Value: 1},
 			&cli.IntFlag{Name: "top-k", Usage: "sample from the `K` likeliest tokens; 0: all"},
 			&cli.Uint64Flag{Name: "seed", Value: 42},
-			&cli.IntFlag{Name: "threads", Usage: "compute with `N` threads (default: all)"},
+			&cli.IntFlag{Name: "threads", Usage: "compute with `N` threads", DefaultText: "all"},
 		},
 		Action: p.generate,
 	}
@@ -86,7 +82,11 @@ func (p *program) generate(c *cli.Context) error {
 // prompts are the ids to go on from.
 func (p *program) prompts(c *cli.Context, t *tokenizer.Tokenizer) ([][]int32, error) {
 	if c.IsSet("ids") {
-		return readIDs(p.path(c.String("ids")))
+		prompts, err := engine.ReadIDs(p.path(c.String("ids")))
+		if err != nil {
+			return nil, usageError{err}
+		}
+		return prompts, nil
 	}
 	text := c.String("prompt")
 	if text == "-" {
@@ -110,39 +110,6 @@ func (p *program) prompts(c *cli.Context, t *tokenizer.Tokenizer) ([][]int32, er
 	chat.Messages = append(chat.Messages, tokenizer.Message{Role: "user", Content: text})
 	rendered, err := t.Render(chat)
 	return [][]int32{rendered.IDs}, err
-}
-
-// readIDs reads a JSON list, a list of lists, or JSONL of lists or {"ids"} objects.
-func readIDs(path string) ([][]int32, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	var prompts [][]int32
-	d := json.NewDecoder(strings.NewReader(string(data)))
-	for d.More() {
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, usagef("%s: not JSON: %w", path, err)
-		}
-		var one []int32
-		var many [][]int32
-		var object struct{ IDs []int32 }
-		switch {
-		case json.Unmarshal(raw, &one) == nil:
-			prompts = append(prompts, one)
-		case json.Unmarshal(raw, &many) == nil:
-			prompts = append(prompts, many...)
-		case json.Unmarshal(raw, &object) == nil && object.IDs != nil:
-			prompts = append(prompts, object.IDs)
-		default:
-			return nil, usagef("%s: needs lists of token ids", path)
-		}
-	}
-	if len(prompts) == 0 {
-		return nil, usageError{errors.New(path + " holds no token ids")}
-	}
-	return prompts, nil
 }
 
 func (p *program) printAnswers(c *cli.Context, t *tokenizer.Tokenizer, answers []engine.Continuation) error {

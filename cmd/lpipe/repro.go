@@ -15,7 +15,7 @@ func (p *program) reproCommand() *cli.Command {
 		Description: "Targets are stage names, instances (lora@8), globs, or output paths; without any, everything.\n" +
 			"What is known – in the workspace, the cache, or the remote – is reused, the rest runs.",
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` stages at once (default: as many as CPUs)"},
+			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` stages at once", DefaultText: "as many as CPUs"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would run, and why"},
 			&cli.BoolFlag{Name: "force", Usage: "run stages whose result is known, too"},
 			&cli.BoolFlag{Name: "only", Usage: "the targets alone, not what they need"},

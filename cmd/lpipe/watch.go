@@ -19,7 +19,7 @@ func (p *program) watchCommand() *cli.Command {
 		Description: "Runs repro, then again when a source, a file of code, or the pipeline has other content, once nothing\n" +
 			"changes any more. A failed stage does not end it. Ctrl-C does: exit code 0 while waiting, 130 while running.",
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` stages at once (default: as many as CPUs)"},
+			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` stages at once", DefaultText: "as many as CPUs"},
 			&cli.BoolFlag{Name: "keep-going", Usage: "after a failure, run what does not depend on it"},
 			&cli.BoolFlag{Name: "no-remote", Usage: "look no results up in the remote"},
 			&cli.DurationFlag{Name: "interval", Usage: "look every `D`; less often where a look takes long", Value: 300 * time.Millisecond},
