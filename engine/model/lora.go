@@ -287,45 +287,22 @@ func peftMagnitude(module string) string {
 // attach allocates adapters for modules (full names) of the given ranks, and their gradients if they will be trained:
 // all matrices in one allocation, all gradients in another.
 func (m *Model) attach(l LoRA, rank map[string]int, train bool) {
-	size := 0
-	for i := range m.layers {
-		for _, mod := range m.Config.modules(i) {
-			r, ok := rank[mod.fullName]
-			if !ok {
-				continue
-			}
-			size += r * (mod.in + mod.out)
-			if l.DoRA {
-				size += mod.out
-			}
-			m.adapters = append(m.adapters, adapter{
-				module: mod, layer: i, rank: r, scale: l.scale(mod.fullName, r), seed: hash(mod.fullName),
-			})
-		}
-	}
 	m.LoRA = l
+	size := m.choose(rank)
 	m.adapterMemory = m.dev.Alloc(size)
 	if train {
 		m.gradients = m.dev.Alloc(size)
 	}
-	at := 0
-	take := func(n int) (values, gradient ops.Buf) {
-		values = m.adapterMemory.Slice(at, at+n)
-		if train {
-			gradient = m.gradients.Slice(at, at+n)
-		}
-		at += n
-		return values, gradient
-	}
 	if m.dev.Err() != nil {
-		return // there is nothing to slice; Load reports it
+		return // there is nothing to cut; Load reports it
 	}
+	values, gradients := cutter{from: m.adapterMemory}, cutter{from: m.gradients}
 	for i := range m.adapters {
 		a := &m.adapters[i]
-		a.a, a.da = take(a.rank * a.in)
-		a.b, a.db = take(a.out * a.rank)
+		a.a, a.da = values.cut(a.rank*a.in), gradients.cut(a.rank*a.in)
+		a.b, a.db = values.cut(a.out*a.rank), gradients.cut(a.out*a.rank)
 		if l.DoRA {
-			a.m, a.dm = take(a.out)
+			a.m, a.dm = values.cut(a.out), gradients.cut(a.out)
 		}
 		lin := &m.layers[a.layer].linears[a.linear]
 		lin.lora = append(lin.lora, ops.LoRA{
@@ -338,44 +315,24 @@ func (m *Model) attach(l LoRA, rank map[string]int, train bool) {
 	}
 }
 
-// allocateGains makes room for gains and norms of every linear with an adapter.
-func (m *Model) allocateGains() {
-	size := 0
-	m.eachAdapted(func(l *linear) { size += 2 * l.F })
-	m.gainMemory = m.dev.Alloc(size)
-	if m.dev.Err() != nil {
-		return
-	}
-	cut := cutter{from: m.gainMemory}
-	m.eachAdapted(func(l *linear) { l.gain, l.norms = cut.cut(l.F), cut.cut(l.F) })
-}
-
-// eachAdapted visits the linears that have adapters.
-func (m *Model) eachAdapted(visit func(*linear)) {
+// choose lists the adapters, without memory, and returns how many numbers they have.
+func (m *Model) choose(rank map[string]int) (size int) {
 	for i := range m.layers {
-		for j := range m.layers[i].linears {
-			if l := &m.layers[i].linears[j]; len(l.lora) > 0 {
-				visit(l)
+		for _, mod := range m.Config.modules(i) {
+			r, ok := rank[mod.fullName]
+			if !ok {
+				continue
 			}
+			size += r * (mod.in + mod.out)
+			if m.LoRA.DoRA {
+				size += mod.out
+			}
+			m.adapters = append(m.adapters, adapter{
+				module: mod, layer: i, rank: r, scale: m.LoRA.scale(mod.fullName, r), seed: hash(mod.fullName),
+			})
 		}
 	}
-}
-
-// gains brings DoRA's norms and gains up to date with the adapters' weights.
-func (m *Model) gains() {
-	if m.LoRA.DoRA {
-		m.eachAdapted(func(l *linear) { m.dev.DoRAGain(l.gain, l.norms, l.w, l.lora, l.C, l.F) })
-	}
-}
-
-// measure sets every magnitude to the present length of its row, so that training begins at the base model.
-func (m *Model) measure() {
-	m.gains()
-	for _, a := range m.adapters {
-		l := &m.layers[a.layer].linears[a.linear]
-		m.dev.Copy(a.m, l.norms.Slice(a.from, a.from+a.out), a.out)
-	}
-	m.gains()
+	return size
 }
 
 // initialise draws every A; B stays zero. Each number depends on the seed, the module's name and its place

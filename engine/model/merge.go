@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"lpipe/engine/safetensors"
@@ -68,37 +69,33 @@ func Merge(ctx context.Context, base, adapter, out string, o SaveOptions) error 
 		return err
 	}
 	defer a.Close()
-	byTensor := map[string]module{}
-	for _, m := range config.allModules() {
-		if a.rank[m.fullName] > 0 {
-			byTensor[m.fullName+".weight"] = m
-		}
-	}
 	read := func(t tensor, dst []float32) error {
 		if err := config.values(files, t, dst); err != nil {
 			return err
 		}
-		if m, ok := byTensor[t.name]; ok {
-			return a.addTo(dst, m)
-		}
-		return nil
+		return a.addTo(dst, t.name, config)
 	}
 	old := map[string]safetensors.DType{}
 	for _, t := range files.Tensors() {
 		old[t.Name] = t.DType
 	}
 	plain := config.dequantised(old)
-	if q := config.Quantised; q != nil {
-		if o.Note != nil {
-			o.Note(fmt.Sprintf("the base model's weights are 4-bit: they are written as %s, with what they stand for and the adapter added",
-				cmp.Or(o.DType, q.torchName())))
-		}
+	if q := config.Quantised; q != nil && o.Note != nil {
+		o.Note(fmt.Sprintf("the base model's weights are 4-bit: they are written as %s, with what they stand for and the adapter added",
+			cmp.Or(o.DType, q.torchName())))
 	}
 	return plain.save(ctx, base, out, old, read, o)
 }
 
-// addTo adds scale·B A to the weight w of module m; with DoRA it then gives each row its magnitude.
-func (a *Adapter) addTo(w []float32, m module) error {
+// addTo adds scale·B A to the weight w of that name, if its module has an adapter; with DoRA it then gives each row its
+// magnitude.
+func (a *Adapter) addTo(w []float32, name string, c Config) error {
+	modules := c.allModules()
+	i := slices.IndexFunc(modules, func(m module) bool { return m.fullName+".weight" == name && a.rank[m.fullName] > 0 })
+	if i < 0 {
+		return nil
+	}
+	m := modules[i]
 	r := a.rank[m.fullName]
 	matrixA, matrixB := make([]float32, r*m.in), make([]float32, m.out*r)
 	if err := a.file.Float32(peftName(m.fullName, "A"), matrixA); err != nil {
@@ -121,17 +118,8 @@ func (a *Adapter) addTo(w []float32, m module) error {
 		group.Go(func() {
 			delta := make([]float32, m.in)
 			for i := from; i < min(from+rows, m.out); i++ {
-				clear(delta)
-				for k := range r {
-					b := matrixB[i*r+k]
-					for j, v := range matrixA[k*m.in : (k+1)*m.in] {
-						delta[j] += b * v
-					}
-				}
 				row := w[i*m.in : (i+1)*m.in]
-				for j, v := range delta {
-					row[j] += scale * v
-				}
+				addRow(row, delta, matrixA, matrixB[i*r:(i+1)*r], scale)
 				if magnitude != nil {
 					stretch(row, magnitude[i])
 				}
@@ -140,6 +128,19 @@ func (a *Adapter) addTo(w []float32, m module) error {
 	}
 	group.Wait()
 	return nil
+}
+
+// addRow adds scale·b A to row; delta is scratch.
+func addRow(row, delta, matrixA, b []float32, scale float32) {
+	clear(delta)
+	for k, v := range b {
+		for j, a := range matrixA[k*len(row) : (k+1)*len(row)] {
+			delta[j] += v * a
+		}
+	}
+	for j, v := range delta {
+		row[j] += scale * v
+	}
 }
 
 // stretch gives row a length, as DoRA does.

@@ -132,38 +132,17 @@ func (a *Adapter) check(c Config, listed bool) error {
 	var wrong []error
 	known := map[string]bool{}
 	for _, m := range c.allModules() {
-		nameA, nameB := peftName(m.fullName, "A"), peftName(m.fullName, "B")
-		tensorA, okA := a.file.Tensor(nameA)
-		tensorB, okB := a.file.Tensor(nameB)
-		known[nameA], known[nameB] = true, true
-		nameM := peftMagnitude(m.fullName)
-		tensorM, okM := a.file.Tensor(nameM)
-		known[nameM] = a.LoRA.DoRA
-		if !okA && !okB {
-			if listed && a.targets(m.fullName) {
-				wrong = append(wrong, fmt.Errorf("tensor %s is missing", nameA))
-			}
-			continue
+		want := a.wanted(m)
+		some := false
+		for _, t := range want {
+			_, ok := a.file.Tensor(t.name)
+			known[t.name], some = true, some || ok
 		}
-		r := a.LoRA.rank(m.fullName)
-		a.rank[m.fullName] = r
-		type wanted struct {
-			name  string
-			ok    bool
-			shape []int
-			want  []int
-		}
-		all := []wanted{{nameA, okA, tensorA.Shape, []int{r, m.in}}, {nameB, okB, tensorB.Shape, []int{m.out, r}}}
-		if a.LoRA.DoRA {
-			all = append(all, wanted{nameM, okM, tensorM.Shape, []int{m.out}})
-		}
-		for _, t := range all {
-			switch {
-			case !t.ok:
-				wrong = append(wrong, fmt.Errorf("tensor %s is missing", t.name))
-			case !slices.Equal(t.shape, t.want):
-				wrong = append(wrong, fmt.Errorf("tensor %s has shape %v where model and %s need %v", t.name, t.shape, adapterConfig, t.want))
-			}
+		if some {
+			a.rank[m.fullName] = a.LoRA.rank(m.fullName)
+			wrong = append(wrong, a.shapes(want)...)
+		} else if listed && a.targets(m.fullName) {
+			wrong = append(wrong, fmt.Errorf("tensor %s is missing", want[0].name))
 		}
 	}
 	for _, t := range a.file.Tensors() {
@@ -181,6 +160,30 @@ func (a *Adapter) check(c Config, listed bool) error {
 		a.LoRA.Targets = a.modules(c)
 	}
 	return nil
+}
+
+// wanted are the tensors of one module's adapter.
+func (a *Adapter) wanted(m module) []tensor {
+	r := a.LoRA.rank(m.fullName)
+	all := []tensor{{peftName(m.fullName, "A"), []int{r, m.in}}, {peftName(m.fullName, "B"), []int{m.out, r}}}
+	if a.LoRA.DoRA {
+		all = append(all, tensor{peftMagnitude(m.fullName), []int{m.out}})
+	}
+	return all
+}
+
+// shapes lists the tensors that are missing or have another shape.
+func (a *Adapter) shapes(want []tensor) (wrong []error) {
+	for _, w := range want {
+		got, ok := a.file.Tensor(w.name)
+		switch {
+		case !ok:
+			wrong = append(wrong, fmt.Errorf("tensor %s is missing", w.name))
+		case !slices.Equal(got.Shape, w.shape):
+			wrong = append(wrong, fmt.Errorf("tensor %s has shape %v where model and %s need %v", w.name, got.Shape, adapterConfig, w.shape))
+		}
+	}
+	return wrong
 }
 
 // targets says whether the list of target modules names a module.

@@ -105,28 +105,18 @@ func (s quantState) text(double bool) string {
 // check lists what is wrong with a quantised weight's tensors, and takes the type from its state. names are those that
 // belong to it.
 func (q *Quantisation) check(files *safetensors.Folder, t tensor) (names []string, wrong []error) {
-	n := t.len()
-	want := map[string]struct {
+	type size struct {
 		d safetensors.DType
 		n int
-	}{
-		t.name:              {safetensors.U8, nf4.Bytes(n)},
-		t.name + absmaxName: {safetensors.F32, nf4.Blocks(n)},
-		t.name + mapName:    {safetensors.F32, 16},
+	}
+	n := t.len()
+	want := map[string]size{
+		t.name: {safetensors.U8, nf4.Bytes(n)}, t.name + absmaxName: {safetensors.F32, nf4.Blocks(n)}, t.name + mapName: {safetensors.F32, 16},
 	}
 	if q.Double {
-		want[t.name+absmaxName] = struct {
-			d safetensors.DType
-			n int
-		}{safetensors.U8, nf4.Blocks(n)}
-		want[t.name+nestedAbsmaxName] = struct {
-			d safetensors.DType
-			n int
-		}{safetensors.F32, (nf4.Blocks(n) + nf4.NestedBlock - 1) / nf4.NestedBlock}
-		want[t.name+nestedMapName] = struct {
-			d safetensors.DType
-			n int
-		}{safetensors.F32, 256}
+		want[t.name+absmaxName] = size{safetensors.U8, nf4.Blocks(n)}
+		want[t.name+nestedAbsmaxName] = size{safetensors.F32, (nf4.Blocks(n) + nf4.NestedBlock - 1) / nf4.NestedBlock}
+		want[t.name+nestedMapName] = size{safetensors.F32, 256}
 	}
 	names = q.names(t.name)
 	for _, name := range names {
