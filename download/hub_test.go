@@ -46,7 +46,9 @@ type bench struct {
 	client *download.Client
 	repo   download.Repo
 	commit string
-	slept  []time.Duration
+
+	mu    sync.Mutex // guards slept
+	slept []time.Duration
 }
 
 func newBench(t *testing.T, files map[string]string, change func(*download.Options)) *bench {
@@ -55,8 +57,13 @@ func newBench(t *testing.T, files map[string]string, change func(*download.Optio
 	t.Cleanup(b.hub.Close)
 	b.commit = b.hub.Commit("org/model", "main", files)
 	b.repo, _ = download.ParseRepo("org/model")
-	o := download.Options{Endpoint: b.hub.URL, Cache: filepath.Join(t.TempDir(), "hub"), Connections: 4, Chunk: 32 << 10}
-	o.Sleep = func(ctx context.Context, d time.Duration) error { b.slept = append(b.slept, d); return ctx.Err() }
+	o := download.Options{Endpoint: b.hub.URL, Cache: filepath.Join(t.TempDir(), "hub"), Chunk: 32 << 10}
+	o.Sleep = func(ctx context.Context, d time.Duration) error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.slept = append(b.slept, d)
+		return ctx.Err()
+	}
 	if o.Connections = 4; change != nil {
 		change(&o)
 	}

@@ -88,6 +88,11 @@ func (d *decoder) decodeSource(block *hclsyntax.Block) *Source {
 	if way == "url" || way == "s3" {
 		source.Path += urlExt(settings.URL + settings.S3) // programs know a format by it
 	}
+	source.HF, source.Revision, source.Include, source.Exclude = settings.HF, settings.Revision, settings.Include, settings.Exclude
+	source.URL, source.Checksum = settings.URL, settings.Checksum
+	if way == "hf" && source.Revision == "" {
+		source.Revision = defaultRevision
+	}
 	if settings.Dir != "" {
 		source.Path = d.relative(settings.Dir)
 	}
@@ -133,9 +138,12 @@ func (d *decoder) sourceWay(block *hclsyntax.Block) string {
 	return way
 }
 
+// defaultRevision is the branch of a hub's repository that is meant where none is named.
+const defaultRevision = "main"
+
 var (
 	hfName       = regexp.MustCompile(`^(datasets/)?[A-Za-z0-9][\w.-]*/[\w.-]+$`)
-	checksumForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	checksumForm = regexp.MustCompile(`^(sha256|blake3):[0-9a-f]{64}$`)
 )
 
 // checkSource checks the form of each download.
@@ -163,7 +171,7 @@ func (d *decoder) checkSource(block *hclsyntax.Block, way string, settings sourc
 		}
 	}
 	if attr := block.Body.Attributes["checksum"]; attr != nil && !checksumForm.MatchString(settings.Checksum) {
-		d.failAt(attr.Expr.Range(), "checksum is none", `Write it as "sha256:" and 64 digits, as sha256sum prints them.`)
+		d.failAt(attr.Expr.Range(), "checksum is none", `Write it as "sha256:" and 64 digits, as sha256sum prints them, or as "blake3:" and those of b3sum.`)
 	}
 }
 

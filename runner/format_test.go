@@ -96,6 +96,7 @@ func TestLockFormat(t *testing.T) {
 		"metrics": fileOf("{}"), "adapter": {ID: cache.Sum([]byte("tree")), Dir: true, Size: 12, Files: 2}})
 	lock.Stages["a <b>"] = LockStage{Key: cache.SumKey(""), Kind: "shell 1", Out: map[string]LockOutput{}}
 	lock.Sources["data/raw.jsonl"] = LockSource{Content: fileOf("raw"), Stored: true}
+	lock.Sources[".lpipe/sources/model"] = LockSource{Content: fileOf("weights"), Pin: "a09a35458c702b33eeacc393d103063234e8bc28", From: "hf Qwen/Qwen2.5-0.5B main", Choice: "0123456789abcdef"}
 	lock.Sources["data/ä \"x\""] = LockSource{Content: fileOf("")}
 	golden(t, "pipeline.lock", string(lock.encode()))
 	golden(t, "empty.lock", string(newLock().encode()))

@@ -22,6 +22,19 @@ type view struct {
 	made func(n *Node, output string) (cache.Content, bool)
 	// scans remembers sources, which many stages may read.
 	scans scanMemo
+	// fresh gives what this command has recorded of a source, before the lock says it; nil: nothing.
+	fresh func(path string) (LockSource, bool)
+}
+
+// source is what is on record of a source.
+func (v *view) source(path string) (LockSource, bool) {
+	if v.fresh != nil {
+		if one, known := v.fresh(path); known {
+			return one, true
+		}
+	}
+	one, known := v.lock.Sources[path]
+	return one, known
 }
 
 // errMissing is an input that is not there and whose content is not on record either.
@@ -60,6 +73,9 @@ func (v *view) input(ctx context.Context, n *Node, in *nodeInput) (readInput, er
 			return one, nil
 		}
 	}
+	if in.origin != nil && in.origin.Download != nil {
+		return v.downloadedInput(ctx, n, one)
+	}
 	scan, err := v.scan(ctx, in)
 	switch {
 	case err == nil:
@@ -79,7 +95,7 @@ func (v *view) input(ctx context.Context, n *Node, in *nodeInput) (readInput, er
 func (v *view) missingInput(n *Node, one readInput, some bool) (readInput, error) {
 	one.missing = true
 	if one.origin != nil {
-		if source, known := v.lock.Sources[one.Path]; known {
+		if source, known := v.source(one.Path); known {
 			one.content = source.Content
 		}
 	} else if maker := one.makers[0]; len(one.makers) == 1 && maker.Path == one.Path {

@@ -29,7 +29,15 @@ type Lock struct {
 type LockSource struct {
 	cache.Content
 	Stored bool   `json:"stored,omitempty"` // `lpipe add` put it into the cache
-	Pin    string `json:"pin,omitempty"`    // what a download's branch was resolved to
+	Pin    string `json:"pin,omitempty"`    // of a download: the commit that a branch stood at, or the file's checksum
+	From   string `json:"from,omitempty"`   // of a download: what the pin is of
+	Choice string `json:"choice,omitempty"` // of a download: digest of include and exclude
+}
+
+// with is the same source with other content. The cache need not have that.
+func (s LockSource) with(content cache.Content) *LockSource {
+	s.Content, s.Stored = content, false
+	return &s
 }
 
 // LockStage is the last finished state of a stage. Settings, Code, Tools and Env are digests of those parts of the

@@ -50,7 +50,7 @@ type Variable struct {
 	From        string // "default", "vars.auto.hcl", "profile prod", "LPIPE_VAR_x", "--var", …
 }
 
-// Source is a source block. Only Path ones do their work here.
+// Source is a source block.
 type Source struct {
 	Name     string
 	Path     string // where it stands in the workspace, or absolute
@@ -58,6 +58,11 @@ type Source struct {
 	Download string // "", or what it is fetched from: "hf", "url", "s3", "mlflow", "experiment"
 	Settings []Setting
 	Range    hcl.Range
+
+	// Of downloads from a hub (HF) or an address (URL); the rest is in Settings.
+	HF, Revision     string
+	URL, Checksum    string
+	Include, Exclude []string
 }
 
 // Step is one instance of a stage block: "lora", or "lora@8" of a for_each.

@@ -40,9 +40,11 @@ type Node struct {
 
 // Origin is a path that steps read and none makes.
 type Origin struct {
-	Path    string
-	Source  *Source // the block that declares it, nil for a literal path
-	Readers []*Node
+	Path   string
+	Source *Source // the block that declares it, nil for a literal path
+	// Download is the source, at or above the path, that lpipe downloads.
+	Download *Source
+	Readers  []*Node
 }
 
 // Name is the source block's name, or the path.
@@ -317,7 +319,8 @@ func (p *Plan) findOrigins(opts PlanOptions) hcl.Diagnostics {
 				origin = &Origin{Path: in.Path, Source: declared[in.Path]}
 				p.origins[in.Path] = origin
 				p.Sources = append(p.Sources, origin)
-				if known := opts.Known != nil && opts.Known(in.Path); !known && !p.standsAt(opts, in.Path) {
+				origin.Download = downloadAbove(declared, in.Path)
+				if known := origin.Download != nil || opts.Known != nil && opts.Known(in.Path); !known && !p.standsAt(opts, in.Path) {
 					diags = append(diags, p.noInput(node, in, origin))
 				}
 			}
@@ -327,6 +330,20 @@ func (p *Plan) findOrigins(opts PlanOptions) hcl.Diagnostics {
 	}
 	slices.SortFunc(p.Sources, func(a, b *Origin) int { return strings.Compare(a.Path, b.Path) })
 	return diags
+}
+
+// downloadAbove is the source at a path, or at one of its parents, that lpipe downloads.
+func downloadAbove(declared map[string]*Source, at string) *Source {
+	for {
+		if s := declared[at]; s != nil && s.fetchable() {
+			return s
+		}
+		parent := path.Dir(at)
+		if parent == at || parent == "." {
+			return nil
+		}
+		at = parent
+	}
 }
 
 func (p *Plan) standsAt(opts PlanOptions, at string) bool {
@@ -348,7 +365,7 @@ func (p *Plan) abs(at string) string {
 func (p *Plan) noInput(node *Node, in *nodeInput, origin *Origin) *hcl.Diagnostic {
 	if origin.Source != nil && origin.Source.Download != "" {
 		return mistake(in.Range, "A source that is not here",
-			"source.%s (%s) is not at %s yet, and this version does not download it. Put its files there.", origin.Source.Name, origin.Source.Download, in.Path)
+			"source.%s (%s) is not at %s yet, and this version does not download from there. Put its files there.", origin.Source.Name, origin.Source.Download, in.Path)
 	}
 	remedy := "Put a file or folder there"
 	if near := nearestName(in.Path, p.paths()); near != "" {

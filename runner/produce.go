@@ -119,7 +119,13 @@ func (x *execution) bringInputs(ctx context.Context, in ingredients) error {
 		if standsAt(x.Plan.abs(one.Path)) {
 			continue
 		}
-		if err := x.obtain(ctx, one.content, one.Path); err != nil {
+		var err error
+		if one.origin != nil && one.origin.Download != nil {
+			err = x.bringDownload(ctx, one.origin.Download, true)
+		} else {
+			err = x.obtain(ctx, one.content, one.Path)
+		}
+		if err != nil {
 			return fmt.Errorf("input %q: %w", one.Name, err)
 		}
 	}

@@ -93,6 +93,8 @@ type execution struct {
 	looking  chan struct{} // bounds how many steps hash at once
 	letGo    func()        // ends the hold on the cache that spares each look one of its own
 
+	bringing sync.Map // a mutex for each download, by path
+
 	safeMu   sync.Mutex
 	safeDirs map[string]error
 
@@ -124,7 +126,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		stages:   map[string]LockStage{},
 		sources:  map[string]LockSource{},
 	}
-	x.view = view{Runner: r, made: x.made}
+	x.view = view{Runner: r, made: x.made, fresh: x.freshSource}
 	for _, n := range nodes {
 		x.selected[n.index] = true
 	}
@@ -146,6 +148,22 @@ func (r *Runner) hold(ctx context.Context) (release func(), err error) {
 func (x *execution) made(n *Node, output string) (cache.Content, bool) {
 	content, known := x.outcomes[n.index].out[output]
 	return content, known
+}
+
+// freshSource answers for sources that this run has recorded.
+func (x *execution) freshSource(path string) (LockSource, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	one, known := x.sources[path]
+	return one, known
+}
+
+// alone lets one caller at a time deal with a path, until the function that it returns is called.
+func (x *execution) alone(path string) (leave func()) {
+	one, _ := x.bringing.LoadOrStore(path, new(sync.Mutex))
+	mu := one.(*sync.Mutex)
+	mu.Lock()
+	return mu.Unlock
 }
 
 // prioritize puts stages first that the longest recorded work waits for.
@@ -200,7 +218,7 @@ func (x *execution) newSources(in ingredients) []entry {
 		if known && was.Content == one.content {
 			continue
 		}
-		entries = append(entries, entry{Profile: x.Pipeline.Profile, Source: one.Path, Content: &LockSource{Content: one.content, Pin: was.Pin}})
+		entries = append(entries, entry{Profile: x.Pipeline.Profile, Source: one.Path, Content: was.with(one.content)})
 	}
 	return entries
 }

@@ -20,10 +20,11 @@ import (
 // Options are what a Runner works with. Pipeline and Cache must be set; State, and all that describes the machine
 // and the person, may be left out.
 type Options struct {
-	Pipeline *Pipeline
-	Cache    *cache.Cache
-	State    *cache.State
-	Fetcher  Fetcher // who is asked after a miss in the cache; nil: nobody
+	Pipeline   *Pipeline
+	Cache      *cache.Cache
+	State      *cache.State
+	Downloader Downloader // who brings sources from hubs and addresses; nil: nobody
+	Fetcher    Fetcher    // who is asked after a miss in the cache; nil: nobody
 
 	Jobs    int      // stages at once; 0: as many as CPUs
 	CPUs    int      // 0: this machine's
@@ -55,10 +56,12 @@ type Fetcher interface {
 // RunEvent is something that happened, for whoever watches.
 type RunEvent struct {
 	// Event is "plan" (Total stages will be looked at), "start" (a stage runs now), "progress" (Progress says how
-	// far), "stage" (a stage is finished: How), "warning" and "note" (Message), "wait" (Message: who holds the lock).
+	// far), "stage" (a stage is finished: How), "warning" and "note" (Message), "wait" (Message: who holds the lock),
+	// "fetch" and "fetched" (a source's download begins and ends).
 	Event   string        `json:"event"`
 	Time    time.Time     `json:"time"`
 	Stage   string        `json:"stage,omitempty"`
+	Source  string        `json:"source,omitempty"` // of "fetch", "progress", "fetched" and notes about them
 	Kind    string        `json:"kind,omitempty"`
 	How     string        `json:"how,omitempty"` // ran, workspace, cache, remote, skipped, failed
 	Seconds float64       `json:"seconds,omitempty"`

@@ -47,6 +47,9 @@ func (r *Runner) Add(ctx context.Context, names []string) ([]Added, error) {
 
 func (r *Runner) addOne(ctx context.Context, lock *Lock, origin *Origin) (Added, error) {
 	at := r.Plan.abs(origin.Path)
+	if err := r.checkPinned(ctx, origin); err != nil {
+		return Added{}, err
+	}
 	store := !path.IsAbs(origin.Path) || origin.Source != nil && origin.Source.Store
 	var content cache.Content
 	var err error
@@ -61,8 +64,30 @@ func (r *Runner) addOne(ctx context.Context, lock *Lock, origin *Origin) (Added,
 	if err != nil {
 		return Added{}, fmt.Errorf("add %s: %w", origin.Path, writeError(r.dir, err))
 	}
-	lock.Sources[origin.Path] = LockSource{Content: content, Stored: store, Pin: lock.Sources[origin.Path].Pin}
+	record := lock.Sources[origin.Path].with(content)
+	record.Stored = store
+	lock.Sources[origin.Path] = *record
 	return Added{Name: origin.Name(), Path: origin.Path, Content: content}, nil
+}
+
+// checkPinned refuses to store a download that is not what is pinned: it would be somebody's edit.
+func (r *Runner) checkPinned(ctx context.Context, origin *Origin) error {
+	if origin.Source == nil || !origin.Source.fetchable() {
+		return nil
+	}
+	name := origin.Source.Name
+	record, fits := (&view{Runner: r}).pinned(origin.Source)
+	if !fits {
+		return usage("source.%s is not downloaded yet; lpipe update %s downloads it", name, name)
+	}
+	scan, err := r.Cache.Scan(ctx, r.State, r.Plan.abs(origin.Path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return usage("source.%s is not at %s; lpipe repro downloads it when a stage needs it", name, origin.Path)
+	}
+	if err == nil && scan.Content != record.Content {
+		return usage("%s is not what source.%s is pinned to; lpipe repro puts that back", origin.Path, name)
+	}
+	return err
 }
 
 // findSources turns names and paths into sources.
@@ -278,7 +303,7 @@ func (r *Runner) commitOne(ctx context.Context, lock *Lock, n *Node) (StageStatu
 	lock.Stages[n.Step.Name] = lockStage(n, key, description, in, contents)
 	for _, one := range in.inputs {
 		if was := lock.Sources[one.Path]; one.origin != nil && !one.missing && was.Content != one.content {
-			lock.Sources[one.Path] = LockSource{Content: one.content, Pin: was.Pin}
+			lock.Sources[one.Path] = *was.with(one.content)
 		}
 	}
 	return status, nil

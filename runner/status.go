@@ -158,6 +158,10 @@ func (a *assessment) judge(ctx context.Context, n *Node) verdict {
 	if stop := a.upstream(n, &v); stop {
 		return v
 	}
+	if reason, missing := a.unpinned(n); missing {
+		v.State, v.Would, v.Reasons = Stale, "run?", append(v.Reasons, reason)
+		return v
+	}
 	in, err := a.ingredients(ctx, n)
 	if err != nil {
 		v.State = Blocked
@@ -295,6 +299,13 @@ func (a *assessment) sourceStates(ctx context.Context, picked map[*Node]bool) ([
 		}
 		state := SourceStatus{Name: origin.Name(), Path: origin.Path, State: Fresh, Reasons: []Reason{}}
 		recorded, known := a.lock.Sources[origin.Path]
+		if origin.Download != nil {
+			if reason, missing := a.unpinnedSource(origin.Download); missing {
+				state.State, state.Reasons = Missing, append(state.Reasons, reason)
+				states = append(states, state)
+				continue
+			}
+		}
 		scan, err := a.scan(ctx, &nodeInput{StepInput: &StepInput{Path: origin.Path}, origin: origin})
 		switch {
 		case ctx.Err() != nil:

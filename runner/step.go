@@ -30,6 +30,9 @@ func (x *execution) step(ctx context.Context, n *Node) outcome {
 	if n.Step.Frozen {
 		return x.frozen(ctx, n)
 	}
+	if err := x.bringDownloads(ctx, n); err != nil {
+		return x.failed(ctx, n, outcome{err: err})
+	}
 	in, err := x.ingredients(ctx, n)
 	if err != nil {
 		return x.failed(ctx, n, outcome{err: err})

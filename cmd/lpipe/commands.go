@@ -25,7 +25,7 @@ func (p *program) commands() []*cli.Command {
 		p.validateCommand(), p.fmtCommand(),
 		p.reproCommand(), p.watchCommand(), p.commitCommand(),
 		p.statusCommand(), p.whyCommand(), p.diffCommand(), p.graphCommand(), p.kindsCommand(), p.lsCommand(), p.duCommand(), p.showCommand(), p.metricsCommand(), p.logsCommand(), p.runsCommand(),
-		p.addCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
+		p.addCommand(), p.updateCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
 		p.pushCommand(), p.pullCommand(), p.fetchCommand(),
 		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.quantizeCommand(), p.engineCommand(),
 		p.doctorCommand(), p.helpCommand(), p.versionCommand(), p.completionCommand(), p.completeCommand(),

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"lpipe/cache"
+	"lpipe/download"
 	"lpipe/remote"
 	"lpipe/runner"
 )
@@ -75,6 +76,7 @@ func (p *program) explainError(err error) int {
 		usage   usageError
 		ours    *runner.UsageError
 		sharing *remote.Error
+		fetched *download.Error
 	)
 	code := exitFailed
 	switch {
@@ -82,9 +84,9 @@ func (p *program) explainError(err error) int {
 		code = exitUsage
 	case errors.Is(err, cache.ErrLocked):
 		code = exitLocked
-	case errors.As(err, &sharing) && sharing.Kind != remote.Damaged:
+	case errors.As(err, &sharing) && sharing.Kind != remote.Damaged, errors.As(err, &fetched) && fetched.Kind != download.Damaged:
 		code = exitRemote
-	case errors.Is(err, errDamaged):
+	case errors.Is(err, errDamaged), fetched != nil:
 		code = exitDamaged
 	}
 	fmt.Fprintf(p.stderr, "%s %v\n", p.paint(red, "error:"), err)

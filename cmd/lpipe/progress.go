@@ -85,6 +85,13 @@ func (v *progressView) event(e runner.RunEvent) {
 		if !v.live {
 			v.line("start  %s%s", v.name(e.Stage), because(e.Reasons))
 		}
+	case "fetch":
+		v.running = append(v.running, &runningStage{name: "source." + e.Source, started: e.Time})
+		if !v.live {
+			v.line("fetch  %s", v.name("source."+e.Source))
+		}
+	case "fetched":
+		v.fetched(e)
 	case "progress":
 		v.progress(e)
 	case "stage":
@@ -97,6 +104,9 @@ func (v *progressView) event(e runner.RunEvent) {
 }
 
 func withStage(e runner.RunEvent) string {
+	if e.Source != "" {
+		return "source." + e.Source + ": " + e.Message
+	}
 	if e.Stage == "" {
 		return e.Message
 	}
@@ -104,8 +114,12 @@ func withStage(e runner.RunEvent) string {
 }
 
 func (v *progressView) progress(e runner.RunEvent) {
+	name := e.Stage
+	if e.Source != "" {
+		name = "source." + e.Source
+	}
 	for _, s := range v.running {
-		if s.name != e.Stage || e.Progress == nil {
+		if s.name != name || e.Progress == nil {
 			continue
 		}
 		if s.progress == nil || e.Progress.Unit != s.progress.Unit || e.Progress.Done < s.from {
@@ -132,14 +146,33 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-func (v *progressView) stageDone(e runner.RunEvent) {
-	v.finished++
+// end takes a stage or source out of what runs.
+func (v *progressView) end(name string) (last *runner.Event) {
 	for i, s := range v.running {
-		if s.name == e.Stage {
+		if s.name == name {
 			v.running = append(v.running[:i], v.running[i+1:]...)
-			break
+			return s.progress
 		}
 	}
+	return nil
+}
+
+// fetched tells that a source is here. Why it is not, the stage that needs it tells.
+func (v *progressView) fetched(e runner.RunEvent) {
+	last := v.end("source." + e.Source)
+	if e.Error != "" {
+		return
+	}
+	size := ""
+	if last != nil && last.Done > 0 {
+		size = bytesText(int64(last.Done)) + ", "
+	}
+	v.line("%s    %s  %s", v.p.paint(green, "got"), v.name("source."+e.Source), v.p.paint(grey, size+durationText(time.Duration(e.Seconds*float64(time.Second)))))
+}
+
+func (v *progressView) stageDone(e runner.RunEvent) {
+	v.finished++
+	v.end(e.Stage)
 	if e.How == runner.HowWorkspace && !v.p.verbose {
 		return
 	}
@@ -210,7 +243,7 @@ func (v *progressView) erase() {
 
 // draw writes the live block: the running stages, then the whole.
 func (v *progressView) draw() {
-	if !v.live || v.total == 0 {
+	if !v.live || v.total == 0 && len(v.running) == 0 {
 		return
 	}
 	now, width := time.Now(), v.width()
@@ -222,10 +255,13 @@ func (v *progressView) draw() {
 		head := v.p.paint(bold, "▸") + "      " + v.name(s.name) + "  "
 		b.WriteString(clip(head+s.fitting(now, width-visibleWidth(head)), width) + "\n")
 	}
-	whole := fmt.Sprintf("%d of %s, %d running, %s", v.finished, countText(v.total, "stage"), len(v.running), clockText(now.Sub(v.started)))
-	b.WriteString(clip(v.p.paint(grey, whole), width) + "\n")
+	v.drawn = len(v.running)
+	if v.total > 0 { // `update` has no stages
+		whole := fmt.Sprintf("%d of %s, %d running, %s", v.finished, countText(v.total, "stage"), len(v.running), clockText(now.Sub(v.started)))
+		b.WriteString(clip(v.p.paint(grey, whole), width) + "\n")
+		v.drawn++
+	}
 	fmt.Fprint(v.p.stderr, b.String())
-	v.drawn = len(v.running) + 1
 }
 
 func (v *progressView) width() int {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"lpipe/download"
 	"lpipe/runner"
 )
 
@@ -67,9 +68,23 @@ func (p *program) repro(c *cli.Context) error {
 	}
 	var failed *runner.FailedError
 	if errors.As(err, &failed) && !errors.Is(err, errDamaged) {
-		return shown{exitFailed} // its failures were printed as they happened
+		return shown{failureCode(failed)} // its failures were printed as they happened
 	}
 	return err
+}
+
+// failureCode is that of a failed stage, unless all that failed was downloading.
+func failureCode(failed *runner.FailedError) int {
+	for _, f := range failed.Failures {
+		var fetched *download.Error
+		switch {
+		case !errors.As(f.Err, &fetched):
+			return exitFailed
+		case fetched.Kind == download.Damaged:
+			return exitDamaged
+		}
+	}
+	return exitRemote
 }
 
 func reproOptions(c *cli.Context) runner.ReproOptions {

@@ -24,6 +24,7 @@ func TestScripts(t *testing.T) {
 			if err := setupS3(env); err != nil {
 				return err
 			}
+			setupHub(env)
 			return os.Mkdir(filepath.Join(env.WorkDir, ".home"), 0o777)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -31,6 +32,7 @@ func TestScripts(t *testing.T) {
 			"edit":     edit,
 			"faults":   faults,
 			"damage":   damage,
+			"hub":      hub,
 		},
 		Condition: condition,
 	})
