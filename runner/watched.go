@@ -38,6 +38,9 @@ func (r *Runner) Watched(ctx context.Context, o ReproOptions) (Watched, error) {
 			if n.inputs[i].origin == nil {
 				continue
 			}
+			if from := n.inputs[i].origin.Download; from != nil { // its block may name something else now
+				w.files["source."+from.Name] = cache.Sum([]byte(from.origin() + "\n" + from.choice()))
+			}
 			if err := w.look(ctx, v, &n.inputs[i]); err != nil {
 				return w, err
 			}
