@@ -51,6 +51,7 @@ func (r *run) finish(ctx context.Context) (*TrainResult, error) {
 		r.optimizer.writeWeights(r.best)
 		result.Selected = r.Best.Step
 	}
+	r.warnDead()
 	if r.Out != "" {
 		if err := r.saveWeights(ctx); err != nil {
 			return nil, err

@@ -116,6 +116,7 @@ type run struct {
 	evalEvery   int               // in steps; 0: only first and last
 	sampleEvery int               // the same; 0: only last
 	best        [][]float32       // weights of the lowest validation loss
+	warned      int               // step of the last warning of a spike
 	clock       clock
 }
 
@@ -202,6 +203,7 @@ func (r *run) trainStep(ctx context.Context) error {
 	r.stepDone(point{
 		Step: n, Tokens: r.Tokens, Loss: &loss, Norm: &norm, Rate: &rate, Memory: r.megabytes(),
 	}, tokens, r.Now().Sub(began))
+	r.warn(n, loss)
 	return nil
 }
 

@@ -33,8 +33,15 @@ func (p *program) quantize(c *cli.Context) error {
 	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
 		return usagef("--out %s exists already: name a folder that does not", c.String("out"))
 	}
-	if err := model.Quantise(c.Context, from, out, model.QuantiseOptions{Double: c.Bool("double")}); err != nil {
-		return errors.Join(err, os.RemoveAll(out))
+	part := out + ".part" // what an earlier, interrupted run left there is of no use
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	if err := model.Quantise(c.Context, from, part, model.QuantiseOptions{Double: c.Bool("double")}); err != nil {
+		return errors.Join(err, os.RemoveAll(part))
+	}
+	if err := os.Rename(part, out); err != nil {
+		return err
 	}
 	before, err := engine.ReadInfo(from)
 	if err != nil {

@@ -1,0 +1,35 @@
+package engine
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"lpipe/engine/cpu"
+)
+
+// A loss far above those before it is told, once, and adapters that never moved are told at the end.
+func TestWarnings(t *testing.T) {
+	var log bytes.Buffer
+	r := &run{TrainOptions: TrainOptions{Log: &log}}
+	for step := 1; step <= 60; step++ {
+		loss := 2 + 0.1*float64(step%3)
+		if step == 10 || step == 41 || step == 43 {
+			loss = 9
+		}
+		r.Curve = append(r.Curve, point{Step: step, Loss: &loss})
+		r.warn(step, loss)
+	}
+	if got := log.String(); strings.Count(got, "jumped") != 1 || !strings.Contains(got, "step 41:") {
+		t.Errorf("log:\n%s", got)
+	}
+
+	o := small(t)
+	o.Log, o.Steps, o.Warmup = &log, 1, 2 // the first step of a warm-up has the rate 0
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	train(t, o, 1)
+	if !strings.Contains(log.String(), "21 of 21 adapters are as they began") {
+		t.Errorf("log:\n%s", &log)
+	}
+}
