@@ -46,7 +46,7 @@ func checksum(path, like string) (string, error) {
 		sum, err := sumFile(path, blake3.New())
 		return "blake3:" + sum, err
 	}
-	return "", fmt.Errorf("checksum %q: neither sha256: nor blake3:", like)
+	return "", fmt.Errorf("checksum %q begins neither with sha256: nor with blake3: as it must", like)
 }
 
 func sumFile(path string, h hash.Hash) (string, error) {

@@ -37,14 +37,6 @@ func (t *tally) merge(o *tally) {
 	}
 }
 
-func (t *tally) total() int64 {
-	var n int64
-	for _, c := range t.counts {
-		n += c
-	}
-	return n
-}
-
 // names lists what was counted, the most frequent first.
 func (t *tally) names() []string {
 	names := make([]string, 0, len(t.counts))

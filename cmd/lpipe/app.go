@@ -47,11 +47,14 @@ type globals struct {
 // run executes one command line and returns the exit code.
 func (p *program) run(ctx context.Context, args []string) int {
 	app := p.app()
-	arranged, err := arrange(app, args)
+	line, err := readLine(app, args[1:])
 	if err != nil {
 		return p.explain(usageError{err})
 	}
-	err = app.RunContext(ctx, arranged)
+	if line.asksHelp() {
+		return p.explain(p.help(app, line))
+	}
+	err = app.RunContext(ctx, line.assemble(args[0], flagTable(app.Flags)))
 	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}
@@ -63,16 +66,14 @@ func (p *program) app() *cli.App {
 	return &cli.App{
 		Name:                      "lpipe",
 		Usage:                     "pipelines for fine-tuning language models",
-		UsageText:                 "lpipe [global flags] COMMAND [flags] [targets]   (flags may stand anywhere)",
 		Writer:                    p.stdout,
 		ErrWriter:                 p.stderr,
 		HideVersion:               true,
-		HideHelpCommand:           true,
+		HideHelp:                  true, // help.go prints it
 		DisableSliceFlagSeparator: true,
-		Flags:                     plainDefaults(globalFlags()),
+		Flags:                     globalFlags(),
 		Before:                    p.readGlobals,
 		Commands:                  commands,
-		CustomAppHelpTemplate:     helpTemplate(commands),
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
 		Action: func(c *cli.Context) error {
@@ -82,7 +83,7 @@ func (p *program) app() *cli.App {
 			if c.Args().Len() > 0 {
 				return usagef("unknown command %q%s", c.Args().First(), didYouMean(c.Args().First(), commandNames(p.commands())))
 			}
-			return cli.ShowAppHelp(c)
+			return p.help(c.App, commandLine{})
 		},
 	}
 }

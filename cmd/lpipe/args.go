@@ -15,27 +15,32 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	if len(args) == 0 {
 		return args, nil
 	}
-	a := arranger{app: app, global: flagTable(app.Flags), any: map[string]bool{}, value: true}
-	a.collect(app.Flags)
-	a.collectCommands(app.Commands)
-	line, err := a.sort(args[1:])
-	if err != nil || line.command == nil {
-		// A flag before the command that takes a value in one command and none in another: the other reading.
-		a.value = false
-		if second, err2 := a.sort(args[1:]); err2 == nil && second.command != nil {
-			line, err = second, nil
-		}
-	}
+	line, err := readLine(app, args[1:])
 	if err != nil {
 		return nil, err
 	}
-	return line.assemble(args[0], a.global), nil
+	return line.assemble(args[0], flagTable(app.Flags)), nil
+}
+
+// readLine tells what the arguments after the program's name are.
+func readLine(app *cli.App, args []string) (commandLine, error) {
+	a := arranger{app: app, any: map[string]bool{}, value: true}
+	a.collect(app.Flags)
+	a.collectCommands(app.Commands)
+	line, err := a.sort(args)
+	if err != nil || line.command == nil {
+		// A flag before the command that takes a value in one command and none in another: the other reading.
+		a.value = false
+		if second, err2 := a.sort(args); err2 == nil && second.command != nil {
+			line, err = second, nil
+		}
+	}
+	return line, err
 }
 
 // An arranger knows which flags there are; a table's value says whether a flag takes a value.
 type arranger struct {
 	app    *cli.App
-	global map[string]bool
 	any    map[string]bool // of all commands; where they differ, what `value` says
 	differ map[string]bool
 	value  bool
