@@ -3,7 +3,7 @@
 // Read kind.go for what a stage is and pipeline.go for what a decoded file is. decode.go makes the one from the other.
 // plan.go draws the edges. Then step.go does the work, for one stage from top to bottom: inputs to key (inputs.go,
 // key.go), key to result, result to workspace; produce.go and collect.go run a stage and take in what it wrote.
-// schedule.go starts steps, pools.go holds what they share. journal.go and lockfile.go keep what was finished, recover.go
+// confine.go keeps a stage to what it declares. schedule.go starts steps, pools.go holds what they share. journal.go and lockfile.go keep what was finished, recover.go
 // cleans up after a kill, guard.go sees to it that no child process survives one. status.go and why.go say what is to do
 // and why; sources.go has the commands that touch the workspace by hand.
 //

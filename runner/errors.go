@@ -46,6 +46,7 @@ type StageFailure struct {
 	Log     string    // the file that holds the whole log, relative to the workspace; "" if the stage never started
 	Tail    []string  // the log's last lines
 	Moved   string    // where the outputs it left lie now, relative to the workspace; "" if it left none
+	Sandbox string    // of a confined stage: what it may read and write
 	Range   hcl.Range // the block
 }
 

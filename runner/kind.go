@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"io"
+	"os/exec"
 )
 
 // A Stage does one kind's work. Its exported fields are the settings of the block: decode fills them by
@@ -66,6 +67,9 @@ type Env struct {
 	// runner sees to it that the group dies with lpipe, however lpipe dies. Call what it returns once the group
 	// is gone.
 	Spawned func(pgid int) (ended func())
+	// Confine must be called for every command before it starts, and what it returns afterwards, whether it started or
+	// not: it keeps the command to what a stage with `sandbox` declares.
+	Confine func(cmd *exec.Cmd) (started func(), err error)
 }
 
 // Input is one path that a stage reads. Name is the map's key for a Map port, else empty.

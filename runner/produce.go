@@ -77,6 +77,7 @@ type job struct {
 	log     string
 	scratch string
 	out     map[string]string // output -> where the attempt writes it
+	confine *confinement      // of the last attempt; nil without a sandbox
 	fresh   string            // the folder for outputs of kinds that write at fresh paths; "" for those in place
 	moved   string            // where the outputs of a failed attempt went
 
@@ -222,13 +223,18 @@ func (j *job) freshPath(out *StepOutput) string {
 // call hands over to the stage.
 func (j *job) call(ctx context.Context, log *os.File) (err error) {
 	variables, secrets := environ(j.Environ, j.node.Step, j.scratch, j.grant.gpus)
+	if j.confine == nil {
+		if j.confine, err = j.confinement(); err != nil {
+			return err
+		}
+	}
 	masked, flush := masking(log, secrets)
 	env := &Env{
 		Dir:     j.dir,
 		Name:    j.node.Step.Name,
 		In:      j.inputs(),
 		Out:     j.out,
-		Environ: variables,
+		Environ: j.confine.variables(j.node.Step, variables),
 		GPUs:    j.grant.gpus,
 		Device:  j.Device,
 		CPUs:    j.grant.cpus,
@@ -236,6 +242,7 @@ func (j *job) call(ctx context.Context, log *os.File) (err error) {
 		Log:     masked,
 		Report:  j.told,
 		Spawned: func(group int) func() { return j.guard.spawned(group, j.scratch) },
+		Confine: j.wrap(j.confine),
 	}
 	defer func() {
 		if bug := recover(); bug != nil {
@@ -246,7 +253,10 @@ func (j *job) call(ctx context.Context, log *os.File) (err error) {
 			err = fmt.Errorf("write log: %w", flushed)
 		}
 	}()
-	return j.node.Step.Stage.Run(ctx, env)
+	before := j.marks(j.confine)
+	err = j.node.Step.Stage.Run(ctx, env)
+	j.tellUndeclared(j.confine, before)
+	return err
 }
 
 func (j *job) inputs() map[string][]Input {
@@ -322,6 +332,9 @@ func (j *job) close(ctx context.Context, err error) error {
 	if j.fresh != "" {
 		removeAll(j.fresh)
 	}
+	if j.confine != nil && j.confine.temp != "" {
+		removeAll(j.confine.temp)
+	}
 	if err == nil {
 		j.execution.scratch.done(j.scratch)
 		return nil
@@ -330,6 +343,9 @@ func (j *job) close(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	failure := &StageFailure{Stage: j.node.Step.Name, Err: err, Log: j.rel(j.log), Tail: tail(j.log), Moved: j.moved, Range: j.node.Step.Range}
+	if j.confine != nil {
+		failure.Sandbox = j.confine.note
+	}
 	var command *CommandError
 	if errors.As(err, &command) {
 		failure.Command = command.Command

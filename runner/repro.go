@@ -95,6 +95,9 @@ type execution struct {
 
 	bringing sync.Map // a mutex for each download, by path
 
+	confineOnce sync.Once
+	confineErr  error // why sandbox = true cannot be enforced
+
 	safeMu   sync.Mutex
 	safeDirs map[string]error
 

@@ -33,6 +33,9 @@ type Options struct {
 	Device  string   // handed to stages
 	Environ []string // of this process; shell stages see a part of it
 
+	// SandboxHelper is a program of ours that calls sandbox.Main; "": stages cannot be confined.
+	SandboxHelper string
+
 	Version, User, Host string // for the records of results
 
 	// LockTimeout is how long to wait for another lpipe in the same workspace; 0: as long as it takes.

@@ -113,6 +113,13 @@ func (s *shell) Run(ctx context.Context, env *runner.Env) error {
 		return &runner.CommandError{Command: shown, Err: err}
 	}
 	cmd := &exec.Cmd{Path: program, Args: argv, Dir: dir, Env: append(env.Environ, names(dir, env)...), SysProcAttr: ownGroup()}
+	confined := func() {}
+	if env.Confine != nil {
+		if confined, err = env.Confine(cmd); err != nil {
+			return &runner.CommandError{Command: shown, Err: err}
+		}
+	}
+	defer confined()
 	log, drain, err := logFile(env.Log)
 	if err != nil {
 		return err

@@ -6,12 +6,19 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"lpipe/runner/sandbox"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == sandbox.Word {
+		fmt.Fprintln(os.Stderr, "lpipe sandbox:", sandbox.Main(os.Args[2:], os.Environ()))
+		os.Exit(126) // as shells do for what cannot be executed
+	}
 	p := &program{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		lookupEnv: os.LookupEnv, environ: os.Environ,

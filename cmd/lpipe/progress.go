@@ -213,6 +213,9 @@ func (v *progressView) failure(e runner.RunEvent) {
 	for _, line := range f.Tail {
 		v.always("  %s %s", v.p.paint(grey, "|"), line)
 	}
+	if f.Sandbox != "" {
+		v.always("  sandbox: %s", f.Sandbox)
+	}
 	if f.Log != "" {
 		v.always("  whole log: %s", f.Log)
 	}

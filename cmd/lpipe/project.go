@@ -133,7 +133,7 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 		Jobs: o.jobs, RAM: physicalMemory(), Device: device, Environ: p.environ(),
 		Version: release, User: userName(), Host: hostName(),
 		LockTimeout: p.lockTimeout, AllowMissing: o.allowMissing, Report: report,
-		Downloader: downloader{p},
+		Downloader: downloader{p}, SandboxHelper: ownProgram(),
 	}
 	if o.remote && !p.offline {
 		if fetcher := p.fetcher(ctx, pr); fetcher != nil {
@@ -223,4 +223,17 @@ func hostName() string {
 		return ""
 	}
 	return name
+}
+
+// ownProgram is the file that this process runs, by which it starts itself anew; "" where the system does not say.
+func ownProgram() string {
+	const linux = "/proc/self/exe" // right even where the file was replaced since
+	if _, err := os.Stat(linux); err == nil {
+		return linux
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return path
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"lpipe/runner/sandbox"
+
 	"lpipe/cache"
 )
 
@@ -45,6 +47,9 @@ func setupS3(env *testscript.Env) error {
 
 // condition knows [s3]. Where services are required (make test), a missing one is an error, not a reason to skip.
 func condition(name string) (bool, error) {
+	if name == "landlock" {
+		return sandbox.Supported() == nil, nil
+	}
 	if name != "s3" {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
