@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/hcl/v2"
 
 	"lpipe/runner/sandbox"
 )
@@ -22,6 +25,17 @@ type confinement struct {
 	rules    sandbox.Rules // of an enforced one
 	temp     string        // its TMPDIR
 	note     string        // what it may do, for the message of a failure
+}
+
+// checkConfined refuses outputs that a sandbox would have to open all of the workspace for.
+func checkConfined(out output) *hcl.Diagnostic {
+	step := out.node.Step
+	if step.Sandbox != "true" || !step.Kind.InPlace || path.Dir(out.Path) != "." {
+		return nil
+	}
+	return mistake(out.Range, "A sandbox cannot hold an output at the top of the workspace",
+		"The kernel opens whole folders only, and the one that %s lies in holds everything else. Give it a folder, best of its own: \"build/%s/%s\".",
+		out.Path, step.Name, out.Path)
 }
 
 // confinement decides how a stage is kept to what it declares. Built-in kinds need none: they do what their kind says.

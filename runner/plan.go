@@ -124,6 +124,9 @@ func (p *Plan) own() hcl.Diagnostics {
 				diags = append(diags, bad)
 				continue
 			}
+			if bad := checkConfined(out); bad != nil {
+				diags = append(diags, bad)
+			}
 			if first, taken := p.owners[out.Path]; taken {
 				diags = append(diags, twoOwners(first, out))
 				continue
