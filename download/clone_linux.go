@@ -18,6 +18,9 @@ func cloneFile(from, to string) error {
 		return err
 	}
 	err = unix.IoctlFileClone(int(out.Fd()), int(in.Fd()))
+	if err == nil {
+		err = out.Sync()
+	}
 	if closed := out.Close(); err == nil {
 		err = closed
 	}

@@ -225,16 +225,25 @@ func (s *Snapshot) Place(to string) error {
 	if err := os.MkdirAll(to, 0o777); err != nil {
 		return err
 	}
+	folders := map[string]bool{to: true}
 	for _, f := range s.Files {
 		at := filepath.Join(to, filepath.FromSlash(f.Path))
 		if err := os.MkdirAll(filepath.Dir(at), 0o777); err != nil {
 			return err
 		}
+		for dir := filepath.Dir(at); !folders[dir]; dir = filepath.Dir(dir) {
+			folders[dir] = true
+		}
 		if err := placeFile(s.cache.blob(s.Repo, f.Hash), at); err != nil {
 			return fmt.Errorf("place %s: %w", f.Path, err)
 		}
 	}
-	return syncDir(to)
+	for dir := range folders {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watch counts what arrives and tells it, ten times a second at most.

@@ -41,6 +41,31 @@ var errNotPinned = errors.New("is not downloaded yet; lpipe repro downloads it")
 // fetchable tells whether a source is downloaded by lpipe.
 func (s *Source) fetchable() bool { return s.Download == "hf" || s.Download == "url" }
 
+// checkDownload says what is wrong with the place of a download, "" if nothing is: it is replaced as a whole.
+func (p *Plan) checkDownload(s *Source) (wrong string) {
+	if !s.fetchable() {
+		return ""
+	}
+	holds := func(at string) bool { return at == s.Path || strings.HasPrefix(at, s.Path+"/") }
+	first, rest, _ := strings.Cut(s.Path, "/")
+	switch {
+	case s.Path == "." || first == ".." || s.Path == "/":
+		return "is more than the workspace's part for it"
+	case first == ".lpipe" && !strings.HasPrefix(rest, "sources/"):
+		return "is lpipe's own"
+	case slices.ContainsFunc(p.Pipeline.Files, func(file string) bool { return holds(path.Clean(file)) }):
+		return "holds a pipeline file"
+	case len(p.below(s.Path)) > 0:
+		return "holds " + p.below(s.Path)[0].Path + ", an output of stage " + p.below(s.Path)[0].node.Step.Name
+	}
+	for _, other := range p.Pipeline.Sources {
+		if other != s && (holds(other.Path) || other.fetchable() && strings.HasPrefix(s.Path, other.Path+"/")) {
+			return "holds source." + other.Name + ", or lies in it"
+		}
+	}
+	return ""
+}
+
 // origin says in the lock what a source is a download of. The pin holds as long as this stays.
 func (s *Source) origin() string {
 	words := []string{s.Download}
@@ -244,16 +269,10 @@ func (r *Runner) download(ctx context.Context, s *Source, pin string, known bool
 	}
 	r.report(done)
 	if err != nil {
-		return record, fmt.Errorf("source.%s: %w", s.Name, writeError(r.dir, err))
+		return record, fmt.Errorf("source.%s: %w", s.Name, err)
 	}
-	if err := r.clearDownload(ctx, s); err != nil {
+	if err := r.settleDownload(ctx, s, temp, record.Pin != ""); err != nil {
 		return record, err
-	}
-	if err := replace(temp, at); err != nil {
-		return record, writeError(r.dir, err)
-	}
-	if err := syncDir(filepath.Dir(at)); err != nil {
-		return record, writeError(r.dir, err)
 	}
 	scan, err := r.Cache.Scan(ctx, r.State, at)
 	if err != nil {
@@ -265,6 +284,37 @@ func (r *Runner) download(ctx context.Context, s *Source, pin string, known bool
 	}
 	stored := record.Stored && scan.Content == record.Content
 	return LockSource{Content: scan.Content, Stored: stored, Pin: pin, From: s.origin(), Choice: s.choice()}, nil
+}
+
+// settleDownload puts a download in its place. What no lock says was lpipe's is left alone outside of .lpipe: somebody
+// else may keep files there.
+func (r *Runner) settleDownload(ctx context.Context, s *Source, temp string, ours bool) error {
+	at := r.Plan.abs(s.Path)
+	if !ours && standsAt(at) {
+		now, err := r.Cache.Scan(ctx, r.State, temp)
+		if err != nil {
+			return err
+		}
+		if was, err := r.Cache.Scan(ctx, r.State, at); err == nil && was.Content == now.Content {
+			return removeAll(temp)
+		}
+		if !strings.HasPrefix(s.Path, ".lpipe/") && !removeEmpty(at) {
+			return errors.Join(removeAll(temp), fmt.Errorf("source.%s: %s already holds something else; move that away, or give the source another dir", s.Name, s.Path))
+		}
+	}
+	if err := r.clearDownload(ctx, s); err != nil {
+		return err
+	}
+	if err := replace(temp, at); err != nil {
+		return writeError(r.dir, err)
+	}
+	return writeError(r.dir, syncDir(filepath.Dir(at)))
+}
+
+// removeEmpty removes a folder that holds nothing.
+func removeEmpty(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir() && os.Remove(path) == nil
 }
 
 // staging is where a source is downloaded to before it takes its place: nothing stands there, and a rename leads from
@@ -394,97 +444,4 @@ func (r *Runner) dropDigests(n *Node, origin *Origin, scan *cache.Scan, stages m
 		delete(stage.In, in.Name)
 		stages[n.Step.Name] = stage
 	}
-}
-
-// Updated is a source that Update has looked at.
-type Updated struct {
-	Name    string        `json:"name"`
-	Path    string        `json:"path"`
-	Old     string        `json:"old,omitempty"` // the pin before
-	Pin     string        `json:"pin"`
-	Changed bool          `json:"changed"`
-	Content cache.Content `json:"content"`
-}
-
-// Update moves downloads to what their blocks stand for now: a branch's head, the file at an address. What did not
-// move is left alone.
-func (r *Runner) Update(ctx context.Context, names []string) ([]Updated, error) {
-	sources, err := r.downloads(names)
-	if err != nil {
-		return nil, err
-	}
-	var done []Updated
-	err = r.exclusive(ctx, func() error {
-		for _, s := range sources {
-			var one Updated
-			err := r.changeLock(func(lock *Lock) (err error) {
-				one, err = r.updateOne(ctx, lock, s)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			done = append(done, one)
-		}
-		return nil
-	})
-	return done, errors.Join(err, r.saveState())
-}
-
-func (r *Runner) updateOne(ctx context.Context, lock *Lock, s *Source) (Updated, error) {
-	v := &view{Runner: r}
-	record, fits := v.pinned(s)
-	one := Updated{Name: s.Name, Path: s.Path, Old: r.pinFor(s, record), Pin: record.Pin, Content: record.Content}
-	if r.Downloader == nil {
-		return one, fmt.Errorf("source.%s %w", s.Name, errNotPinned)
-	}
-	pin, err := r.Downloader.Resolve(ctx, s)
-	if err != nil {
-		return one, fmt.Errorf("source.%s: %w", s.Name, err)
-	}
-	if fits && pin == record.Pin {
-		return one, nil
-	}
-	moved, err := r.download(ctx, s, pin, false, record)
-	if err != nil {
-		return one, err
-	}
-	recorded, stages, err := r.follow(ctx, s, moved)
-	if err != nil {
-		return one, err
-	}
-	maps.Copy(lock.Sources, recorded)
-	maps.Copy(lock.Stages, stages)
-	one.Pin, one.Content, one.Changed = moved.Pin, moved.Content, moved.Content != record.Content || moved.Pin != record.Pin
-	return one, nil
-}
-
-// downloads finds the sources that are downloaded, by name or path.
-func (r *Runner) downloads(names []string) ([]*Source, error) {
-	var all []string
-	for _, s := range r.Pipeline.Sources {
-		if s.fetchable() {
-			all = append(all, s.Name)
-		}
-	}
-	if len(names) == 0 {
-		if len(all) == 0 {
-			return nil, usage("no source of this pipeline is downloaded (source blocks with hf or url)")
-		}
-		return nil, usage("say which source: %s", strings.Join(all, ", "))
-	}
-	var found []*Source
-	for _, name := range names {
-		i := slices.IndexFunc(r.Pipeline.Sources, func(s *Source) bool { return s.Name == name || s.Path == path.Clean(name) })
-		switch {
-		case i < 0:
-			return nil, usage("there is no source %q; those that can be updated: %s", name, strings.Join(all, ", "))
-		case r.Pipeline.Sources[i].Download == "":
-			return nil, usage("source.%s is a path here, and is never downloaded: its content counts as it stands", name)
-		case !r.Pipeline.Sources[i].fetchable():
-			return nil, usage("source.%s: this version does not download from %s", name, r.Pipeline.Sources[i].Download)
-		}
-		found = append(found, r.Pipeline.Sources[i])
-	}
-	return found, nil
 }

@@ -278,6 +278,9 @@ func (p *Plan) checkSources() hcl.Diagnostics {
 			diags = append(diags, mistake(source.Range, "A source that a stage makes",
 				"source.%s is %s, but stage %s writes %s (%s). Read the stage's output instead: stage.%s.%s.",
 				source.Name, source.Path, out.node.Step.Name, out.Path, where(out.Range), out.node.Step.Block, out.Name))
+		} else if wrong := p.checkDownload(source); wrong != "" {
+			diags = append(diags, mistake(source.Range, "A download at a place that is not its own",
+				"source.%s would be downloaded to %s, which %s. What stands there is replaced as a whole: give it a dir of its own, or none.", source.Name, source.Path, wrong))
 		}
 	}
 	return diags

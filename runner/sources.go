@@ -22,7 +22,7 @@ type Added struct {
 }
 
 // Add hashes sources, stores them in the cache and records them: paths or source names, without any all sources of the
-// pipeline. Files in the workspace become links into the cache; one with an absolute path is copied, and that only
+// pipeline but downloads, which others can download too. Files in the workspace become links into the cache; one with an absolute path is copied, and that only
 // where its block says store = true.
 func (r *Runner) Add(ctx context.Context, names []string) ([]Added, error) {
 	origins, err := r.findSources(names)
@@ -95,12 +95,12 @@ func (r *Runner) findSources(names []string) ([]*Origin, error) {
 	var origins []*Origin
 	if len(names) == 0 {
 		for _, source := range r.Pipeline.Sources {
-			if standsAt(r.Plan.abs(source.Path)) {
+			if !source.fetchable() && standsAt(r.Plan.abs(source.Path)) {
 				origins = append(origins, &Origin{Path: source.Path, Source: source})
 			}
 		}
 		for _, origin := range r.Plan.Sources {
-			if origin.Source == nil && !path.IsAbs(origin.Path) {
+			if origin.Source == nil && origin.Download == nil && !path.IsAbs(origin.Path) {
 				origins = append(origins, origin)
 			}
 		}

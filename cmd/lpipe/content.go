@@ -11,7 +11,7 @@ import (
 func (p *program) addCommand() *cli.Command {
 	return &cli.Command{
 		Name: "add", Category: categoryData, Usage: "hash and store sources, record them", ArgsUsage: "[PATH|SOURCE...]",
-		Description: "Without arguments all sources of the pipeline. Added sources can be pushed, and checked out again.",
+		Description: "Without arguments all sources of the pipeline, but none that is downloaded: name it. Added sources can be pushed, and checked out again.",
 		Action: func(c *cli.Context) error {
 			pr, err := p.open(c.Context, projectOptions{})
 			if err != nil {
