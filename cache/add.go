@@ -291,7 +291,7 @@ func (a *adder) relink(ctx context.Context) error {
 			return nil
 		}
 		now, err := lstat(f.path)
-		if err != nil || !now.same(f.fileStat) {
+		if err != nil || !f.unchanged(now, f.nlink > 1) { // taking another name of it away was us
 			return fmt.Errorf("%s: %w", f.path, cmpErr(err, ErrChanged))
 		}
 		e, err := a.c.placeFile(f.sum, f.path)
