@@ -3,6 +3,7 @@
 GO      ?= go
 TOOLS   := $(GO) tool -modfile=tools/go.mod
 LDFLAGS := -s -w
+TAGS    := urfave_cli_no_docs # manual pages are not made; their packages cost start-up time
 export CGO_ENABLED ?= 0
 
 .PHONY: help
@@ -12,7 +13,7 @@ help: ## list the targets
 .PHONY: build
 build: ## bin/lpipe, without cgo
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/lpipe ./cmd/lpipe
+	$(GO) build -trimpath -tags '$(strip $(TAGS))' -ldflags '$(LDFLAGS)' -o bin/lpipe ./cmd/lpipe
 
 .PHONY: demo
 demo: build ## a whole project, from rows to a tuned adapter, in build/demo

@@ -5,6 +5,7 @@ import (
 	"html"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -69,7 +70,9 @@ func (c *cleaner) step(bit uint, text string, do func(string) string) string {
 }
 
 // terminal matches the escape sequences that colour terminals.
-var terminal = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
+var terminal = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
+})
 
 // stripControl removes what no reader sees: control characters but tab and newline, terminal escapes,
 // zero-width characters, direction marks, soft hyphens. CR LF, CR, U+2028 and U+2029 become newlines.
@@ -78,7 +81,7 @@ func stripControl(s string) string {
 		return s
 	}
 	if strings.Contains(s, "\x1b") {
-		s = terminal.ReplaceAllString(s, "")
+		s = terminal().ReplaceAllString(s, "")
 	}
 	var b strings.Builder
 	b.Grow(len(s))
@@ -201,22 +204,29 @@ func (w *blanks) flush() {
 // htmlAttributes is the rest of a tag. An attribute without a value is none: <b and c> is a comparison.
 const htmlAttributes = `(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+))*\s*/?>`
 
+// Compiled when first used: together these cost every start of the program half a millisecond.
 var (
-	htmlBlock   = regexp.MustCompile(`(?is)<!--.*?-->|<(?:script|style)\b[^>]*>.*?</(?:script|style)\s*>`)
-	htmlBreak   = regexp.MustCompile(`(?i)<(?:br|hr|p|div|li|tr|ul|ol|table|h[1-6]|blockquote)` + htmlAttributes + `|</(?:p|div|li|tr|table|ul|ol|h[1-6]|blockquote)\s*>`)
-	htmlTag     = regexp.MustCompile(`(?i)</?(?:a|abbr|article|aside|b|big|body|button|center|cite|code|dd|del|dl|dt|em|figure|figcaption|font|footer|form|head|header|html|i|iframe|img|input|ins|label|link|main|mark|meta|nav|option|pre|q|s|section|select|small|span|strike|strong|sub|sup|tbody|td|tfoot|th|thead|title|tt|u)` + htmlAttributes)
-	manyNewline = regexp.MustCompile(`\n{3,}`)
+	htmlBlock = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?is)<!--.*?-->|<(?:script|style)\b[^>]*>.*?</(?:script|style)\s*>`)
+	})
+	htmlBreak = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)<(?:br|hr|p|div|li|tr|ul|ol|table|h[1-6]|blockquote)` + htmlAttributes + `|</(?:p|div|li|tr|table|ul|ol|h[1-6]|blockquote)\s*>`)
+	})
+	htmlTag = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)</?(?:a|abbr|article|aside|b|big|body|button|center|cite|code|dd|del|dl|dt|em|figure|figcaption|font|footer|form|head|header|html|i|iframe|img|input|ins|label|link|main|mark|meta|nav|option|pre|q|s|section|select|small|span|strike|strong|sub|sup|tbody|td|tfoot|th|thead|title|tt|u)` + htmlAttributes)
+	})
+	manyNewline = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\n{3,}`) })
 )
 
 // stripHTML removes tags that HTML knows, so that a < b and <think> stay.
 func stripHTML(s string) string {
 	if strings.Contains(s, "<") {
-		s = htmlBlock.ReplaceAllString(s, "")
-		broken := htmlBreak.ReplaceAllString(s, "\n")
+		s = htmlBlock().ReplaceAllString(s, "")
+		broken := htmlBreak().ReplaceAllString(s, "\n")
 		if broken != s {
-			s = manyNewline.ReplaceAllString(broken, "\n\n")
+			s = manyNewline().ReplaceAllString(broken, "\n\n")
 		}
-		s = htmlTag.ReplaceAllString(s, "")
+		s = htmlTag().ReplaceAllString(s, "")
 	}
 	if strings.Contains(s, "&") {
 		s = html.UnescapeString(s)

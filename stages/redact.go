@@ -4,15 +4,18 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 )
 
-var emailAddress = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}\.[A-Za-z]{2,24}\b`)
+var emailAddress = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}\.[A-Za-z]{2,24}\b`)
+})
 
 func redactEmail(s string) string {
 	if !strings.Contains(s, "@") {
 		return s
 	}
-	return emailAddress.ReplaceAllString(s, "[email]")
+	return emailAddress().ReplaceAllString(s, "[email]")
 }
 
 // redactIP replaces public addresses, of both versions. Private, loopback and documentation-like ones (0.0.0.0)
