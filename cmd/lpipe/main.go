@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"lpipe/runner/sandbox"
 )
 
@@ -33,7 +35,7 @@ func main() {
 // interrupted is the cause of a context that a signal cancelled.
 type interrupted struct{ signal syscall.Signal }
 
-func (i interrupted) Error() string { return "interrupted by " + i.signal.String() }
+func (i interrupted) Error() string { return "interrupted by " + unix.SignalName(i.signal) }
 
 // interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels with the cause
 // interrupted. Running stages then have their grace; a second signal ends the program at once (stages die

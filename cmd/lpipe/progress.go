@@ -42,11 +42,25 @@ type runningStage struct {
 
 // newProgressView starts the view; close ends it.
 func (p *program) newProgressView() *progressView {
-	v := &progressView{p: p, widest: 8, live: p.terminal && !p.quiet && p.getenv("TERM") != "dumb", started: time.Now(), stop: make(chan struct{})}
+	v := &progressView{p: p, widest: 8, live: p.showsLive(), started: time.Now(), stop: make(chan struct{})}
 	if v.live {
 		v.stopped.Go(v.refresh)
 	}
 	return v
+}
+
+// showsLive tells whether lines may be drawn anew: on a terminal, unless results go there, too, as lines of JSON.
+func (p *program) showsLive() bool {
+	return p.terminal && !p.quiet && p.getenv("TERM") != "dumb" && !(p.json && p.resultTerminal)
+}
+
+// interrupted says at once that the signal was heard: stages have some seconds to stop.
+func (v *progressView) interrupted() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.running) > 0 {
+		v.line("stopping %s; the same signal again ends it at once", countText(len(v.running), "stage"))
+	}
 }
 
 func (v *progressView) close() {
@@ -239,7 +253,7 @@ func (v *progressView) always(format string, args ...any) {
 
 func (v *progressView) erase() {
 	if v.drawn > 0 {
-		fmt.Fprintf(v.p.stderr, "\x1b[%dA\x1b[J", v.drawn)
+		fmt.Fprintf(v.p.stderr, "\r\x1b[%dA\x1b[J", v.drawn)
 		v.drawn = 0
 	}
 }
@@ -252,7 +266,7 @@ func (v *progressView) draw() {
 	now, width := time.Now(), v.width()
 	var b strings.Builder
 	if v.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", v.drawn)
+		fmt.Fprintf(&b, "\r\x1b[%dA\x1b[J", v.drawn)
 	}
 	for _, s := range v.running {
 		head := v.p.paint(bold, "▸") + "      " + v.name(s.name) + "  "

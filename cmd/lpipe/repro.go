@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -55,7 +56,9 @@ func (p *program) repro(c *cli.Context) error {
 		return err
 	}
 	defer pr.close(p)
+	heard := context.AfterFunc(c.Context, view.interrupted)
 	summary, err := pr.runner.Repro(c.Context, reproOptions(c))
+	heard()
 	view.close()
 	if traced := trace.write(p.path(c.String("trace")), summary.Critical); err == nil {
 		err = traced
