@@ -23,8 +23,10 @@ type DecodeOptions struct {
 	Vars []string
 	// VarFiles are the files of --var-file, relative to Dir.
 	VarFiles []string
-	// Experiment values, NAME=VALUE as in Vars, win over all others.
-	Experiment []string
+	// Experiment holds the values of an experiment's instance in canonical JSON, by variable; they win over all others.
+	Experiment map[string]string
+	// Sets are NAME=VALUE of `exp run --set`: a VALUE is HCL, and a list of values is an axis. They come back as Pipeline.Sets.
+	Sets []string
 	// Getenv reads the environment for env() and LPIPE_VAR_; nil is an empty one.
 	Getenv func(string) (string, bool)
 	// Environ lists the environment as os.Environ does, to find an LPIPE_VAR_ of no variable; nil skips that check.
@@ -105,6 +107,7 @@ func newDecoder(opts DecodeOptions) *decoder {
 func (d *decoder) decode(files []pipelineFile) {
 	d.sortBlocks(files)
 	d.decodeVariables()
+	d.decodeSets()
 	d.decodeLocals()
 	d.decodeLpipe()
 	d.decodeRemotes()

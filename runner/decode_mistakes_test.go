@@ -71,7 +71,10 @@ func readOptions(t *testing.T, dt *decodeTest, comment string) {
 		case "var-file":
 			dt.opts.VarFiles = append(dt.opts.VarFiles, value)
 		case "experiment":
-			dt.opts.Experiment = append(dt.opts.Experiment, value)
+			variable, text, _ := strings.Cut(value, "=")
+			dt.opts.Experiment = map[string]string{variable: text}
+		case "set":
+			dt.opts.Sets = append(dt.opts.Sets, value)
 		case "file":
 			dt.opts.Files = append(dt.opts.Files, value)
 		case "env":

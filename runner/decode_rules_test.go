@@ -56,7 +56,7 @@ func TestValuesOfVariables(t *testing.T) {
 			dt.opts.Vars = []string{"n=9", "n=5"}
 		}
 		if last >= 6 {
-			dt.opts.Experiment = []string{"n=6"}
+			dt.opts.Experiment = map[string]string{"n": "6"}
 		}
 		equal(t, places[last], variableShown(dt.ok(t), "n"), fmt.Sprintf("%d from %s", last, places[last]))
 	}

@@ -44,7 +44,8 @@ done
 // another process: a shell that reads a pipe whose other end is lpipe's. It holds a lock until it is done, so that the
 // next lpipe starts nothing beside processes that are about to be killed.
 type guard struct {
-	dir string // .lpipe
+	dir     string // .lpipe
+	scratch string // what scratch folders lie under; "" is dir/scratch
 
 	mu    sync.Mutex
 	lock  *os.File
@@ -97,7 +98,11 @@ func (g *guard) start(ctx context.Context) error {
 	if g.err = g.take(ctx); g.err != nil {
 		return g.err
 	}
-	shell := exec.Command("/bin/sh", "-c", guardScript, "lpipe-guard", filepath.Join(g.dir, "scratch"))
+	scratch := g.scratch
+	if scratch == "" {
+		scratch = filepath.Join(g.dir, "scratch")
+	}
+	shell := exec.Command("/bin/sh", "-c", guardScript, "lpipe-guard", scratch)
 	shell.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	shell.Dir = "/"
 	shell.ExtraFiles = []*os.File{g.lock}

@@ -33,8 +33,7 @@ func (v *view) source(path string) (LockSource, bool) {
 			return one, true
 		}
 	}
-	one, known := v.lock.Sources[path]
-	return one, known
+	return v.knownRecord(path)
 }
 
 // errMissing is an input that is not there and whose content is not on record either.
@@ -152,7 +151,7 @@ func (v *view) scan(ctx context.Context, in *nodeInput) (*cache.Scan, error) {
 		return v.Cache.Scan(ctx, v.State, v.Plan.abs(in.Path))
 	}
 	return v.scans.get(in.Path, func() (*cache.Scan, error) {
-		return v.Cache.Scan(ctx, v.State, v.Plan.abs(in.Path))
+		return v.Cache.Scan(ctx, v.State, v.originAt(in.Path))
 	})
 }
 
@@ -162,9 +161,11 @@ func (v *view) code(ctx context.Context, n *Node) ([]readFile, error) {
 	for _, code := range n.code {
 		before := len(found)
 		fixed, rest := splitPattern(code.pattern)
-		err := v.walkCode(ctx, n, fixed, func(rel string) bool {
-			return rest == "" || matchesAbove(code.pattern, fixed, rel)
-		}, found)
+		want := func(rel string) bool { return rest == "" || matchesAbove(code.pattern, fixed, rel) }
+		err := v.walkCode(ctx, n, v.origin(), fixed, want, found)
+		if v.Origin != "" {
+			err = v.walkMadeCode(ctx, n, code, want, found, err)
+		}
 		if errors.Is(err, fs.ErrNotExist) || err == nil && len(found) == before {
 			return nil, fmt.Errorf("code %q names no file", code.pattern)
 		}
@@ -182,8 +183,8 @@ func (v *view) code(ctx context.Context, n *Node) ([]readFile, error) {
 
 // walkCode hashes the files at and below a path that are wanted. Links are followed where they are files: what counts
 // is what the command would read.
-func (v *view) walkCode(ctx context.Context, n *Node, from string, want func(rel string) bool, found map[string]readFile) error {
-	root := v.Plan.abs(from)
+func (v *view) walkCode(ctx context.Context, n *Node, workspace, from string, want func(rel string) bool, found map[string]readFile) error {
+	root := under(workspace, from)
 	return filepath.WalkDir(root, func(at string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -195,8 +196,8 @@ func (v *view) walkCode(ctx context.Context, n *Node, from string, want func(rel
 				return skip(d)
 			}
 		}
-		if out, made := v.Plan.above(rel); made && out.node == n {
-			return skip(d) // a stage's own output is never its code
+		if out, made := v.Plan.above(rel); made && (out.node == n || workspace != v.dir) {
+			return skip(d) // a stage's own output is never its code; another's is not the project's, but the workspace's
 		}
 		if d.IsDir() || !want(rel) {
 			return nil
@@ -249,7 +250,7 @@ func (v *view) tools(ctx context.Context, n *Node) ([]readFile, error) {
 // lookPath finds a program as the shell would, and what its links lead to.
 func (r *Runner) lookPath(name string) (string, error) {
 	if strings.Contains(name, "/") {
-		return filepath.EvalSymlinks(r.Plan.abs(name))
+		return filepath.EvalSymlinks(r.originAt(name))
 	}
 	for _, dir := range filepath.SplitList(lookup(r.Environ, "PATH")) {
 		at, err := filepath.EvalSymlinks(filepath.Join(dir, name))

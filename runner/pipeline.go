@@ -19,6 +19,7 @@ type Pipeline struct {
 	Steps       []*Step // instances, in the order of the files, instances by key
 	Remotes     []*RemoteBlock
 	Experiments []*ExperimentBlock
+	Sets        []ExperimentSet // of DecodeOptions.Sets, in their order
 	Tracking    *TrackingBlock
 
 	// Off holds the instances (or whole blocks) that their `when` switched off, as targets name them.
@@ -142,7 +143,7 @@ type RemoteBlock struct {
 	Range      hcl.Range
 }
 
-// ExperimentBlock and TrackingBlock are decoded and checked; their work comes with the experiments.
+// ExperimentBlock is an experiment block; Instances makes of it what is to run.
 type ExperimentBlock struct {
 	Name    string
 	Targets []string

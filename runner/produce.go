@@ -263,7 +263,7 @@ func (j *job) inputs() map[string][]Input {
 	in := map[string][]Input{}
 	for i := range j.node.Step.In {
 		one := &j.node.Step.In[i]
-		in[one.Port] = append(in[one.Port], Input{Name: one.Key, Path: j.Plan.abs(one.Path)})
+		in[one.Port] = append(in[one.Port], Input{Name: one.Key, Path: j.inputAt(&j.node.inputs[i])})
 	}
 	return in
 }

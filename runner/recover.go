@@ -22,11 +22,13 @@ func (r *Runner) recover(ctx context.Context) error {
 	if r.total > r.good {
 		r.warn("", "the last %d bytes of .lpipe/journal are damaged and are cut off; stages that they named run again", r.total-r.good)
 	}
-	guard := &guard{dir: r.path()}
-	if err := guard.wait(ctx); err != nil {
-		return err
+	if r.Shared == nil { // else the sweep has waited
+		guard := &guard{dir: r.path()}
+		if err := guard.wait(ctx); err != nil {
+			return err
+		}
+		defer guard.close()
 	}
-	defer guard.close()
 	killStrays(r.path("scratch"))
 	if err := r.setAsidePartials(ctx); err != nil {
 		return err

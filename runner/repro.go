@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,7 +88,7 @@ type execution struct {
 	guard    *guard
 	pools    *pools
 	scratch  *scratches
-	twins    twins[cache.Key]
+	twins    *twins[cache.Key]
 	looking  chan struct{} // bounds how many steps hash at once
 	letGo    func()        // ends the hold on the cache that spares each look one of its own
 
@@ -109,9 +108,6 @@ type execution struct {
 	remote   bool // the remote failed and is not asked any more
 }
 
-// looks is how many steps may hash and look up at once: hashing is bounded by CPU, asking a remote is not.
-const looks = 16
-
 func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 	x := &execution{
 		opts:     o,
@@ -121,14 +117,16 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		told:     make([]atomic.Bool, len(r.Plan.Nodes)),
 		memory:   readMemory(r.path("stages.json")),
 		run:      newRun(r.path("runs"), r.Now()),
-		guard:    &guard{dir: r.path()},
-		pools:    newPools(r.Options),
 		scratch:  &scratches{dir: r.path("scratch")},
-		looking:  make(chan struct{}, max(looks, runtime.NumCPU())),
 		safeDirs: map[string]error{},
 		stages:   map[string]LockStage{},
 		sources:  map[string]LockSource{},
 	}
+	shared := r.Shared
+	if shared == nil {
+		shared = NewShared(r.Options)
+	}
+	x.pools, x.twins, x.looking, x.guard = shared.pools, &shared.twins, shared.looking, shared.guard
 	x.view = view{Runner: r, made: x.made, fresh: x.freshSource}
 	for _, n := range nodes {
 		x.selected[n.index] = true
@@ -313,7 +311,9 @@ func (x *execution) giveUpRemote(err error) {
 
 // finish ends the run in order, however it went: what was finished becomes part of the lock.
 func (x *execution) finish(err error) error {
-	x.guard.close()
+	if x.Shared == nil {
+		x.guard.close()
+	}
 	x.scratch.close()
 	keep := func(other error) {
 		if err == nil {
@@ -332,7 +332,7 @@ func (x *execution) finish(err error) error {
 	if written {
 		keep(x.fold())
 	}
-	if x.State != nil {
+	if x.State != nil && x.Shared == nil { // a sweep saves the state of all its runners
 		if saved := x.State.Save(); saved != nil {
 			x.warn("", "the stat cache cannot be saved, so the next run hashes again: %v", saved)
 		}

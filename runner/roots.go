@@ -15,9 +15,7 @@ import (
 func Roots(dir string) (cache.GCRoots, error) {
 	var roots cache.GCRoots
 	workspaces := []string{dir}
-	if more, err := filepath.Glob(filepath.Join(escapeGlob(dir), ".lpipe", "exp", "*")); err == nil {
-		workspaces = append(workspaces, more...)
-	}
+	workspaces = append(workspaces, experimentWorkspaces(dir)...)
 	for _, dir := range workspaces {
 		for _, path := range lockFiles(dir) {
 			lock, err := ReadLock(path)

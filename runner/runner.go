@@ -42,6 +42,10 @@ type Options struct {
 	LockTimeout time.Duration
 	// AllowMissing accepts sources that do not exist and whose content is not on record.
 	AllowMissing bool
+	// Origin is where sources and code are read, if not in the workspace: the project whose experiment this is.
+	Origin string
+	// Shared is what the runners of a sweep have in common; nil: this one works alone.
+	Shared *Shared
 	// Report is told what happens, one call at a time. Nil: nobody is.
 	Report func(RunEvent)
 	Now    func() time.Time // nil: time.Now
@@ -118,7 +122,7 @@ func New(o Options) (*Runner, hcl.Diagnostics, error) {
 		o.Jobs = o.CPUs
 	}
 	r := &Runner{Options: o, dir: o.Pipeline.Dir}
-	ignore, err := Ignored(r.dir)
+	ignore, err := Ignored(r.origin())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -126,7 +130,10 @@ func New(o Options) (*Runner, hcl.Diagnostics, error) {
 	if err := r.readLock(); err != nil {
 		return nil, nil, err
 	}
-	plan, diags := NewPlan(o.Pipeline, PlanOptions{Known: r.knownSource})
+	plan, diags := NewPlan(o.Pipeline, PlanOptions{Known: r.knownSource, Exists: func(at string) bool {
+		_, err := os.Lstat(r.originAt(at))
+		return err == nil || !os.IsNotExist(err) // what cannot be looked at is reported by the step that reads it
+	}})
 	r.Plan = plan
 	return r, diags, nil
 }
@@ -141,7 +148,7 @@ func KnownSources(p *Pipeline) func(path string) bool {
 }
 
 func (r *Runner) knownSource(path string) bool {
-	_, known := r.lock.Sources[path]
+	_, known := r.knownRecord(path)
 	return known || r.AllowMissing
 }
 
@@ -255,7 +262,9 @@ func (r *Runner) writeLock(lock *Lock) error {
 	if err := os.Remove(r.path("journal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return writeError(r.dir, err)
 	}
-	if err := r.Cache.Register(r.dir); err != nil {
+	if r.Shared != nil {
+		// The project is registered, and its roots reach into its experiments.
+	} else if err := r.Cache.Register(r.dir); err != nil {
 		r.warn("", "this project cannot be registered with its cache, so a gc run from another project that shares it may remove what only this one needs: %v", err)
 	}
 	r.lock, r.lockErr = lock, nil

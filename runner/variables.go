@@ -42,7 +42,7 @@ func (d *decoder) decodeVariables() {
 		d.readVarFile(name, "--var-file "+name)
 	}
 	d.readGiven(d.opts.Vars, "--var")
-	d.readGiven(d.opts.Experiment, "experiment")
+	d.readExperiment()
 
 	values := make(map[string]cty.Value, len(d.variables))
 	for _, v := range d.variables {
