@@ -67,6 +67,8 @@ func (p *program) candidates(words []string) []string {
 				all = append(all, c.Name)
 			}
 		}
+	case len(words) > 0 && slices.Contains(words, "exp"):
+		all = p.experimentNames()
 	default:
 		all = p.targetNames()
 	}

@@ -169,12 +169,12 @@ func metricsOf(pr *project, side sided, stage string) map[string]*float64 {
 		if err != nil || data == nil {
 			continue
 		}
-		numbers, err := parseMetrics(data, filepath.Ext(out.Path))
+		numbers, err := runner.ParseMetrics(data, filepath.Ext(out.Path))
 		if err != nil {
 			continue
 		}
 		for _, n := range numbers {
-			found[n.name] = n.value
+			found[n.Name] = n.Value
 		}
 	}
 	return found
@@ -185,7 +185,7 @@ func metricNames(pr *project, stage, kind string) []string {
 	var names []string
 	for _, step := range pr.pipeline.Steps {
 		if step.Name == stage {
-			for _, out := range metricOutputs(step) {
+			for _, out := range step.MetricOutputs() {
 				names = append(names, out.Name)
 			}
 			return names

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -44,8 +40,8 @@ func (p *program) metrics(c *cli.Context) error {
 	}
 	found, missing := []metric{}, []string{}
 	for _, step := range steps {
-		for _, out := range metricOutputs(step) {
-			numbers, err := readMetrics(filepath.Join(pipeline.Dir, filepath.FromSlash(out.Path)))
+		for _, out := range step.MetricOutputs() {
+			numbers, err := runner.ReadMetrics(filepath.Join(pipeline.Dir, filepath.FromSlash(out.Path)))
 			if errors.Is(err, fs.ErrNotExist) {
 				missing = append(missing, step.Name)
 				continue
@@ -54,7 +50,7 @@ func (p *program) metrics(c *cli.Context) error {
 				return fmt.Errorf("metrics of %s: %s: %w", step.Name, out.Path, err)
 			}
 			for _, n := range numbers {
-				found = append(found, metric{step.Name, n.name, n.value})
+				found = append(found, metric{step.Name, n.Name, n.Value})
 			}
 		}
 	}
@@ -94,75 +90,4 @@ func (p *program) choose(pipeline *runner.Pipeline, targets []string) ([]*runner
 		steps = append(steps, node.Step)
 	}
 	return steps, nil
-}
-
-// metricOutputs are the outputs of a step that hold metrics: those its block names, else those its kind marks.
-func metricOutputs(step *runner.Step) []runner.StepOutput {
-	var outs []runner.StepOutput
-	for _, out := range step.Out {
-		marked := slices.Contains(step.Metrics, out.Name)
-		for _, port := range step.Kind.Out {
-			marked = marked || port.Name == out.Name && port.Metrics
-		}
-		if marked {
-			outs = append(outs, out)
-		}
-	}
-	return outs
-}
-
-type number struct {
-	name  string
-	value *float64
-}
-
-// readMetrics flattens a JSON file, or the last line of a JSONL file, into its numbers, sorted by name.
-func readMetrics(path string) ([]number, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return parseMetrics(data, filepath.Ext(path))
-}
-
-func parseMetrics(data []byte, extension string) ([]number, error) {
-	if extension == ".jsonl" {
-		lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
-		data = lines[len(lines)-1]
-	}
-	var root any
-	if err := json.Unmarshal(data, &root); err != nil {
-		return nil, fmt.Errorf("not JSON: %w", err)
-	}
-	var numbers []number
-	flatten("", root, &numbers)
-	slices.SortFunc(numbers, func(a, b number) int { return bytes.Compare([]byte(a.name), []byte(b.name)) })
-	return numbers, nil
-}
-
-func flatten(prefix string, v any, into *[]number) {
-	join := func(name string) string {
-		if prefix == "" {
-			return name
-		}
-		return prefix + "." + name
-	}
-	switch v := v.(type) {
-	case map[string]any:
-		for name, inner := range v {
-			flatten(join(name), inner, into)
-		}
-	case []any:
-		for i, inner := range v {
-			flatten(join(strconv.Itoa(i)), inner, into)
-		}
-	case float64:
-		*into = append(*into, number{prefix, &v})
-	case nil:
-		*into = append(*into, number{prefix, nil})
-	case string:
-		if f, err := strconv.ParseFloat(v, 64); err == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
-			*into = append(*into, number{prefix, nil}) // "NaN", as JSON writers without null have it
-		}
-	}
 }

@@ -36,13 +36,19 @@ type projectOptions struct {
 }
 
 // decode reads the pipeline files; what is wrong with them comes back as diagnosed, warnings are printed.
-func (p *program) decode() (*runner.Pipeline, error) {
-	// Decoding makes many small values that live until its end: collecting among them takes a third of the time.
-	defer debug.SetGCPercent(debug.SetGCPercent(1000))
-	pipeline, diags := runner.Decode(runner.DecodeOptions{
+func (p *program) decode() (*runner.Pipeline, error) { return p.decodeWith(p.decodeOptions()) }
+
+func (p *program) decodeOptions() runner.DecodeOptions {
+	return runner.DecodeOptions{
 		Dir: p.dir, Files: p.files, Profile: p.profile, Vars: p.vars, VarFiles: p.varFiles,
 		Getenv: p.lookupEnv, Environ: p.envNames(), Version: release, Kinds: stages.Kinds(),
-	})
+	}
+}
+
+func (p *program) decodeWith(options runner.DecodeOptions) (*runner.Pipeline, error) {
+	// Decoding makes many small values that live until its end: collecting among them takes a third of the time.
+	defer debug.SetGCPercent(debug.SetGCPercent(1000))
+	pipeline, diags := runner.Decode(options)
 	var files map[string]*hcl.File
 	if pipeline != nil {
 		files = pipeline.HCL
