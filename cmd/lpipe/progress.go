@@ -263,7 +263,7 @@ func (v *progressView) draw() {
 	if !v.live || v.total == 0 && len(v.running) == 0 {
 		return
 	}
-	now, width := time.Now(), v.width()
+	now, width := time.Now(), v.p.width()
 	var b strings.Builder
 	if v.drawn > 0 {
 		fmt.Fprintf(&b, "\r\x1b[%dA\x1b[J", v.drawn)
@@ -281,8 +281,9 @@ func (v *progressView) draw() {
 	fmt.Fprint(v.p.stderr, b.String())
 }
 
-func (v *progressView) width() int {
-	if f, ok := v.p.stderr.(*os.File); ok {
+// width is the terminal's, in columns.
+func (p *program) width() int {
+	if f, ok := p.stderr.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
 			return w
 		}

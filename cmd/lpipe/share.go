@@ -248,7 +248,7 @@ func (p *program) newTransferLine(start time.Time) *transferLine {
 }
 
 func (l *transferLine) update(at remote.Progress) {
-	if !l.p.terminal || l.p.quiet || time.Since(l.last) < 100*time.Millisecond {
+	if !l.p.showsLive() || time.Since(l.last) < 100*time.Millisecond {
 		return
 	}
 	l.last, l.drawn = time.Now(), true
@@ -256,10 +256,11 @@ func (l *transferLine) update(at remote.Progress) {
 	rate := float64(at.Bytes) / max(elapsed, 0.001)
 	left := ""
 	if rate > 0 && at.TotalBytes > at.Bytes {
-		left = "  left " + durationText(time.Duration(float64(at.TotalBytes-at.Bytes)/rate*float64(time.Second)))
+		left = "  " + clockText(time.Duration(float64(at.TotalBytes-at.Bytes)/rate*float64(time.Second))) + " left"
 	}
-	fmt.Fprintf(l.p.stderr, "\r\x1b[K%s  %d/%d objects  %s/%s  %s/s%s", bar(float64(at.Bytes), float64(at.TotalBytes), 20),
+	text := fmt.Sprintf("%s  %d/%d objects  %s/%s  %s/s%s", bar(float64(at.Bytes), float64(at.TotalBytes), 20),
 		at.Objects, at.TotalObjects, bytesText(at.Bytes), bytesText(at.TotalBytes), bytesText(int64(rate)), left)
+	fmt.Fprint(l.p.stderr, "\r\x1b[K"+clip(text, l.p.width()))
 }
 
 func (l *transferLine) end() {
@@ -308,15 +309,39 @@ func (p *program) fsckRemote(ctx context.Context, pr *project, name string, full
 	if err != nil {
 		return err
 	}
-	for _, problem := range report.Problems {
-		p.result("%s: %v", problem.Name, problem.Err)
+	return p.printRemoteFsck(report)
+}
+
+// printRemoteFsck prints the findings; damage that is left is exit 4.
+func (p *program) printRemoteFsck(report remote.FsckReport) error {
+	type finding struct {
+		Name     string `json:"name"`
+		Error    string `json:"error"`
+		Repaired bool   `json:"repaired"`
 	}
-	p.result("%s, %s, %s; %d read and hashed (%s): %s", countText(report.Packs, "pack"), countText(report.Objects, "object"),
-		countText(report.Results, "result"), report.Read, bytesText(report.Bytes), countText(len(report.Problems), "problem"))
+	findings, left := []finding{}, false
 	for _, problem := range report.Problems {
-		if !problem.Repaired {
-			return shown{exitDamaged}
+		findings = append(findings, finding{problem.Name, problem.Err.Error(), problem.Repaired})
+		left = left || !problem.Repaired
+	}
+	if p.json {
+		if err := p.printJSON(map[string]any{"schema": 1, "packs": report.Packs, "objects": report.Objects, "results": report.Results,
+			"read": report.Read, "bytes": report.Bytes, "problems": findings}); err != nil {
+			return err
 		}
+	} else {
+		for _, f := range findings {
+			repaired := ""
+			if f.Repaired {
+				repaired = " (repaired)"
+			}
+			p.result("%s: %s%s", f.Name, f.Error, repaired)
+		}
+		p.result("%s, %s, %s; %d read and hashed (%s): %s", countText(report.Packs, "pack"), countText(report.Objects, "object"),
+			countText(report.Results, "result"), report.Read, bytesText(report.Bytes), countText(len(findings), "problem"))
+	}
+	if left {
+		return shown{exitDamaged}
 	}
 	return nil
 }
