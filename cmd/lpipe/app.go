@@ -21,8 +21,9 @@ type program struct {
 	stdout, stderr io.Writer
 	lookupEnv      func(string) (string, bool)
 	environ        func() []string
-	terminal       bool // stderr is one
-	resultTerminal bool // stdout is one
+	terminal       bool   // stderr is one
+	resultTerminal bool   // stdout is one
+	goOn           string // the command that goes on after an interrupt; "": lpipe repro
 
 	globals
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -54,7 +55,7 @@ func (p *program) explain(err error) int {
 	case errors.As(err, &s):
 		return s.code
 	case errors.As(err, &i):
-		fmt.Fprintln(p.stderr, i.Error()+"; finished stages are kept, `lpipe repro` goes on from here")
+		fmt.Fprintln(p.stderr, i.Error()+"; finished stages are kept, `"+cmp.Or(p.goOn, "lpipe repro")+"` goes on from here")
 		return 128 + int(i.signal)
 	}
 	return p.explainError(err)

@@ -239,6 +239,7 @@ func (p *program) sweep(c *cli.Context, pipeline *runner.Pipeline, o runner.Swee
 		return err
 	}
 	defer release()
+	p.goOn = "lpipe exp run " + o.Experiment.Name
 	view := p.newProgressView()
 	pr, err := p.openPipeline(c.Context, pipeline, projectOptions{
 		jobs: c.Int("jobs"), remote: !c.Bool("no-remote"),
