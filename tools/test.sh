@@ -19,7 +19,7 @@ if [ "${SERVICES:-on}" != off ]; then
   export LPIPE_TEST_REQUIRE=1
 fi
 
-[ $# -gt 0 ] && [[ ${*: -1} = ./* ]] || set -- "$@" ./...
+[ $# -gt 0 ] && [[ ${*: -1} = .* ]] || set -- "$@" ./...
 status=0
 go test -v -timeout 20m "$@" 2>&1 | tee "$log" |
   grep -E --line-buffered '^(ok|FAIL|panic:|\?)[[:space:]]|^[[:space:]]*--- FAIL|build failed|^# ' || status=${PIPESTATUS[0]}
