@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 
 	"lpipe/cache"
 )
@@ -290,13 +291,32 @@ func (a *assessment) foresee(ctx context.Context, n *Node, v *verdict, want map[
 	v.Would, v.out = "restore", want
 }
 
-// sourceStates compares the sources that the picked stages read with the record.
+// sourcesOf are those that the picked stages read and, where everything is asked for, those that were added though no
+// stage reads them.
+func (a *assessment) sourcesOf(picked map[*Node]bool) []*Origin {
+	var chosen []*Origin
+	for _, origin := range a.Plan.Sources {
+		if slices.ContainsFunc(origin.Readers, func(n *Node) bool { return picked[n] }) {
+			chosen = append(chosen, origin)
+		}
+	}
+	if len(a.opts.Targets) > 0 {
+		return chosen
+	}
+	for _, source := range a.Pipeline.Sources {
+		_, read := a.Plan.origins[source.Path]
+		if _, known := a.lock.Sources[source.Path]; known && !read && !source.fetchable() {
+			chosen = append(chosen, &Origin{Path: source.Path, Source: source})
+		}
+	}
+	slices.SortStableFunc(chosen, func(a, b *Origin) int { return strings.Compare(a.Path, b.Path) })
+	return chosen
+}
+
+// sourceStates compares sources with the record.
 func (a *assessment) sourceStates(ctx context.Context, picked map[*Node]bool) ([]SourceStatus, error) {
 	states := []SourceStatus{}
-	for _, origin := range a.Plan.Sources {
-		if !slices.ContainsFunc(origin.Readers, func(n *Node) bool { return picked[n] }) {
-			continue
-		}
+	for _, origin := range a.sourcesOf(picked) {
 		state := SourceStatus{Name: origin.Name(), Path: origin.Path, State: Fresh, Reasons: []Reason{}}
 		recorded, known := a.lock.Sources[origin.Path]
 		if origin.Download != nil {

@@ -58,9 +58,11 @@ func (p *program) printStatus(report runner.StatusReport) error {
 		rows = append(rows, []string{s.Name, p.paintResult(stateColor(s.State), s.State), strings.TrimSpace("source " + s.Path + "  " + reasonText(s.Reasons))})
 	}
 	table(p.stdout, rows)
-	if fresh == len(report.Stages) && !p.quiet {
-		p.result("%s, all fresh", countText(fresh, "stage"))
-	} else if fresh > 0 && !p.quiet {
+	switch {
+	case p.quiet:
+	case len(rows) == 0:
+		p.result("%s and %s, all fresh", countText(fresh, "stage"), countText(len(report.Sources), "source"))
+	case fresh > 0:
 		p.result("%s more, fresh", countText(fresh, "stage"))
 	}
 	return nil

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LPIPE = ROOT / "bin" / "lpipe"
-PINS = {"ninja": "ninja==1.13.0", "dvc": "dvc==3.63.0"}
+PINS = {"ninja": ["ninja==1.13.0"], "dvc": ["dvc==3.63.0", "pathspec==0.12.1"]}  # DVC 3.63 cannot use pathspec 1
 QUICK = os.environ.get("LPIPE_BENCH") == "quick"
 
 
@@ -43,7 +43,7 @@ def tool(name):
     if not venv.exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     if not (venv / "bin" / name).exists():
-        subprocess.run([venv / "bin" / "pip", "install", "-q", PINS[name]], check=True)
+        subprocess.run([venv / "bin" / "pip", "install", "-q", *PINS[name]], check=True)
     return str(venv / "bin" / name)
 
 
