@@ -10,15 +10,15 @@ import (
 
 // project is a workspace with a cache and a state.
 type project struct {
-	*testing.T
+	testing.TB
 	dir   string
 	cache *Cache
 	state *State
 }
 
-func newProject(t *testing.T, link ...string) *project {
+func newProject(t testing.TB, link ...string) *project {
 	t.Helper()
-	p := &project{T: t, dir: t.TempDir()}
+	p := &project{TB: t, dir: t.TempDir()}
 	p.cache = openCache(t, Options{Dir: filepath.Join(p.dir, ".lpipe", "cache"), Link: link})
 	var err error
 	if p.state, err = OpenState(filepath.Join(p.dir, ".lpipe", "state")); err != nil {
@@ -27,7 +27,7 @@ func newProject(t *testing.T, link ...string) *project {
 	return p
 }
 
-func openCache(t *testing.T, o Options) *Cache {
+func openCache(t testing.TB, o Options) *Cache {
 	t.Helper()
 	c, err := Open(t.Context(), o)
 	if err != nil {
@@ -41,7 +41,7 @@ func (p *project) path(rel string) string { return filepath.Join(p.dir, rel) }
 
 func (p *project) write(rel, text string) string {
 	p.Helper()
-	write(p.T, p.path(rel), text, 0o644)
+	write(p.TB, p.path(rel), text, 0o644)
 	return p.path(rel)
 }
 
@@ -103,7 +103,7 @@ func (p *project) read(rel string) string {
 	return string(b)
 }
 
-func fsck(t *testing.T, c *Cache, o FsckOptions) FsckReport {
+func fsck(t testing.TB, c *Cache, o FsckOptions) FsckReport {
 	t.Helper()
 	r, err := c.Fsck(context.Background(), o)
 	if err != nil {

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +16,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/sys/unix"
 
 	"lpipe/cache"
 )
@@ -231,30 +232,32 @@ func TestNoRegion(t *testing.T) {
 	}
 }
 
-// TestThroughput says how fast one large file goes there and back, with LPIPE_BENCH set.
-func TestThroughput(t *testing.T) {
-	if os.Getenv("LPIPE_BENCH") == "" {
-		t.Skip("a measurement: set LPIPE_BENCH=1")
-	}
-	b := NewS3(s3Options(t, "LPIPE_TEST_S3_DIRECT"))
-	mine, theirs := newCache(t), newCache(t)
+// BenchmarkThroughput says how fast one large file goes there and back.
+func BenchmarkThroughput(b *testing.B) {
+	bucket := NewS3(s3Options(b, "LPIPE_TEST_S3_DIRECT"))
+	mine := newCache(b)
 	const size = 512 << 20
-	content := folder(t, mine, 1, size)
-	start := time.Now()
-	push, err := New(b, mine, Options{}).Push(t.Context(), []cache.Content{content}, nil, nil)
-	noError(t, err)
-	pushed := time.Now()
-	fetch, err := New(b, theirs, Options{}).Fetch(t.Context(), []cache.Content{content}, nil)
-	noError(t, err)
-	mb := func(d time.Duration) float64 { return size / 1e6 / d.Seconds() }
-	t.Logf("push %.0f MB/s in %d requests, fetch %.0f MB/s in %d", mb(pushed.Sub(start)), push.Requests, mb(time.Since(pushed)), fetch.Requests)
+	content := folder(b, mine, 1, size)
+	var push, fetch time.Duration
+	for b.Loop() {
+		start := time.Now()
+		_, err := New(bucket, mine, Options{}).Push(b.Context(), []cache.Content{content}, nil, nil)
+		noError(b, err)
+		pushed := time.Now()
+		_, err = New(bucket, newCache(b), Options{}).Fetch(b.Context(), []cache.Content{content}, nil)
+		noError(b, err)
+		push, fetch = pushed.Sub(start), time.Since(pushed)
+	}
+	b.ReportMetric(size/1e6/push.Seconds(), "push-MB/s")
+	b.ReportMetric(size/1e6/fetch.Seconds(), "fetch-MB/s")
 }
 
 // TestConnectTimeout: a host that never answers ends the wait, also with the client that the SDK's chain loads.
 func TestConnectTimeout(t *testing.T) {
+	silent := silentAddress(t)
 	for name, given := range map[string]aws.HTTPClient{"none": nil, "the SDK's": awshttp.NewBuildableClient()} {
 		b := NewS3(S3Options{
-			Bucket: "team", Endpoint: "http://192.0.2.1:9", ConnectTimeout: 50 * time.Millisecond, // TEST-NET-1: nobody's
+			Bucket: "team", Endpoint: "http://" + silent, ConnectTimeout: 50 * time.Millisecond,
 			Config: aws.Config{HTTPClient: given, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")},
 		})
 		start := time.Now()
@@ -264,6 +267,29 @@ func TestConnectTimeout(t *testing.T) {
 			t.Errorf("%s: %v after %v", name, err, time.Since(start))
 		}
 	}
+}
+
+// silentAddress is one of this machine where a connection is neither made nor refused: a listener that accepts nothing,
+// with its queue full.
+func silentAddress(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	noError(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	noError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	noError(t, unix.Listen(fd, 0))
+	bound, err := unix.Getsockname(fd)
+	noError(t, err)
+	address := fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
+	for range 16 {
+		c, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("a queue of length 0 took 16 connections")
+	return ""
 }
 
 func TestDirMistakes(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lpipe/cache"
 	"lpipe/runner"
 )
@@ -390,12 +392,19 @@ func TestAllowMissing(t *testing.T) {
 func TestWorkspaceThatCannotBeWritten(t *testing.T) {
 	w := newWorkspace(t, chain, "raw.txt", "a b\n")
 	r := w.open()
-	if os.Getuid() == 0 {
-		t.Skip("permissions do not bind root")
-	}
 	os.RemoveAll(filepath.Join(w.dir, ".lpipe"))
-	os.Chmod(w.dir, 0o555)
-	defer os.Chmod(w.dir, 0o777)
+	if os.Getuid() != 0 {
+		os.Chmod(w.dir, 0o555)
+		defer os.Chmod(w.dir, 0o777)
+	} else { // permissions do not bind root, a read-only mount does
+		if err := unix.Mount(w.dir, w.dir, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(w.dir, 0)
+		if err := unix.Mount("", w.dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
 	_, err := r.Repro(t.Context(), runner.ReproOptions{})
 	contains(t, "error", fmt.Sprint(err), "cannot be written to", w.dir)
 }
