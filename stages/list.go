@@ -8,6 +8,7 @@ func Kinds() []*runner.Kind {
 		convertKind(),
 		preprocessKind(),
 		validateKind(),
+		mixKind(),
 		tokenizeKind(),
 		splitKind(),
 		trainKind(),
