@@ -17,8 +17,10 @@ if [ "${SERVICES:-on}" != off ]; then
   lines=$(tools/services/s3.sh up --server "${S3:-versitygw}" --faults limit=0 "$root/build/services/s3")
   eval "$lines"
   export LPIPE_TEST_REQUIRE=1
-  LPIPE_TEST_PYTHON=$(tools/services/hub_python.sh "$root/build/services/python")
-  export LPIPE_TEST_PYTHON
+  if command -v python3 >/dev/null; then # one test is about Python's tools; without Python it is skipped
+    LPIPE_TEST_PYTHON=$(tools/services/hub_python.sh "$root/build/services/python")
+    export LPIPE_TEST_PYTHON
+  fi
 fi
 
 [ $# -gt 0 ] && [[ ${*: -1} = .* ]] || set -- "$@" ./...
