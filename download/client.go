@@ -22,6 +22,10 @@ type Options struct {
 	Cache    string // the hub cache: the folder that holds models--ORG--NAME
 	Offline  bool   // ask nobody
 
+	// Sign adds to a request what proves who asks, last of all headers; nil: nothing. It sees requests to other hosts too,
+	// that redirects lead to, and must leave those alone.
+	Sign func(*http.Request) error
+
 	Agent       string            // the User-Agent header
 	Connections int               // at once; 0: 8
 	Chunk       int64             // bytes of one range; 0: 16 MiB
@@ -120,6 +124,11 @@ func (c *Client) send(ctx context.Context, method, address string, header http.H
 	}
 	if c.Token != "" && c.atEndpoint(request.URL) {
 		request.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	if c.Sign != nil {
+		if err := c.Sign(request); err != nil {
+			return nil, &Error{Kind: Denied, URL: shown(address), Message: "the request cannot be signed", Err: err}
+		}
 	}
 	answer, err := c.http.Do(request)
 	if err != nil {

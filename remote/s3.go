@@ -43,6 +43,7 @@ type S3 struct {
 	extra    atomic.Int64           // requests beyond one a call
 
 	noChecksum atomic.Bool // the server knows none
+	anonymous  atomic.Bool // Sign found no credentials
 }
 
 var _ Bucket = (*S3)(nil)

@@ -89,7 +89,7 @@ func (d *decoder) decodeSource(block *hclsyntax.Block) *Source {
 		source.Path += urlExt(settings.URL + settings.S3) // programs know a format by it
 	}
 	source.HF, source.Revision, source.Include, source.Exclude = settings.HF, settings.Revision, settings.Include, settings.Exclude
-	source.URL, source.Checksum = settings.URL, settings.Checksum
+	source.URL, source.S3, source.Checksum = settings.URL, settings.S3, settings.Checksum
 	if way == "hf" && source.Revision == "" {
 		source.Revision = defaultRevision
 	}
@@ -163,6 +163,7 @@ func (d *decoder) checkSource(block *hclsyntax.Block, way string, settings sourc
 	case "s3":
 		bucket, _, _ := strings.Cut(strings.TrimPrefix(settings.S3, "s3://"), "/")
 		form(strings.HasPrefix(settings.S3, "s3://") && bucket != "", settings.S3, `Write it as s3 = "s3://BUCKET/KEY".`)
+		d.checkBucketFolder(block, settings)
 	case "mlflow":
 		form(strings.HasPrefix(settings.MLflow, "models:/"), settings.MLflow, `Write it as mlflow = "models:/NAME@ALIAS" or "models:/NAME/VERSION".`)
 	case "experiment":
@@ -172,6 +173,22 @@ func (d *decoder) checkSource(block *hclsyntax.Block, way string, settings sourc
 	}
 	if attr := block.Body.Attributes["checksum"]; attr != nil && !checksumForm.MatchString(settings.Checksum) {
 		d.failAt(attr.Expr.Range(), "checksum is none", `Write it as "sha256:" and 64 digits, as sha256sum prints them, or as "blake3:" and those of b3sum.`)
+	}
+}
+
+// checkBucketFolder reports settings of a file that stand beside a folder of a bucket, and the other way round.
+func (d *decoder) checkBucketFolder(block *hclsyntax.Block, settings sourceBlock) {
+	_, key, _ := strings.Cut(strings.TrimPrefix(settings.S3, "s3://"), "/")
+	folder := key == "" || strings.HasSuffix(key, "/")
+	for _, name := range []string{"checksum", "include", "exclude"} {
+		attr := block.Body.Attributes[name]
+		switch {
+		case attr == nil || folder == (name != "checksum"):
+		case folder:
+			d.failAt(attr.NameRange, "checksum is of a file, and s3 names a folder", "Leave it out: the lock records what came.")
+		default:
+			d.failAt(attr.NameRange, name+" is of a folder, and s3 names a file", "End the key with a slash to mean all below it.")
+		}
 	}
 }
 

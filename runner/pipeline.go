@@ -60,9 +60,11 @@ type Source struct {
 	Settings []Setting
 	Range    hcl.Range
 
-	// Of downloads from a hub (HF) or an address (URL); the rest is in Settings.
+	// Of downloads from a hub (HF), an address (URL) or a bucket (S3: s3://BUCKET/KEY; a key that ends in a slash, or none, is
+	// a folder); the rest is in Settings.
 	HF, Revision     string
-	URL, Checksum    string
+	URL, S3          string
+	Checksum         string
 	Include, Exclude []string
 }
 

@@ -85,7 +85,7 @@ func (r *Runner) downloads(names []string) ([]*Source, error) {
 	}
 	if len(names) == 0 {
 		if len(all) == 0 {
-			return nil, usage("no source of this pipeline is downloaded (source blocks with hf or url)")
+			return nil, usage("no source of this pipeline is downloaded (source blocks with hf, url or s3)")
 		}
 		return nil, usage("say which source: %s", strings.Join(all, ", "))
 	}

@@ -22,7 +22,10 @@ import (
 
 // downloader brings sources for the runner: it knows what HF_* variables say, package download knows the rest. The
 // variables are read when something is to be downloaded, so that no other command stumbles over them.
-type downloader struct{ p *program }
+type downloader struct {
+	p       *program
+	remotes []*runner.RemoteBlock // their buckets' regions and endpoints hold for sources with s3
+}
 
 var _ runner.Downloader = downloader{}
 
@@ -97,7 +100,7 @@ func truthy(value string) bool {
 
 // Resolve asks the hub for a branch's commit. A URL without a checksum tells nothing before it is downloaded.
 func (d downloader) Resolve(ctx context.Context, s *runner.Source) (string, error) {
-	if s.Download == "url" {
+	if s.Download == "url" || s.Download == "s3" {
 		return s.Checksum, nil
 	}
 	repo, err := download.ParseRepo(s.HF)
@@ -126,6 +129,9 @@ func (d downloader) Download(ctx context.Context, s *runner.Source, want runner.
 		}
 		want.Progress(e)
 	}
+	if s.Download == "s3" {
+		return d.fromBucket(ctx, s, want, options)
+	}
 	if s.Download == "url" {
 		pin, _, err = client.URL(ctx, s.URL, want.To, download.URLOptions{Checksum: s.Checksum, Progress: progress})
 		return pin, err
@@ -151,7 +157,7 @@ func (d downloader) Download(ctx context.Context, s *runner.Source, want runner.
 func (p *program) updateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "update", Category: categoryData, Usage: "move a downloaded source to its branch's head", ArgsUsage: "SOURCE...",
-		Description: "A source with hf or url stays at what the lock pins until this moves it: to the commit that its branch stands at,\n" +
+		Description: "A source with hf, url or s3 stays at what the lock pins until this moves it: to the commit that its branch stands at,\n" +
 			"or to the file that is at the address now. What does not move is not downloaded.",
 		Action: p.update,
 	}

@@ -139,7 +139,7 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 		Jobs: o.jobs, RAM: physicalMemory(), Device: device, Environ: p.environ(),
 		Version: release, User: userName(), Host: hostName(),
 		LockTimeout: p.lockTimeout, AllowMissing: o.allowMissing, Report: report,
-		Downloader: downloader{p}, SandboxHelper: ownProgram(),
+		Downloader: downloader{p, pr.pipeline.Remotes}, SandboxHelper: ownProgram(),
 	}
 	if o.remote && !p.offline {
 		if fetcher := p.fetcher(ctx, pr); fetcher != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"lpipe/download"
+	"lpipe/remote"
 	"lpipe/runner"
 )
 
@@ -80,7 +81,9 @@ func (p *program) repro(c *cli.Context) error {
 func failureCode(failed *runner.FailedError) int {
 	for _, f := range failed.Failures {
 		var fetched *download.Error
+		var bucket *remote.Error // of a source with s3
 		switch {
+		case errors.As(f.Err, &bucket):
 		case !errors.As(f.Err, &fetched):
 			return exitFailed
 		case fetched.Kind == download.Damaged:
