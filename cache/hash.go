@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -18,17 +19,21 @@ func pathError(op, path string, err error) error {
 
 // hashing is what one goroutine needs to hash files: BLAKE3 is fastest on 64 KiB and more.
 type hashing struct {
-	h   *blake3.Hasher
-	buf []byte
+	h      *blake3.Hasher
+	buf    []byte  // partSize
+	chains []chain // of a subtree that is longer than buf
 }
 
-type hashers struct{ pool sync.Pool }
+type hashers struct {
+	pool    sync.Pool
+	helpers helpers
+}
 
 func (p *hashers) take() *hashing {
 	if h, ok := p.pool.Get().(*hashing); ok {
 		return h
 	}
-	return &hashing{h: blake3.New(), buf: make([]byte, 128<<10)}
+	return &hashing{h: blake3.New(), buf: make([]byte, partSize)}
 }
 
 func (p *hashers) give(h *hashing) { p.pool.Put(h) }
@@ -46,8 +51,6 @@ func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, settle 
 		return ID{}, fileStat{}, time.Time{}, pathError("open", path, err)
 	}
 	defer unix.Close(fd)
-	h := p.take()
-	defer p.give(h)
 	for try := 0; ; try++ {
 		before, err := fstat(fd, path)
 		if err != nil {
@@ -58,15 +61,16 @@ func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, settle 
 			time.Sleep(tick + time.Millisecond)
 			at = time.Now()
 		}
-		id, err := h.sum(ctx, fd, path)
-		if err != nil {
+		id, err := p.sum(ctx, fd, path, before.size)
+		short := errors.Is(err, ErrChanged)
+		if err != nil && !short {
 			return ID{}, fileStat{}, time.Time{}, err
 		}
 		after, err := fstat(fd, path)
 		if err != nil {
 			return ID{}, fileStat{}, time.Time{}, err
 		}
-		if before.same(after) {
+		if !short && before.same(after) {
 			return id, after, at, nil
 		}
 		if try == 2 {
@@ -78,9 +82,20 @@ func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, settle 
 	}
 }
 
-func (h *hashing) sum(ctx context.Context, fd int, path string) (id ID, err error) {
+// sum hashes an open file from its beginning to its end, which was at size bytes when last looked at.
+func (p *hashers) sum(ctx context.Context, fd int, path string, size int64) (ID, error) {
+	if size >= largeFile {
+		return p.large(ctx, fd, path, size, partFor(size))
+	}
+	h := p.take()
+	defer p.give(h)
+	return h.sum(ctx, fd, path, size)
+}
+
+// sum spares the read that would find the end: a file that grew meanwhile has another stat afterwards.
+func (h *hashing) sum(ctx context.Context, fd int, path string, size int64) (id ID, err error) {
 	h.h.Reset()
-	for {
+	for done := int64(0); done < max(size, 1); {
 		n := 0
 		err := retry(func() (err error) { n, err = unix.Read(fd, h.buf); return err })
 		if err != nil {
@@ -90,6 +105,7 @@ func (h *hashing) sum(ctx context.Context, fd int, path string) (id ID, err erro
 			break
 		}
 		h.h.Write(h.buf[:n])
+		done += int64(n)
 		if err := ctx.Err(); err != nil {
 			return id, err
 		}
