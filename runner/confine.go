@@ -216,10 +216,10 @@ func (j *job) programs() []string {
 
 // wrap is Env's Confine.
 func (j *job) wrap(c *confinement) func(*exec.Cmd) (func(), error) {
+	if c == nil || !c.enforced {
+		return nil
+	}
 	return func(cmd *exec.Cmd) (func(), error) {
-		if c == nil || !c.enforced {
-			return func() {}, nil
-		}
 		return sandbox.Wrap(cmd, j.SandboxHelper, c.rules)
 	}
 }

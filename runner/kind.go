@@ -68,7 +68,7 @@ type Env struct {
 	// is gone.
 	Spawned func(pgid int) (ended func())
 	// Confine must be called for every command before it starts, and what it returns afterwards, whether it started or
-	// not: it keeps the command to what a stage with `sandbox` declares.
+	// not: it keeps the command to what a stage with `sandbox` declares. Nil: the stage is not confined.
 	Confine func(cmd *exec.Cmd) (started func(), err error)
 }
 

@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,7 +27,7 @@ func Shell() *runner.Kind {
 		Doc:     "runs a command of your own",
 		Version: 1,
 		InPlace: true,
-		New:     func() runner.Stage { return &shell{Shell: []string{"/bin/sh", "-e", "-c"}} },
+		New:     func() runner.Stage { return &shell{Shell: standardShell()} },
 	}
 }
 
@@ -104,28 +104,15 @@ const grace = 10 * time.Second
 // returns.
 func (s *shell) Run(ctx context.Context, env *runner.Env) error {
 	argv, shown := s.argv()
-	dir := s.Dir
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(env.Dir, dir)
-	}
-	program, err := findProgram(argv[0], dir, env.Environ)
-	if err != nil {
-		return &runner.CommandError{Command: shown, Err: err}
-	}
-	cmd := &exec.Cmd{Path: program, Args: argv, Dir: dir, Env: append(env.Environ, names(dir, env)...), SysProcAttr: ownGroup()}
-	confined := func() {}
-	if env.Confine != nil {
-		if confined, err = env.Confine(cmd); err != nil {
-			return &runner.CommandError{Command: shown, Err: err}
-		}
-	}
-	defer confined()
 	log, drain, err := logFile(env.Log)
 	if err != nil {
 		return err
 	}
-	cmd.Stdout, cmd.Stderr = log, log
-	err = s.wait(ctx, env, cmd)
+	cmd, confined, err := s.start(env, argv, log)
+	if err == nil {
+		err = s.wait(ctx, env, cmd)
+		confined()
+	}
 	drain()
 	if err != nil {
 		return &runner.CommandError{Command: shown, Err: err}
@@ -133,40 +120,69 @@ func (s *shell) Run(ctx context.Context, env *runner.Env) error {
 	return nil
 }
 
-// wait runs the command to its end, or to ours.
-func (s *shell) wait(ctx context.Context, env *runner.Env, cmd *exec.Cmd) error {
-	started, ended := make(chan error), make(chan error, 1)
-	go func() {
-		// The kernel kills the command when the thread that started it ends: the thread must stay ours until then.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			ended <- cmd.Wait()
-		}
-	}()
-	err := <-started
-	if err != nil {
-		return err
+// start runs the line without a shell where that is the same. Whatever keeps it from starting so – no such program, a
+// script that does not say who reads it – is left to the shell, which knows what to do or to say.
+func (s *shell) start(env *runner.Env, argv []string, log *os.File) (cmd *exec.Cmd, confined func(), err error) {
+	dir := s.Dir
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(env.Dir, dir)
 	}
+	environ := slices.Concat(env.Environ, names(dir, env))
+	if words := s.direct(env); words != nil {
+		cmd, confined, err := begin(env, words, dir, append(environ, "PWD="+dir), log) // PWD is what shells add
+		if err == nil {
+			return cmd, confined, nil
+		}
+	}
+	return begin(env, argv, dir, environ, log)
+}
+
+// begin starts a command and returns what is to be called when it has ended.
+func begin(env *runner.Env, argv []string, dir string, environ []string, log *os.File) (cmd *exec.Cmd, confined func(), err error) {
+	program, err := findProgram(argv[0], dir, env.Environ)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd = &exec.Cmd{Path: program, Args: argv, Dir: dir, Env: environ, SysProcAttr: ownGroup(), Stdout: log, Stderr: log}
+	confined = func() {}
+	if env.Confine != nil {
+		if confined, err = env.Confine(cmd); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := cmd.Start(); err != nil {
+		confined()
+		return nil, nil, err
+	}
+	return cmd, confined, nil
+}
+
+// wait waits for the command to end, or ends it when ctx does.
+//
+// The kernel kills the command when the thread that started it ends. Go ends a thread only when a goroutine ends that
+// is locked to it, and there is none such in lpipe.
+func (s *shell) wait(ctx context.Context, env *runner.Env, cmd *exec.Cmd) error {
 	group := cmd.Process.Pid
 	gone := env.Spawned(group)
 	defer gone()
 	defer syscall.Kill(-group, syscall.SIGKILL) // what it left in the background
-	select {
-	case err = <-ended:
-		return describeExit(err)
-	case <-ctx.Done():
+	ended, asked := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(asked)
+		syscall.Kill(-group, syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(grace):
+			syscall.Kill(-group, syscall.SIGKILL)
+		}
+	})
+	err := cmd.Wait()
+	close(ended)
+	if !stop() {
+		<-asked
+		return context.Cause(ctx)
 	}
-	syscall.Kill(-group, syscall.SIGTERM)
-	select {
-	case <-ended:
-	case <-time.After(grace):
-		syscall.Kill(-group, syscall.SIGKILL)
-		<-ended
-	}
-	return context.Cause(ctx)
+	return describeExit(err)
 }
 
 func describeExit(err error) error {
