@@ -20,6 +20,8 @@ func (s *scanner) row() (Row, error) {
 			row.Answer, err = s.scalar()
 		case "source":
 			row.Source, err = s.scalar()
+		case "license":
+			row.License, err = s.scalar()
 		case "messages":
 			err = s.messages(&row)
 		case "tools", "meta", "flags":
@@ -126,6 +128,9 @@ func AppendRow(b []byte, r *Row) []byte {
 	}
 	if r.Source != "" {
 		b = appendString(append(b, `,"source":`...), r.Source)
+	}
+	if r.License != "" {
+		b = appendString(append(b, `,"license":`...), r.License)
 	}
 	if len(r.Tools) > 0 {
 		b = append(append(b, `,"tools":`...), r.Tools...)

@@ -288,7 +288,7 @@ func OpenRows(path string) (*RowReader, error) {
 
 // RowColumns names the columns of a row.
 func RowColumns() []string {
-	return []string{"id", "messages", "answer", "source", "tools", "meta", "flags"}
+	return []string{"id", "messages", "answer", "source", "license", "tools", "meta", "flags"}
 }
 
 // Next is the next row, io.EOF behind the last. The row stays valid.

@@ -29,8 +29,10 @@ type Row struct {
 	// Answer is the reference: what the last \boxed{} should hold, or "" if nobody knows.
 	Answer string `json:"answer,omitempty"`
 	// Source names the set that the row came from.
-	Source string          `json:"source,omitempty"`
-	Tools  json.RawMessage `json:"tools,omitempty"`
+	Source string `json:"source,omitempty"`
+	// License is what the row's data set is under, as hubs name it: cc-by-nc-sa-4.0.
+	License string          `json:"license,omitempty"`
+	Tools   json.RawMessage `json:"tools,omitempty"`
 	// Meta holds further columns that convert was told to keep, sorted by name.
 	Meta []Pair `json:"-"` // written as the object "meta"
 	// Flags names the checks that found something and let the row pass.
@@ -74,13 +76,15 @@ func (r *Row) Response() string {
 	return ""
 }
 
-// Column is the text of a named column: id, source, answer, or one of Meta.
+// Column is the text of a named column: id, source, license, answer, or one of Meta.
 func (r *Row) Column(name string) (value string, ok bool) {
 	switch name {
 	case "id":
 		return r.ID, true
 	case "source":
 		return r.Source, true
+	case "license":
+		return r.License, true
 	case "answer":
 		return r.Answer, true
 	}

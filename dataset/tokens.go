@@ -37,6 +37,8 @@ type Manifest struct {
 	TrainOn   string `json:"train_on,omitempty"`
 	// Dropped counts the rows that did not become sequences, by reason.
 	Dropped map[string]int64 `json:"dropped,omitempty"`
+	// Licenses counts the sequences by the licence of their rows, those without a known one left out. Writers count.
+	Licenses map[string]int64 `json:"licenses,omitempty"`
 
 	Sequences int64               `json:"sequences"`
 	Tokens    int64               `json:"tokens"`
@@ -58,9 +60,9 @@ type Sequence struct {
 	Mask []bool
 	// Row is the number of the row that it was made from, from 0.
 	Row int
-	// ID, Answer, Source and Meta are the row's; Prompt is its Row.Prompt, which finds duplicates later.
-	ID, Answer, Source, Prompt string
-	Meta                       []Pair
+	// ID, Answer, Source, License and Meta are the row's; Prompt is its Row.Prompt, which finds duplicates later.
+	ID, Answer, Source, License, Prompt string
+	Meta                                []Pair
 }
 
 // Tokens is an open token folder, memory mapped. It may be read from many goroutines.
@@ -201,16 +203,17 @@ func (t *Tokens) ID(i int) string { return t.record(i).ID }
 // Sequence is everything about sequence i but its ids and mask.
 func (t *Tokens) Sequence(i int) Sequence {
 	r := t.record(i)
-	return Sequence{Row: t.Row(i), ID: r.ID, Answer: r.Answer, Source: r.Source, Prompt: r.Prompt, Meta: pairsOf(r.Meta)}
+	return Sequence{Row: t.Row(i), ID: r.ID, Answer: r.Answer, Source: r.Source, License: r.License, Prompt: r.Prompt, Meta: pairsOf(r.Meta)}
 }
 
 // record is a line of rows.jsonl.
 type record struct {
-	ID     string            `json:"id"`
-	Answer string            `json:"answer,omitempty"`
-	Source string            `json:"source,omitempty"`
-	Prompt string            `json:"prompt,omitempty"`
-	Meta   map[string]string `json:"meta,omitempty"`
+	ID      string            `json:"id"`
+	Answer  string            `json:"answer,omitempty"`
+	Source  string            `json:"source,omitempty"`
+	License string            `json:"license,omitempty"`
+	Prompt  string            `json:"prompt,omitempty"`
+	Meta    map[string]string `json:"meta,omitempty"`
 }
 
 // record decodes the line of sequence i. A line that is not JSON gives an empty record: Verify tells damage.

@@ -40,7 +40,7 @@ func CreateTokens(dir string, m Manifest) (*TokensWriter, error) {
 		return nil, fmt.Errorf("make token folder: %s is not empty", dir)
 	}
 	m.Format, m.Version = tokensFormat, tokensVersion
-	m.Sequences, m.Tokens, m.Trained, m.Longest, m.Files = 0, 0, 0, 0, nil
+	m.Sequences, m.Tokens, m.Trained, m.Longest, m.Licenses, m.Files = 0, 0, 0, 0, nil, nil
 	w := &TokensWriter{dir: dir, manifest: m}
 	for _, f := range []struct {
 		name string
@@ -107,6 +107,12 @@ func (w *TokensWriter) append(s Sequence) error {
 	if err := w.mask.write(b); err != nil {
 		return err
 	}
+	if s.License != "" {
+		if w.manifest.Licenses == nil {
+			w.manifest.Licenses = map[string]int64{}
+		}
+		w.manifest.Licenses[s.License]++
+	}
 	w.manifest.Sequences++
 	w.manifest.Longest = max(w.manifest.Longest, len(s.IDs))
 	return w.rows.write(appendRecord(nil, &s))
@@ -114,7 +120,7 @@ func (w *TokensWriter) append(s Sequence) error {
 
 func appendRecord(b []byte, s *Sequence) []byte {
 	b = appendString(append(b, `{"id":`...), s.ID)
-	for _, f := range []struct{ name, value string }{{"answer", s.Answer}, {"source", s.Source}, {"prompt", s.Prompt}} {
+	for _, f := range []struct{ name, value string }{{"answer", s.Answer}, {"source", s.Source}, {"license", s.License}, {"prompt", s.Prompt}} {
 		if f.value != "" {
 			b = append(append(append(b, `,"`...), f.name...), `":`...)
 			b = appendString(b, f.value)

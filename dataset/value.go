@@ -192,6 +192,8 @@ func RowOf(r Record) (Row, error) {
 			row.Answer = f.Value.String()
 		case "source":
 			row.Source = f.Value.String()
+		case "license":
+			row.License = f.Value.String()
 		case "messages":
 			row.Messages, err = MessagesOf(f.Value)
 		case "tools":

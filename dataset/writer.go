@@ -29,6 +29,7 @@ type parquetRow struct {
 	Messages []parquetMessage `parquet:"messages,list"`
 	Answer   *string          `parquet:"answer,optional"`
 	Source   *string          `parquet:"source,optional,dict"`
+	License  *string          `parquet:"license,optional,dict"`
 	Tools    *string          `parquet:"tools,optional"`
 	Meta     *string          `parquet:"meta,optional"`
 	Flags    []string         `parquet:"flags,list"`
@@ -98,7 +99,7 @@ func (w *RowWriter) WriteLines(lines []byte, rows int) error {
 }
 
 func toParquet(r *Row) parquetRow {
-	p := parquetRow{ID: r.ID, Flags: r.Flags, Answer: optional(r.Answer), Source: optional(r.Source), Tools: optional(string(r.Tools))}
+	p := parquetRow{ID: r.ID, Flags: r.Flags, Answer: optional(r.Answer), Source: optional(r.Source), License: optional(r.License), Tools: optional(string(r.Tools))}
 	for i := range r.Messages {
 		m := &r.Messages[i]
 		p.Messages = append(p.Messages, parquetMessage{m.Role, m.Content, optional(string(m.ToolCalls))})

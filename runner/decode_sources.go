@@ -14,8 +14,9 @@ import (
 
 // sourceBlock is a source block as it is written: path, or one of the downloads with its settings.
 type sourceBlock struct {
-	Path  string `hcl:"path,optional"`
-	Store bool   `hcl:"store,optional"`
+	Path    string `hcl:"path,optional"`
+	Store   bool   `hcl:"store,optional"`
+	License string `hcl:"license,optional"` // for stages to refer to: nothing is done with it here
 
 	HF         string   `hcl:"hf,optional"`
 	URL        string   `hcl:"url,optional"`
@@ -60,7 +61,7 @@ func (d *decoder) decodeSources() {
 		if source := d.decodeSource(block); source != nil {
 			d.p.Sources = append(d.p.Sources, source)
 			mark := &refMark{path: source.Path, name: "source." + name + ".path"}
-			values[name] = cty.ObjectVal(map[string]cty.Value{"path": cty.StringVal(source.Path).Mark(mark)})
+			values[name] = cty.ObjectVal(map[string]cty.Value{"path": cty.StringVal(source.Path).Mark(mark), "license": cty.StringVal(source.License)})
 		}
 	}
 	d.sources = cty.ObjectVal(values)
@@ -74,7 +75,7 @@ func (d *decoder) decodeSource(block *hclsyntax.Block) *Source {
 	if way == "" || len(d.diags) > failures {
 		return nil
 	}
-	source := &Source{Name: block.Labels[0], Range: block.DefRange()}
+	source := &Source{Name: block.Labels[0], License: settings.License, Range: block.DefRange()}
 	if way == "path" {
 		if settings.Path == "" {
 			d.failAt(block.Body.Attributes["path"].Expr.Range(), "path is empty", "Name a file or folder.")
@@ -127,10 +128,10 @@ func (d *decoder) sourceWay(block *hclsyntax.Block) string {
 		d.failAt(block.DefRange(), fmt.Sprintf("Source %q comes from nowhere", block.Labels[0]), `Give it a path = "...", or a download: hf, url, s3, mlflow or experiment.`)
 		return ""
 	}
-	known := append([]string{way}, sourceForms[way]...)
+	known := append([]string{way, "license"}, sourceForms[way]...)
 	for _, attr := range sortedAttrs(attrs) {
 		if hasField(settingFields(settingsStruct(&sourceBlock{}).Type()), attr.Name) && !slices.Contains(known, attr.Name) {
-			d.failAt(attr.NameRange, fmt.Sprintf("%s does not go with %s", attr.Name, way), fmt.Sprintf("With %s a source may have: %s.", way, strings.Join(sourceForms[way], ", ")))
+			d.failAt(attr.NameRange, fmt.Sprintf("%s does not go with %s", attr.Name, way), fmt.Sprintf("With %s a source may have: %s.", way, strings.Join(append(slices.Clone(sourceForms[way]), "license"), ", ")))
 			way = ""
 			break
 		}

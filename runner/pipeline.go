@@ -56,6 +56,7 @@ type Source struct {
 	Name     string
 	Path     string // where it stands in the workspace, or absolute
 	Store    bool
+	License  string // as the block says; source.NAME.license
 	Download string // "", or what it is fetched from: "hf", "url", "s3", "mlflow", "experiment"
 	Settings []Setting
 	Range    hcl.Range

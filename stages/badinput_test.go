@@ -142,7 +142,7 @@ func TestBadInput(t *testing.T) {
 				return s
 			},
 			func(b *bench) { b.in["data"] = []string{b.file("rows.jsonl", goodRow)} },
-			[]string{`rows.jsonl line 1 has no column "topic" to split by; it has answer, id, source`},
+			[]string{`rows.jsonl line 1 has no column "topic" to split by; it has answer, id, license, source`},
 		},
 		"a set without rows": {
 			func() runner.Stage { return stageOf[*Split](t, "split") },

@@ -14,8 +14,9 @@ import (
 // Convert makes rows of files of the usual shapes.
 type Convert struct {
 	Format      string            `hcl:"format" doc:"shape of the rows: r1-distill-sft, alpaca, sharegpt, messages, gsm8k, or columns"`
-	Columns     map[string]string `hcl:"columns,optional" doc:"for format columns: which column holds prompt and response (or messages), and system, reasoning, answer, id, source as far as there are such"`
+	Columns     map[string]string `hcl:"columns,optional" doc:"for format columns: which column holds prompt and response (or messages), and system, reasoning, answer, id, source as far as there are such; or a text with columns in braces: \"{title}\\n\\n{items[0].text|body}\""`
 	Keep        []string          `hcl:"keep,optional" doc:"further columns to carry along in meta; split can go by them"`
+	License     string            `hcl:"license,optional" doc:"licence of the rows, as hubs name it (cc-by-nc-sa-4.0); none: what the card says. It goes with each row, into the report and the trained adapter's card"`
 	Limit       int64             `hcl:"limit,optional" unit:"rows" doc:"stop after so many rows; 0: take all"`
 	CrossCheck  bool              `hcl:"cross_check,optional" doc:"r1-distill-sft v1: compare the answer with its copy in reannotated_assistant_content and flag rows where they differ"`
 	InvalidUTF8 string            `hcl:"invalid_utf8,optional" doc:"bytes that are not UTF-8: fail, or replace them with U+FFFD"`
@@ -27,8 +28,11 @@ func convertKind() *runner.Kind {
 		Name:    "convert",
 		Doc:     "Rows of any usual shape to questions and answers.",
 		Version: 1,
-		In:      []runner.Port{{Name: "raw", List: true, Doc: "files of rows: " + dataset.Extensions + ", also .jsonl.gz and .jsonl.zst"}},
-		Out:     []runner.Port{{Name: "data", Ext: ".jsonl", Doc: "rows, as JSONL or Parquet by extension"}},
+		In: []runner.Port{
+			{Name: "raw", List: true, Doc: "files of rows: " + dataset.Extensions + ", also behind .gz and .zst; or folders of them, whose README.md is their card"},
+			{Name: "card", Optional: true, Doc: "card of the data set (README.md), which names its licence"},
+		},
+		Out: []runner.Port{{Name: "data", Ext: ".jsonl", Doc: "rows, as JSONL or Parquet by extension"}},
 		New: func() runner.Stage {
 			return &Convert{CrossCheck: true, InvalidUTF8: "fail", BadRows: "fail"}
 		},
@@ -65,6 +69,9 @@ func (c *Convert) Check() error {
 		if column == "" {
 			return fmt.Errorf("columns: %s names no column", role)
 		}
+		if _, err := parseMapping(column); err != nil {
+			return fmt.Errorf("columns: %s: %w", role, err)
+		}
 	}
 	if c.Columns["messages"] == "" && (c.Columns["prompt"] == "" || c.Columns["response"] == "") {
 		return errors.New("columns: name the columns of prompt and response, or the one of messages")
@@ -93,7 +100,14 @@ var errLimit = errors.New("enough rows")
 
 // Run converts.
 func (c *Convert) Run(ctx context.Context, env *runner.Env) error {
-	files := paths(env, "raw")
+	files, err := rawFiles(env)
+	if err != nil {
+		return err
+	}
+	license, err := c.licenseOf(env)
+	if err != nil {
+		return err
+	}
 	format := c.formatOf()
 	out, err := dataset.CreateRows(env.Out["data"])
 	if err != nil {
@@ -108,7 +122,7 @@ func (c *Convert) Run(ctx context.Context, env *runner.Env) error {
 		columns: append(format.columns(), c.Keep...),
 		opened:  func(r *dataset.Reader) error { return format.checkColumns(r, c.Keep) },
 		work: func(_ int, b *dataset.Batch) (converted, error) {
-			return c.convert(format, out, b)
+			return c.convert(format, license, out, b)
 		},
 		emit: func(v converted) error {
 			if left := c.Limit - written; c.Limit > 0 && int64(v.n) > left {
@@ -133,6 +147,9 @@ func (c *Convert) Run(ctx context.Context, env *runner.Env) error {
 		return err
 	}
 	logf(env, "converted %d rows of %d", written, seen)
+	if license != "" {
+		logf(env, "  licence: %s", license)
+	}
 	dropped.log(env, "dropped")
 	flagged.log(env, "flagged")
 	return out.Close()
@@ -155,7 +172,7 @@ func (c *Convert) judge(env *runner.Env, f *format, seen, written int64, dropped
 }
 
 // convert makes rows of a batch.
-func (c *Convert) convert(f *format, out *dataset.RowWriter, b *dataset.Batch) (converted, error) {
+func (c *Convert) convert(f *format, license string, out *dataset.RowWriter, b *dataset.Batch) (converted, error) {
 	v := converted{dropped: newTally(), flagged: newTally()}
 	records, bad, err := b.RecordsAnd(c.BadRows == "skip")
 	if err != nil {
@@ -177,6 +194,7 @@ func (c *Convert) convert(f *format, out *dataset.RowWriter, b *dataset.Batch) (
 			v.dropped.add(reason, 1, b.Where(i))
 			continue
 		}
+		row.License = license
 		for _, name := range c.Keep {
 			row.Meta = append(row.Meta, dataset.Pair{Name: name, Value: record.Get(name).String()})
 		}

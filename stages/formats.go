@@ -270,29 +270,51 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 // columnsFormat maps columns by the user's names for them.
 func (c *Convert) columnsFormat() *format {
 	f := &format{name: "columns"}
+	maps := map[string]*mapping{}
+	var needed []string
 	for _, role := range columnRoles {
-		if name := c.Columns[role]; name != "" {
-			f.read = append(f.read, name)
-		}
-	}
-	f.needs = [][]string{slices.Clone(f.read)}
-	f.row = func(r dataset.Record) (dataset.Row, string) {
-		// Not every row must have every column, but the ones that make its text.
-		get := func(role string) string { return r.Get(c.Columns[role]).String() }
-		for _, role := range []string{"messages", "prompt", "response"} {
-			if name := c.Columns[role]; name != "" && !r.Has(name) {
-				return dataset.Row{}, fmt.Sprintf("missing column: %s (%s)", name, role)
+		if text := c.Columns[role]; text != "" {
+			m, err := parseMapping(text)
+			if err != nil {
+				panic("stages: a mapping that Check did not see")
+			}
+			maps[role] = m
+			f.read = append(f.read, m.columns()...)
+			if m.column != "" { // of a text some columns may be missing
+				needed = append(needed, m.columns()...)
 			}
 		}
-		row := dataset.Row{ID: get("id"), Source: get("source"), Answer: get("answer")}
-		if name := c.Columns["messages"]; name != "" {
-			messages, err := dataset.MessagesOf(r.Get(name))
+	}
+	f.needs = [][]string{needed}
+	return f.mapped(maps)
+}
+
+// mapped makes rows by the mappings of roles.
+func (f *format) mapped(maps map[string]*mapping) *format {
+	get := func(r dataset.Record, role string) string {
+		if m := maps[role]; m != nil {
+			return m.value(r).String()
+		}
+		return ""
+	}
+	f.row = func(r dataset.Record) (dataset.Row, string) {
+		// Not every row must have every column, but the ones that make its text.
+		for _, role := range []string{"messages", "prompt", "response"} {
+			if m := maps[role]; m != nil {
+				if name := m.missing(r); name != "" {
+					return dataset.Row{}, fmt.Sprintf("missing column: %s (%s)", name, role)
+				}
+			}
+		}
+		row := dataset.Row{ID: get(r, "id"), Source: get(r, "source"), Answer: get(r, "answer")}
+		if m := maps["messages"]; m != nil {
+			messages, err := dataset.MessagesOf(m.value(r))
 			if err != nil {
-				return row, name + " " + err.Error()
+				return row, m.columns()[0] + " " + err.Error()
 			}
 			row.Messages = messages
 		} else {
-			row.Messages = turns(nil, get("system"), get("prompt"), withReasoning(get("reasoning"), get("response"))).Messages
+			row.Messages = turns(nil, get(r, "system"), get(r, "prompt"), withReasoning(get(r, "reasoning"), get(r, "response"))).Messages
 		}
 		if len(row.Messages) == 0 {
 			return row, "no messages"

@@ -40,6 +40,14 @@ func TestConvertFormats(t *testing.T) {
 			},
 			`{"id":"7","messages":[{"role":"user","content":"1+1,\nplease"},{"role":"assistant","content":"<think>\nthink\n</think>\n\n\\boxed{2}"}],"answer":"2","meta":{"level":"easy"}}
 `},
+		"columns by expression": {
+			"c.jsonl", `{"title":"Add","body":" 1+1? ","steps":[{"text":"one"},{"text":"two"}],"gold":{"value":2}}` + "\n" + `{"title":"Say hi","body":"","steps":[{"text":"Hi"}],"other":"x"}`, func(c *Convert) {
+				c.Format = "columns"
+				c.Columns = map[string]string{"prompt": "{title}\n{body}", "response": "{{{steps[-1].text}}}: {other|gold.value}", "reasoning": "{steps[0].text}", "answer": "{gold.value}"}
+			},
+			`{"id":"","messages":[{"role":"user","content":"Add\n 1+1?"},{"role":"assistant","content":"<think>\none\n</think>\n\n{two}: 2"}],"answer":"2"}
+{"id":"","messages":[{"role":"user","content":"Say hi"},{"role":"assistant","content":"<think>\nHi\n</think>\n\n{Hi}: x"}]}
+`},
 		"columns of messages": {
 			"c.jsonl", `{"chat":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Ho"}],"gold":"so \\boxed{\\frac{1}{2}}"}`, func(c *Convert) {
 				c.Format, c.Columns = "columns", map[string]string{"messages": "chat", "answer": "gold"}
@@ -115,6 +123,18 @@ func TestConvertLimit(t *testing.T) {
 		b.must(s)
 		if rows := readRows(t, b.path("qa"+ext)); len(rows) != 7 || rows[0].Answer != "72" {
 			t.Fatalf("%d rows, %+v", len(rows), rows[0])
+		}
+	}
+}
+
+func TestMappingsThatAreNone(t *testing.T) {
+	for text, want := range map[string]string{
+		"{a": "without its other", "a}": "without its other", "{a{b}}": "without its other", "{}": "names no column", "{a.}": "a name is missing",
+		"{a[x]}": "stands a number", "{a[1}": "stands a number", "{a[0]b}": "stands a number", "{a|}": "names no column",
+	} {
+		c := &Convert{Format: "columns", Columns: map[string]string{"prompt": text, "response": "r"}, InvalidUTF8: "fail", BadRows: "fail"}
+		if err := c.Check(); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "columns: prompt: ") {
+			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
 }

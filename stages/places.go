@@ -170,7 +170,7 @@ func (p *places) columns(ctx context.Context, env *runner.Env, from splitSource)
 
 // columns names what a row can be split by.
 func (i splitItem) columns() []string {
-	names := []string{"id", "source", "answer"}
+	names := []string{"id", "source", "license", "answer"}
 	for _, m := range i.meta {
 		names = append(names, m.Name)
 	}

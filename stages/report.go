@@ -27,6 +27,8 @@ type report struct {
 	// first that it fails.
 	Funnel     []funnelStep    `json:"funnel"`
 	Histograms []histogramJSON `json:"histograms"`
+	// Sources are the rows by source and licence, most rows first; beyond the first hundred under "others".
+	Sources []sourceReport `json:"sources"`
 
 	examples int
 	checks   *checker
@@ -34,6 +36,7 @@ type report struct {
 	first    [checkCount]string
 	sizes    [6]histogram
 	tokens   bool
+	sources  map[sourceKey]sourceCount
 }
 
 type checkReport struct {
@@ -57,7 +60,7 @@ type funnelStep struct {
 }
 
 func newReport(v *Validate, c *checker, tokens bool) *report {
-	r := &report{Schema: 1, OnFail: v.OnFail, examples: v.Examples, checks: c, tokens: tokens}
+	r := &report{Schema: 1, OnFail: v.OnFail, examples: v.Examples, checks: c, tokens: tokens, sources: map[sourceKey]sourceCount{}}
 	for i, name := range checkNames {
 		severity := c.severities[i]
 		if i == checkNear && !v.NearDuplicates.On || i == checkContamination && c.against == nil {
@@ -78,6 +81,7 @@ func (r *report) add(j *judged) {
 			r.sizes[i].add(n)
 		}
 	}
+	r.countSources(j.sources)
 	for _, row := range j.found {
 		failed := false
 		for _, f := range row.found {
@@ -113,6 +117,7 @@ func (r *report) finish() {
 			r.Funnel = append(r.Funnel, funnelStep{check.Check, r.taken[i], left})
 		}
 	}
+	r.Sources = r.listSources()
 	names := [...]string{"prompt", "reasoning", "response", "prompt", "response", "conversation"}
 	for i := range r.sizes {
 		unit := "characters"

@@ -38,7 +38,7 @@ type splitBatch struct {
 type splitItem struct {
 	number             int64 // from 1
 	id, prompt, source string
-	answer             string
+	answer, license    string
 	meta               []dataset.Pair
 	batch              *splitBatch
 	index              int
@@ -49,10 +49,10 @@ func (b *splitBatch) len() int { return len(b.rows) + len(b.seqs) }
 func (b *splitBatch) item(i int) splitItem {
 	if b.tokens != nil {
 		s := &b.seqs[i]
-		return splitItem{int64(b.from + i + 1), s.ID, s.Prompt, s.Source, s.Answer, s.Meta, b, i}
+		return splitItem{int64(b.from + i + 1), s.ID, s.Prompt, s.Source, s.Answer, s.License, s.Meta, b, i}
 	}
 	r := &b.rows[i]
-	return splitItem{b.batch.Number(i), r.ID, r.Prompt(), r.Source, r.Answer, r.Meta, b, i}
+	return splitItem{b.batch.Number(i), r.ID, r.Prompt(), r.Source, r.Answer, r.License, r.Meta, b, i}
 }
 
 func (b *splitBatch) where(i int) string {
@@ -65,7 +65,7 @@ func (b *splitBatch) where(i int) string {
 func (i splitItem) where() string { return i.batch.where(i.index) }
 
 func (i splitItem) column(name string) (string, bool) {
-	row := dataset.Row{ID: i.id, Source: i.source, Answer: i.answer, Meta: i.meta}
+	row := dataset.Row{ID: i.id, Source: i.source, License: i.license, Answer: i.answer, Meta: i.meta}
 	return row.Column(name)
 }
 

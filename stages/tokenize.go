@@ -165,7 +165,7 @@ func (t *Tokenize) tokenize(tok *tokenizer.Tokenizer, b *dataset.Batch) (tokeniz
 		if r.Dropped > 0 {
 			v.changed.add("turns left out: the template does not know their role", 1, b.Where(i))
 		}
-		s := dataset.Sequence{IDs: r.IDs, Mask: r.Mask, Row: i, ID: row.ID, Answer: row.Answer, Source: row.Source, Prompt: row.Prompt(), Meta: row.Meta}
+		s := dataset.Sequence{IDs: r.IDs, Mask: r.Mask, Row: i, ID: row.ID, Answer: row.Answer, Source: row.Source, License: row.License, Prompt: row.Prompt(), Meta: row.Meta}
 		v.add(t, s, b.Where(i))
 	}
 	return v, nil

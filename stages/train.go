@@ -27,7 +27,7 @@ func trainKind() *runner.Kind {
 			{Name: "checkpoint", Doc: "checkpoint of an earlier train stage, to go on exactly", Optional: true},
 		},
 		Out: []runner.Port{
-			{Name: "adapter", Doc: "PEFT folder with tokenizer and template (lora, dora)", Optional: true, Folder: true},
+			{Name: "adapter", Doc: "PEFT folder with tokenizer, template and card (lora, dora)", Optional: true, Folder: true},
 			{Name: "model", Doc: "Hugging Face folder (full)", Optional: true, Folder: true},
 			{Name: "metrics", Doc: "losses, steps and tokens", Ext: ".json", Metrics: true},
 			{Name: "curve", Doc: "one line a step", Ext: ".jsonl", Optional: true, Plots: true},
@@ -231,6 +231,9 @@ func (t *Train) Run(ctx context.Context, env *runner.Env) error {
 	defer dev.Close()
 	result, err := engine.Train(ctx, dev, t.options(env))
 	if err != nil {
+		return err
+	}
+	if err := t.writeModelCard(env, result); err != nil {
 		return err
 	}
 	return writeMetrics(env, result)

@@ -178,6 +178,7 @@ type judged struct {
 	replaced int64
 	found    []rowFindings
 	sizes    []sizes
+	sources  map[sourceKey]sourceCount
 }
 
 // rowFindings is the findings of a row that has any.
@@ -194,7 +195,7 @@ func (v *Validate) judge(c *checker, a *across, out *dataset.RowWriter, b *datas
 	if err != nil {
 		return nil, err
 	}
-	j := &judged{rows: int64(len(rows))}
+	j := &judged{rows: int64(len(rows)), sources: map[sourceKey]sourceCount{}}
 	j.replaced, _ = b.Replaced()
 	for i := range rows {
 		row := &rows[i]
@@ -205,11 +206,12 @@ func (v *Validate) judge(c *checker, a *across, out *dataset.RowWriter, b *datas
 		}
 		found = append(found, a.find(number, b.Unit())...)
 		j.sizes = append(j.sizes, size)
+		failed := c.fails(found)
+		j.count(row, !failed || v.OnFail != "drop")
 		if len(found) == 0 {
 			j.kept.add(out, row)
 			continue
 		}
-		failed := c.fails(found)
 		j.found = append(j.found, rowFindings{number, row.ID, b.Where(i), failed && v.OnFail == "drop", found})
 		if failed {
 			j.rejects = appendReject(j.rejects, number, row, found, c)
