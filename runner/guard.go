@@ -8,31 +8,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// guardScript kills what is left of a run whose lpipe died, however it died. It reads "+ GROUP" and "- GROUP" lines;
-// at the end of its input it kills the groups that are left, and then whatever carries the run's scratch folder in its
-// environment: processes that left their group. "q" is an orderly end. Ctrl-C is not for it.
+// guardScript kills what is left of a run whose lpipe died, however it died. It waits at a pipe whose other end is
+// lpipe's: "q" is an orderly end. If the pipe ends without it, the script kills the process groups that stand in the
+// file at descriptor 3, and then whatever carries the run's scratch folder in its environment: processes that left
+// their group. Ctrl-C is not for it.
 const guardScript = `trap "" HUP INT QUIT TERM PIPE
-live=" "
-while read -r op id; do
-  case $op in
-  +) live="$live$id " ;;
-  -) live="${live%% $id *} ${live#* $id }" ;;
-  q) exit 0 ;;
-  esac
-done
-for id in $live; do kill -KILL -- "-$id"; done
+read -r word
+[ "$word" != q ] || exit 0
+for id in $(cat <&3); do kill -s KILL -- "-$id"; done
 clean=0
 for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   found=
   for file in $(grep -lsaF "LPIPE_SCRATCH=$1/" /proc/[0-9]*/environ); do
     id=${file#/proc/}
-    kill -KILL "${id%/environ}" && found=1
+    kill -s KILL "${id%/environ}" && found=1
   done
   if [ -n "$found" ]; then clean=0; else clean=$((clean + 1)); fi
   [ "$clean" -lt 2 ] || exit 0
@@ -41,14 +37,16 @@ done
 `
 
 // guard sees to it that no process of a stage outlives lpipe. The one thing that certainly notices a kill -9 is
-// another process: a shell that reads a pipe whose other end is lpipe's. It holds a lock until it is done, so that the
-// next lpipe starts nothing beside processes that are about to be killed.
+// another process: a shell that waits at a pipe. What it is to kill stands in a file, the one whose lock it holds until
+// it is done, so that the next lpipe starts nothing beside processes that are about to be killed: a write into a file
+// wakes nobody up.
 type guard struct {
 	dir     string // .lpipe
 	scratch string // what scratch folders lie under; "" is dir/scratch
 
 	mu    sync.Mutex
-	lock  *os.File
+	lock  *os.File // .lpipe/guard: a line for each slot, with the group in it or blank
+	slots []bool   // that hold a group
 	shell *exec.Cmd
 	pipe  io.WriteCloser
 	err   error
@@ -102,6 +100,9 @@ func (g *guard) start(ctx context.Context) error {
 	if scratch == "" {
 		scratch = filepath.Join(g.dir, "scratch")
 	}
+	if g.err = g.lock.Truncate(0); g.err != nil {
+		return g.err
+	}
 	shell := exec.Command("/bin/sh", "-c", guardScript, "lpipe-guard", scratch)
 	shell.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	shell.Dir = "/"
@@ -122,18 +123,43 @@ func (g *guard) start(ctx context.Context) error {
 
 // spawned puts a process group under guard. When it has ended, what the stage left outside of it ends as well.
 func (g *guard) spawned(group int, scratch string) (ended func()) {
-	g.tell('+', group)
+	slot := g.enter(group)
 	return func() {
 		endGroup(group, scratch)
-		g.tell('-', group)
+		g.leave(slot)
 	}
 }
 
-func (g *guard) tell(op byte, group int) {
+// slotText is a slot's line.
+const slotText = "%10d\n"
+
+// enter writes a group into a free slot of the file.
+func (g *guard) enter(group int) (slot int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.pipe != nil {
-		fmt.Fprintf(g.pipe, "%c %d\n", op, group)
+	if slot = slices.Index(g.slots, false); slot < 0 {
+		slot = len(g.slots)
+		g.slots = append(g.slots, false)
+	}
+	g.slots[slot] = true
+	g.fill(slot, fmt.Sprintf(slotText, group))
+	return slot
+}
+
+func (g *guard) leave(slot int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.slots[slot] = false
+	g.fill(slot, blankSlot)
+}
+
+// blankSlot is as long as any other.
+const blankSlot = "          \n"
+
+// fill writes a slot. The caller holds mu. An error leaves the second of the guard's two ways of finding a process.
+func (g *guard) fill(slot int, text string) {
+	if g.lock != nil {
+		g.lock.WriteAt([]byte(text), int64(slot*len(blankSlot)))
 	}
 }
 

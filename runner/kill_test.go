@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -196,6 +197,8 @@ stage "shell" "s" {
   command = <<-END
     (while :; do echo orphan >> build/a; sleep 0.01; done) &
     setsid sh -c 'while :; do echo session >> build/a; sleep 0.01; done' &
+    env -i PATH="$PATH" sh -c 'echo $$ > bare; while :; do sleep 0.01; done' &
+    while [ ! -s bare ]; do sleep 0.01; done
     echo $$ > started
     wait
   END
@@ -210,7 +213,11 @@ stage "shell" "s" {
 	for range lines {
 	}
 	cmd.Wait()
-	for deadline := time.Now().Add(5 * time.Second); len(orphans(w.dir)) > 0; time.Sleep(10 * time.Millisecond) {
+	bare, err := strconv.Atoi(strings.TrimSpace(w.read("bare"))) // it hides its environment, but is of the group
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); len(orphans(w.dir)) > 0 || lives(bare); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("processes %v outlive lpipe", orphans(w.dir))
 		}
@@ -224,6 +231,12 @@ stage "shell" "s" {
 	if len(moved) != 1 {
 		t.Errorf("what the killed stage left is at %v", moved)
 	}
+}
+
+// lives tells whether a process runs: one that ended may stay for a while, until somebody asks for its end.
+func lives(id int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
 // orphans lists the processes of a workspace's stages.
