@@ -39,6 +39,10 @@ parity: build ## logits, gradients and training runs beside torch, transformers 
 bench-pipeline: build ## runner and cache beside make, ninja and git
 	@tools/bench/pipeline.sh
 
+.PHONY: bench-remote
+bench-remote: build ## push and pull beside s5cmd, rclone and DVC, against an S3 server
+	@tools/bench/remote.sh
+
 .PHONY: bench-files
 bench-files: ## the cache alone with 70,000 small files, each thing timed
 	$(GO) test ./cache -run '^$$' -bench ManyFiles -benchtime 1x -v
