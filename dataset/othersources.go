@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -141,6 +142,11 @@ func openCSV(path string, file *os.File, tabs bool, want map[string]bool) (*csvS
 	s.header, err = s.in.Read()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read header of %s: %w", path, err)
+	}
+	for i, name := range s.header {
+		if slices.Contains(s.header[:i], name) && (want == nil || want[name]) {
+			return nil, errTwice(path, name)
+		}
 	}
 	return s, nil
 }

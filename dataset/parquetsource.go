@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 )
 
 const parquetMagic = "PAR1"
@@ -39,6 +41,7 @@ type parquetNode struct {
 	repeated, optional bool
 	list               bool // a LIST or MAP group, whose one child repeats
 	leaf               *leaf
+	text               func(parquet.Value) Value // of a leaf; nil: as its physical type says
 	children           []*parquetNode
 }
 
@@ -66,10 +69,14 @@ func openParquet(path string, file *os.File, size int64, want map[string]bool) (
 		return nil, fmt.Errorf("%s is no Parquet file: %w", path, err)
 	}
 	s := &parquetSource{path: path, size: size, file: f, group: -1, total: f.NumRows()}
+	elements := leafElements(f)
 	for _, column := range f.Root().Columns() {
+		if slices.Contains(s.columns, column.Name()) && (want == nil || want[column.Name()]) {
+			return nil, errTwice(path, column.Name())
+		}
 		s.columns = append(s.columns, column.Name())
 		if want == nil || want[column.Name()] {
-			s.nodes = append(s.nodes, s.node(column))
+			s.nodes = append(s.nodes, s.node(column, elements))
 		}
 	}
 	return s, nil
@@ -85,7 +92,23 @@ func openParquetFile(file *os.File, size int64) (f *parquet.File, err error) {
 	return parquet.OpenFile(file, size, &parquet.FileConfig{SkipPageIndex: true, SkipBloomFilters: true, ReadBufferSize: 256 << 10, ReadMode: parquet.ReadModeSync})
 }
 
-func (s *parquetSource) node(c *parquet.Column) *parquetNode {
+// errTwice says of a column that is wanted that the file has two of them.
+func errTwice(path, column string) error {
+	return fmt.Errorf("%s has two columns %q: which one is meant? Name them apart", path, column)
+}
+
+// leafElements are the schema's leaves, in the order of their columns.
+func leafElements(f *parquet.File) []*format.SchemaElement {
+	var leaves []*format.SchemaElement
+	for i := range f.Metadata().Schema {
+		if element := &f.Metadata().Schema[i]; element.Type.Valid {
+			leaves = append(leaves, element)
+		}
+	}
+	return leaves
+}
+
+func (s *parquetSource) node(c *parquet.Column, elements []*format.SchemaElement) *parquetNode {
 	n := &parquetNode{
 		name:       c.Name(),
 		repetition: c.MaxRepetitionLevel(),
@@ -95,11 +118,12 @@ func (s *parquetSource) node(c *parquet.Column) *parquetNode {
 	}
 	if c.Leaf() {
 		n.leaf = &leaf{column: c, buf: make([]parquet.Value, 512)}
+		n.text = textOf(c, elements[c.Index()])
 		s.leaves = append(s.leaves, n.leaf)
 		return n
 	}
 	for _, child := range c.Columns() {
-		n.children = append(n.children, s.node(child))
+		n.children = append(n.children, s.node(child, elements))
 	}
 	n.list = !n.repeated && len(n.children) == 1 && n.children[0].repeated && len(n.children[0].children) > 0
 	return n
@@ -276,6 +300,9 @@ func (n *parquetNode) firstLeaf() *leaf {
 
 // convert copies a value: those of a page die with it.
 func (s *parquetSource) convert(n *parquetNode, v parquet.Value) Value {
+	if n.text != nil {
+		return n.text(v)
+	}
 	switch v.Kind() {
 	case parquet.ByteArray, parquet.FixedLenByteArray:
 		raw := v.ByteArray()
