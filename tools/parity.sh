@@ -10,4 +10,5 @@ if [ -z "$python" ]; then
   "$venv/bin/pip" install -q -r tools/parity/requirements.txt
   python=$venv/bin/python
 fi
+"$python" tools/parity/tokenizer_variants.py check 500
 exec "$python" tools/parity/parity.py

@@ -149,7 +149,7 @@ const batchBytes = 16 << 20
 func (j *tokenizeJob) run(ctx context.Context, in io.Reader, name string, whole bool, w *bufio.Writer) error {
 	next := j.lines(in, name)
 	if whole && !j.decode {
-		next = wholeText(in)
+		next = wholeText(j.tokenizer, in)
 	}
 	for {
 		batch, err := next()
@@ -367,10 +367,8 @@ func (j *tokenizeJob) parse(line []byte) (*tokenizeItem, error) {
 	return nil, errors.New(`needs {"text"} or {"messages"}`)
 }
 
-// wholeText reads a text file as one text, in parts that several threads can encode: a part ends behind a
-// newline that an ASCII letter or digit follows, where the pre-tokenizer always ends a token and no
-// normalisation reaches across.
-func wholeText(in io.Reader) func() ([]*tokenizeItem, error) {
+// wholeText reads a text file as one text, in parts that several threads can encode.
+func wholeText(t *tokenizer.Tokenizer, in io.Reader) func() ([]*tokenizeItem, error) {
 	done := false
 	return func() ([]*tokenizeItem, error) {
 		if done {
@@ -383,7 +381,7 @@ func wholeText(in io.Reader) func() ([]*tokenizeItem, error) {
 		}
 		var parts []*tokenizeItem
 		for rest := string(data); ; {
-			cut := safeCut(rest, 1<<20)
+			cut := t.Cut(rest, 1<<20)
 			parts = append(parts, &tokenizeItem{text: rest[:cut]})
 			if rest = rest[cut:]; rest == "" {
 				break
@@ -392,15 +390,4 @@ func wholeText(in io.Reader) func() ([]*tokenizeItem, error) {
 		parts[0].parts = len(parts)
 		return parts, nil
 	}
-}
-
-// safeCut returns a position at or after size where text may be divided, or its length.
-func safeCut(text string, size int) int {
-	for i := size; i+1 < len(text); i++ {
-		c := text[i+1] | 0x20
-		if text[i] == '\n' && (c >= 'a' && c <= 'z' || text[i+1] >= '0' && text[i+1] <= '9') {
-			return i + 1
-		}
-	}
-	return len(text)
 }

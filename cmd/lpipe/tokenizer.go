@@ -28,6 +28,7 @@ func (p *program) tokenizerCommand() *cli.Command {
 			Flags: []cli.Flag{
 				&cli.IntFlag{Name: "vocab-size", Usage: "`N` entries, control tokens included", Required: true},
 				&cli.StringSliceFlag{Name: "input", Usage: "learn from `FILE` (again for more, or as arguments)"},
+				&cli.StringFlag{Name: "pattern", Usage: "cut text as `NAME` does (" + strings.Join(tokenizer.Patterns[:], ", ") + "), or by a regex", Value: tokenizer.Patterns[0]},
 				&cli.StringFlag{Name: "out", Usage: "folder `DIR` to write", Required: true},
 			},
 			Action: p.trainTokenizer,
@@ -54,7 +55,7 @@ func (p *program) trainTokenizer(c *cli.Context) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return usageError{err}
 	}
-	t, err := tokenizer.Train(c.Context, tokenizer.TrainOptions{VocabSize: c.Int("vocab-size"), Texts: texts(files)})
+	t, err := tokenizer.Train(c.Context, tokenizer.TrainOptions{VocabSize: c.Int("vocab-size"), Texts: texts(files), Pattern: c.String("pattern")})
 	if err != nil {
 		return err
 	}

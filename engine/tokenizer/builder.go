@@ -11,12 +11,22 @@ import (
 // to them.
 type builder struct {
 	v       *vocabulary
-	index   []uint64 // open addressing by hash of the bytes: hash's upper half, id+1
+	index   tokenIndex
+	raw     map[int32]bool // entries that are not spelled byte-level
 	scratch []byte
-	guess   int32 // what the next merge probably makes
+	// ignoreMerges: a pretoken that is an entry of the vocabulary is not merged.
+	ignoreMerges bool
+	guess        int32 // what the next merge probably makes
 }
 
 func newBuilder() *builder { return &builder{v: &vocabulary{nfc: true}} }
+
+// tokenIndex finds a token by its bytes: open addressing by their hash; a slot has the
+// hash's upper half, and the id plus one.
+type tokenIndex struct {
+	slots []uint64
+	v     *vocabulary
+}
 
 // token adds a vocabulary entry as the file spells it.
 func (b *builder) token(spelled []byte, id int32) error {
@@ -27,6 +37,10 @@ func (b *builder) token(spelled []byte, id int32) error {
 		// Not byte-level: an added token that stands in the vocabulary too, such
 		// as one with a space. No merge can make it.
 		arena = append(arena[:from], spelled...)
+		if b.raw == nil {
+			b.raw = map[int32]bool{}
+		}
+		b.raw[id] = true
 	}
 	v.arena = arena
 	if len(arena) == from {
@@ -46,20 +60,20 @@ func (b *builder) finishTokens() error {
 	for size < len(v.spans)*3/2 {
 		size *= 2
 	}
-	b.index = make([]uint64, size)
+	b.index = tokenIndex{make([]uint64, size), v}
 	for id := range v.spans {
 		if v.kinds[id] == absent {
 			continue
 		}
 		token := v.bytes(int32(id))
-		at, found := b.slot(token)
+		at, found := b.index.slot(token)
 		if found {
-			return fmt.Errorf("token %q stands twice, as %d and %d", spell(token), uint32(b.index[at])-1, id)
+			return fmt.Errorf("token %q stands twice, as %d and %d", spell(token), uint32(b.index.slots[at])-1, id)
 		}
-		b.index[at] = hashBytes(token)&^(1<<32-1) | uint64(id+1)
+		b.index.slots[at] = hashBytes(token)&^(1<<32-1) | uint64(id+1)
 	}
 	for c := range 256 {
-		id, found := b.find([]byte{byte(c)})
+		id, found := b.index.find([]byte{byte(c)})
 		if !found {
 			return fmt.Errorf("the vocabulary has no token for byte 0x%02X (%q): it is not a whole byte-level one", c, byteChar(byte(c)))
 		}
@@ -70,21 +84,28 @@ func (b *builder) finishTokens() error {
 
 // find returns a token's id. Half of the hash stands in the slot, so that other
 // tokens' bytes are hardly ever looked at.
-func (b *builder) find(token []byte) (id int32, found bool) {
-	at, found := b.slot(token)
-	return int32(uint32(b.index[at])) - 1, found
+func (x *tokenIndex) find(token []byte) (id int32, found bool) {
+	at, found := x.slot(token)
+	return int32(uint32(x.slots[at])) - 1, found
 }
 
 // slot returns where a token stands in the index, or the free slot where it would.
-func (b *builder) slot(token []byte) (at int, found bool) {
-	mask, hash := len(b.index)-1, hashBytes(token)
+func (x *tokenIndex) slot(token []byte) (at int, found bool) {
+	mask, hash := len(x.slots)-1, hashBytes(token)
 	for i := int(hash) & mask; ; i = (i + 1) & mask {
-		switch slot := b.index[i]; {
+		switch slot := x.slots[i]; {
 		case slot == 0:
 			return i, false
-		case slot>>32 == hash>>32 && bytes.Equal(b.v.bytes(int32(uint32(slot))-1), token):
+		case slot>>32 == hash>>32 && bytes.Equal(x.v.bytes(int32(uint32(slot))-1), token):
 			return i, true
 		}
+	}
+}
+
+// forget takes a token out: its slot stays taken, with a hash that is not its own.
+func (x *tokenIndex) forget(token []byte) {
+	if at, found := x.slot(token); found {
+		x.slots[at] ^= 1 << 63
 	}
 }
 
@@ -92,7 +113,7 @@ func (b *builder) id(token []byte) (int32, bool) {
 	if len(token) == 1 {
 		return b.v.byteIDs[token[0]], true
 	}
-	return b.find(token)
+	return b.index.find(token)
 }
 
 // merge adds the next merge, as the file spells it.
@@ -176,7 +197,7 @@ func (b *builder) checkAdded(t addedToken) error {
 			return fmt.Errorf("added token %q has id %d, which is the vocabulary's %q", t.Content, t.ID, spell(old))
 		}
 	default:
-		if id, found := b.find([]byte(t.Content)); found {
+		if id, found := b.index.find([]byte(t.Content)); found {
 			return fmt.Errorf("added token %q has id %d here and %d in the vocabulary", t.Content, t.ID, id)
 		}
 	}
@@ -202,6 +223,12 @@ func (b *builder) unmade() int {
 // finish builds the merge table.
 func (b *builder) finish() *vocabulary {
 	v := b.v
+	if b.ignoreMerges {
+		v.whole = &b.index
+		for id := range b.raw {
+			v.whole.forget(v.bytes(id))
+		}
+	}
 	v.merges = newMergeTable(len(v.pairs))
 	v.bytePairs = make([]bytePair, 1<<16)
 	for rank, p := range v.pairs {

@@ -11,6 +11,8 @@ import (
 type tokenizerConfig struct {
 	Class    string
 	EOS, Pad string
+	BOS      string
+	Adds     bool   // tokens or a space around a text
 	Template string // "" where there is none
 	Added    []addedToken
 	Specials []string
@@ -33,21 +35,13 @@ func (n *tokenName) UnmarshalJSON(data []byte) error {
 
 // addedJSON is an added token in tokenizer.json and tokenizer_config.json.
 type addedJSON struct {
-	ID         int32  `json:"id"`
-	Content    string `json:"content"`
-	SingleWord bool   `json:"single_word"`
-	LStrip     bool   `json:"lstrip"`
-	RStrip     bool   `json:"rstrip"`
-	Normalized bool   `json:"normalized"`
-	Special    bool   `json:"special"`
+	ID      int32  `json:"id"`
+	Content string `json:"content"`
+	Special bool   `json:"special"`
+	addedRules
 }
 
-func (a addedJSON) token() (addedToken, error) {
-	if a.SingleWord || a.LStrip || a.RStrip || a.Normalized {
-		return addedToken{}, unsupported("added token %q has single_word, lstrip, rstrip or normalized set, which Qwen2.5's do not", a.Content)
-	}
-	return addedToken{a.Content, a.ID, a.Special}, nil
-}
+func (a addedJSON) token() addedToken { return addedToken{a.Content, a.ID, a.Special, a.addedRules} }
 
 // config reads tokenizer_config.json; without one, all is left open.
 func (f folder) config() (*tokenizerConfig, error) {
@@ -71,10 +65,8 @@ func (f folder) config() (*tokenizerConfig, error) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, f.wrong(name, err)
 	}
-	if file.AddBOS || file.AddEOS || file.AddSpace {
-		return nil, f.wrong(name, unsupported("add_bos_token, add_eos_token or add_prefix_space is set, which Qwen2.5 does not do"))
-	}
-	c := &tokenizerConfig{Class: file.Class, EOS: string(file.EOS), Pad: string(file.Pad)}
+	c := &tokenizerConfig{Class: file.Class, EOS: string(file.EOS), Pad: string(file.Pad), BOS: string(file.BOS)}
+	c.Adds = file.AddBOS || file.AddEOS || file.AddSpace
 	for _, n := range append(file.Additional, file.EOS, file.Pad, file.BOS) {
 		c.Specials = append(c.Specials, string(n))
 	}
@@ -87,11 +79,7 @@ func (f folder) config() (*tokenizerConfig, error) {
 			return nil, f.wrong(name, fmt.Errorf("added_tokens_decoder has the key %q, which is no id", key))
 		}
 		a.ID = int32(id)
-		token, err := a.token()
-		if err != nil {
-			return nil, f.wrong(name, err)
-		}
-		c.Added = append(c.Added, token)
+		c.Added = append(c.Added, a.token())
 	}
 	return c, nil
 }

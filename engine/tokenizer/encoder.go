@@ -27,6 +27,7 @@ type Encoder struct {
 	short      shortCache
 	long       longCache
 	merger     merger
+	cutter     pieceCutter
 	normalizer normalizer
 	valid, nfc []byte // scratch
 	replaced   int64
@@ -48,12 +49,11 @@ func (e *Encoder) Encode(dst []int32, text string, parseSpecial bool) []int32 {
 func (e *Encoder) EncodeMode(dst []int32, text string, mode Mode) []int32 {
 	s := unsafe.Slice(unsafe.StringData(text), len(text)) // read only
 	for i := 0; i < len(s); {
-		at, token := e.v.added.find(s, i, mode)
-		dst = e.encodeText(dst, s[i:at])
-		i = at
+		at, end, token := e.v.added.raw.find(s, i, mode)
+		dst = e.encodeText(dst, s[i:at], mode)
+		i = end
 		if token != nil {
 			dst = append(dst, token.ID)
-			i += len(token.Content)
 		}
 	}
 	return dst
@@ -62,8 +62,8 @@ func (e *Encoder) EncodeMode(dst []int32, text string, mode Mode) []int32 {
 // keepScratch is the size of a scratch buffer that is worth keeping.
 const keepScratch = 1 << 20
 
-// encodeText encodes text in which no added token is recognised.
-func (e *Encoder) encodeText(dst []int32, s []byte) []int32 {
+// encodeText encodes text in which no added token is looked for as it stands.
+func (e *Encoder) encodeText(dst []int32, s []byte, mode Mode) []int32 {
 	valid, nfc := inspect(s)
 	if !valid {
 		n := 0
@@ -76,7 +76,14 @@ func (e *Encoder) encodeText(dst []int32, s []byte) []int32 {
 		e.nfc = e.normalizer.appendNFC(e.nfc[:0], s)
 		s = e.nfc
 	}
-	dst = e.encodeNormal(dst, s)
+	for i := 0; i < len(s); {
+		at, end, token := e.v.added.later.find(s, i, mode)
+		dst = e.encodeNormal(dst, s[i:at])
+		i = end
+		if token != nil {
+			dst = append(dst, token.ID)
+		}
+	}
 	if cap(e.valid) > keepScratch {
 		e.valid = nil
 	}
@@ -93,6 +100,11 @@ func (e *Encoder) encodeText(dst []int32, s []byte) []int32 {
 // ASCII words with at most one character before them, cut eight bytes at a time
 // and found in the cache. pretokenEnd and slowPiece do the rest.
 func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
+	digits := e.v.pre.digits
+	if digits == 0 {
+		e.cutter.cut(e.v.pre, s, func(piece []byte) { dst = e.piece(dst, piece) })
+		return dst
+	}
 	i := 0
 	for i+24 <= len(s) {
 		if cap(dst)-len(dst) < 4 {
@@ -102,7 +114,7 @@ func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 		end := i + wordLen(x)
 		switch {
 		case end == i:
-			end = pretokenEnd(s, i)
+			end = pretokenEnd(s, i, digits)
 		case end == i+8:
 			end = asciiWordEnd(s, end)
 		case s[end] >= utf8.RuneSelf:
@@ -141,7 +153,7 @@ func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 		ids[0] &= maxID
 	}
 	for i < len(s) {
-		end := pretokenEnd(s, i)
+		end := pretokenEnd(s, i, digits)
 		dst = e.slowPiece(dst, s[i:end])
 		i = end
 	}
@@ -201,16 +213,45 @@ func (e *Encoder) slowPiece(dst []int32, piece []byte) []int32 {
 		return append(dst, e.v.byteIDs[piece[0]])
 	}
 	if len(piece) > longMax {
-		return e.merger.merge(dst, e.v, piece)
+		return e.merge(dst, piece)
 	}
 	hash := hashBytes(piece)
 	if ids, ok := e.long.find(hash, piece); ok {
 		return append(dst, ids...)
 	}
 	from := len(dst)
-	dst = e.merger.merge(dst, e.v, piece)
+	dst = e.merge(dst, piece)
 	e.long.add(hash, piece, dst[from:])
 	return dst
+}
+
+// piece appends the ids of a pretoken of any length.
+func (e *Encoder) piece(dst []int32, piece []byte) []int32 {
+	if len(piece) == 1 || len(piece) > shortMax {
+		return e.slowPiece(dst, piece)
+	}
+	var key [16]byte
+	copy(key[:], piece)
+	lo, hi := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])|uint64(len(piece))<<56
+	for _, slot := range e.short.line(lo, hi) {
+		if slot.lo == lo && slot.hi == hi {
+			n := len(dst)
+			dst = append(dst, slot.ids[:slot.ids[0]>>24]...)
+			dst[n] &= maxID
+			return dst
+		}
+	}
+	return e.missShort(dst, piece, lo, hi)
+}
+
+// merge appends the ids of a pretoken that no cache has.
+func (e *Encoder) merge(dst []int32, piece []byte) []int32 {
+	if e.v.whole != nil {
+		if id, found := e.v.whole.find(piece); found {
+			return append(dst, id)
+		}
+	}
+	return e.merger.merge(dst, e.v, piece)
 }
 
 // missShort merges a short pretoken and remembers it: with the long ones if it has
@@ -221,7 +262,7 @@ func (e *Encoder) missShort(dst []int32, piece []byte, lo, hi uint64) []int32 {
 		return append(dst, ids...)
 	}
 	from := len(dst)
-	dst = e.merger.merge(dst, e.v, piece)
+	dst = e.merge(dst, piece)
 	n := len(dst) - from
 	if n > 4 {
 		e.long.add(hash, piece, dst[from:])

@@ -131,10 +131,10 @@ func TestAddedTokens(t *testing.T) {
 }
 
 func TestLongestAddedTokenWins(t *testing.T) {
-	list := []addedToken{{"<a", 10, true}, {"<ab>", 11, false}, {"x", 12, true}, {"<a>", 13, true}}
+	list := []addedToken{{Content: "<a", ID: 10, Special: true}, {Content: "<ab>", ID: 11}, {Content: "x", ID: 12, Special: true}, {Content: "<a>", ID: 13, Special: true}}
 	a := newAddedTokens(list)
 	find := func(s string, mode Mode) int32 {
-		if _, token := a.find([]byte(s), 0, mode); token != nil {
+		if _, _, token := a.raw.find([]byte(s), 0, mode); token != nil {
 			return token.ID
 		}
 		return -1

@@ -80,7 +80,7 @@ func (f folder) wrong(name string, err error) error {
 	remedy := "copy the file again from the model's page"
 	var kindErr *unsupportedError
 	if errors.As(err, &kindErr) {
-		remedy = "lpipe reads byte-level BPE tokenizers with Qwen2's pattern (Qwen2, Qwen2.5)"
+		remedy = "lpipe reads byte-level BPE tokenizers, such as those of Qwen, Llama 3, GPT-2 and SmolLM; doc/tokenizer.md says what they may have"
 	}
 	return fmt.Errorf("read tokenizer: %s: %w; %s", filepath.Join(f.dir, name), err, remedy)
 }
@@ -121,6 +121,9 @@ func (f folder) vocabulary(config *tokenizerConfig) (*vocabulary, error) {
 	if c := config.Class; c != "" && !bytes.HasPrefix([]byte(c), []byte("Qwen2Tokenizer")) {
 		return nil, f.wrong("tokenizer_config.json", unsupported("tokenizer class %s: how it splits text stands only in tokenizer.json, which is not there", c))
 	}
+	if config.Adds {
+		return nil, f.wrong("tokenizer_config.json", unsupported("add_bos_token, add_eos_token or add_prefix_space is set, which Qwen2.5 does not do"))
+	}
 	return f.twoFiles(config, vocab, merges)
 }
 
@@ -140,8 +143,13 @@ func (f folder) missing(vocab, merges bool) error {
 // twoFiles reads vocab.json and merges.txt.
 func (f folder) twoFiles(config *tokenizerConfig, vocab, merges []byte) (*vocabulary, error) {
 	b := newBuilder()
+	pre, err := pretokenizerOf(splitPattern)
+	if err != nil {
+		return nil, err
+	}
+	b.v.pre = pre
 	r := &jsonReader{data: vocab}
-	err := readVocab(r, b)
+	err = readVocab(r, b)
 	if err == nil {
 		err = r.end()
 	}
@@ -226,7 +234,7 @@ func (f folder) addedTokens(config *tokenizerConfig, b *builder) ([]addedToken, 
 	}
 	list := slices.Clone(config.Added)
 	for content, id := range ids {
-		t := addedToken{content, id, config.special(content)}
+		t := addedToken{Content: content, ID: id, Special: config.special(content)}
 		same := func(c addedToken) bool { return c.Content == content && c.ID == id }
 		if !slices.ContainsFunc(config.Added, same) {
 			list = append(list, t)
@@ -240,10 +248,10 @@ func (f folder) addedTokens(config *tokenizerConfig, b *builder) ([]addedToken, 
 func (b *builder) qwenTokens() []addedToken {
 	var list []addedToken
 	for i, name := range qwenAdded {
-		if id, found := b.find([]byte(name)); found {
-			list = append(list, addedToken{name, id, i < qwenSpecial})
+		if id, found := b.index.find([]byte(name)); found {
+			list = append(list, addedToken{Content: name, ID: id, Special: i < qwenSpecial})
 		} else if len(b.v.spans) == qwenVocabulary {
-			list = append(list, addedToken{name, int32(qwenVocabulary + i), i < qwenSpecial})
+			list = append(list, addedToken{Content: name, ID: int32(qwenVocabulary + i), Special: i < qwenSpecial})
 		}
 	}
 	return list

@@ -159,7 +159,7 @@ func TestScannerEqualsRegexOnEveryShortText(t *testing.T) {
 	visit = func(text string, depth int) {
 		var got []string
 		for i := 0; i < len(text); {
-			end := pretokenEnd([]byte(text), i)
+			end := pretokenEnd([]byte(text), i, 1)
 			got = append(got, text[i:end])
 			i = end
 		}

@@ -297,9 +297,9 @@ func (e *Encoder) encodeRendered(out *Rendered, w *writer, chat Chat) {
 	for i := 0; i < len(s); {
 		mark := controlMark{at: len(s)}
 		if chat.ParseSpecial {
-			at, token := e.v.added.find(s, i, Parse)
+			at, end, token := e.v.added.raw.find(s, i, Parse)
 			if mark.at = at; token != nil {
-				mark.size, mark.id = len(token.Content), token.ID
+				mark.size, mark.id = end-at, token.ID
 			}
 		} else if len(marks) > 0 {
 			mark, marks = marks[0], marks[1:]
@@ -319,7 +319,7 @@ func (e *Encoder) encodeRendered(out *Rendered, w *writer, chat Chat) {
 // reach into a trained stretch.
 func (e *Encoder) encodeStretch(out *Rendered, s []byte, part stretch, trained []stretch) {
 	first := len(out.IDs)
-	out.IDs = e.encodeText(out.IDs, s[part.from:part.to])
+	out.IDs = e.encodeText(out.IDs, s[part.from:part.to], Plain)
 	ids := out.IDs[first:]
 	out.Mask = append(out.Mask, make([]bool, len(ids))...)
 	for _, r := range trained {

@@ -144,8 +144,8 @@ func (t *Tokenizer) configJSON() []byte {
 		if i > 0 {
 			b.WriteString(",")
 		}
-		fmt.Fprintf(&b, "\n    \"%d\": {\"content\": %s, \"lstrip\": false, \"normalized\": false, \"rstrip\": false, \"single_word\": false, \"special\": %t}",
-			a.ID, quote(a.Content), a.Special)
+		fmt.Fprintf(&b, "\n    \"%d\": {\"content\": %s, \"lstrip\": %t, \"normalized\": %t, \"rstrip\": %t, \"single_word\": %t, \"special\": %t}",
+			a.ID, quote(a.Content), a.LStrip, a.Normalized, a.RStrip, a.SingleWord, a.Special)
 	}
 	b.WriteString("\n  },\n  \"bos_token\": null,\n  \"chat_template\": " + quote(t.template.text))
 	b.WriteString(",\n  \"clean_up_tokenization_spaces\": false,\n  \"eos_token\": " + t.nameJSON(t.eos))
@@ -168,19 +168,18 @@ func (t *Tokenizer) tokenizerJSON() []byte {
 		if i > 0 {
 			b.WriteString(",")
 		}
-		fmt.Fprintf(&b, "\n    {\"id\": %d, \"content\": %s, \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": %t}",
-			a.ID, quote(a.Content), a.Special)
+		fmt.Fprintf(&b, "\n    {\"id\": %d, \"content\": %s, \"single_word\": %t, \"lstrip\": %t, \"rstrip\": %t, \"normalized\": %t, \"special\": %t}",
+			a.ID, quote(a.Content), a.SingleWord, a.LStrip, a.RStrip, a.Normalized, a.Special)
 	}
 	const byteLevel = `{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}`
 	normalizer := "null"
 	if t.v.nfc {
 		normalizer = `{"type": "NFC"}`
 	}
-	b.WriteString("\n  ],\n  \"normalizer\": " + normalizer + ",\n  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n" +
-		"    {\"type\": \"Split\", \"pattern\": {\"Regex\": " + quote(splitPattern) + "}, \"behavior\": \"Isolated\", \"invert\": false},\n    " + byteLevel + "\n  ]},\n" +
+	b.WriteString("\n  ],\n  \"normalizer\": " + normalizer + ",\n  \"pre_tokenizer\": " + string(t.v.pre.source) + ",\n" +
 		"  \"post_processor\": " + byteLevel + ",\n  \"decoder\": " + byteLevel + ",\n" +
 		"  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n    \"continuing_subword_prefix\": \"\",\n" +
-		"    \"end_of_word_suffix\": \"\",\n    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n    \"vocab\": ")
+		"    \"end_of_word_suffix\": \"\",\n    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": " + strconv.FormatBool(t.v.whole != nil) + ",\n    \"vocab\": ")
 	b.Write(t.vocabJSON("      "))
 	b.WriteString(",\n    \"merges\": [")
 	for i, p := range t.v.pairs {

@@ -2,20 +2,23 @@ package tokenizer
 
 import "unicode/utf8"
 
-// The split regex of Qwen2 and Qwen2.5, in the engine's Unicode version:
-//
-//	(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|
-//	 ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-const splitPattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+// What follows is splitPattern by hand.
 
-// pretokenEnd returns where the pretoken that starts at s[i] ends. s must be
-// valid UTF-8, and i < len(s).
-func pretokenEnd(s []byte, i int) int {
+// pretokenEnd returns where the pretoken that starts at s[i] ends; up to so many digits
+// make one. s must be valid UTF-8, and i < len(s).
+func pretokenEnd(s []byte, i, digits int) int {
 	class, next := classAt(s, i)
 	switch class {
 	case classLetter:
 		return lettersEnd(s, next)
 	case classNumber:
+		for ; digits > 1 && next < len(s); digits-- {
+			following, after := classAt(s, next)
+			if following != classNumber {
+				break
+			}
+			next = after
+		}
 		return next
 	case classSpace:
 		if c := s[i]; c == '\r' || c == '\n' {

@@ -64,6 +64,23 @@ func (t *Tokenizer) DecodeBytes(dst []byte, ids []int32, skipSpecial bool) []byt
 	return dst
 }
 
+// Cut returns a position at or behind size where text may be cut in two that give the same
+// ids one after the other, or its length where it finds none: behind a newline that an ASCII
+// letter or digit follows. Qwen2's and Llama 3's patterns always end a pretoken there, others
+// may not, and NFC never reaches across.
+func (t *Tokenizer) Cut(text string, size int) int {
+	if t.v.pre.digits == 0 || t.v.added.reachAcrossLines() {
+		return len(text)
+	}
+	for i := size; i+1 < len(text); i++ {
+		c := text[i+1] | 0x20
+		if text[i] == '\n' && (c >= 'a' && c <= 'z' || text[i+1] >= '0' && text[i+1] <= '9') {
+			return i + 1
+		}
+	}
+	return len(text)
+}
+
 // VocabSize is the largest id plus one, added tokens included.
 func (t *Tokenizer) VocabSize() int { return len(t.v.spans) }
 
@@ -108,7 +125,7 @@ func (t *Tokenizer) TemplateFingerprint() string { return t.template.fingerprint
 // by id, merges by rank. It is the same whatever files they came from.
 func (t *Tokenizer) Fingerprint() string {
 	h := sha256.New()
-	io.WriteString(h, "lpipe tokenizer 1\nunicode "+UnicodeVersion+"\n"+splitPattern+"\n")
+	io.WriteString(h, "lpipe tokenizer 1\nunicode "+UnicodeVersion+"\n"+t.v.rules()+"\n")
 	var buf []byte
 	if buf = append(buf, 0); t.v.nfc {
 		buf[0] = 1

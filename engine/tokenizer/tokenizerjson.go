@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
-// readTokenizerJSON reads Hugging Face tokenizers' serialisation. Each part that
-// decides ids must be the one that Qwen2 and Qwen2.5 have; the error says which
-// is not.
+// readTokenizerJSON reads Hugging Face tokenizers' serialisation of a byte-level BPE
+// tokenizer. A part that decides ids and is not known is an error that names it.
 func readTokenizerJSON(data []byte) (*vocabulary, error) {
 	b := newBuilder()
 	r := &jsonReader{data: data}
@@ -36,13 +36,13 @@ func readTokenizerJSON(data []byte) (*vocabulary, error) {
 	if b.v.nfc, err = checkNormalizer(parts["normalizer"]); err != nil {
 		return nil, err
 	}
-	if err := checkPreTokenizer(parts["pre_tokenizer"]); err != nil {
+	if b.v.pre, err = readPretokenizer(parts["pre_tokenizer"]); err != nil {
 		return nil, err
 	}
-	if err := checkByteLevel("post_processor", parts["post_processor"]); err != nil {
+	if err := checkTypes("post_processor", parts["post_processor"], "ByteLevel", "TemplateProcessing", "RobertaProcessing", "BertProcessing"); err != nil {
 		return nil, err
 	}
-	if err := checkByteLevel("decoder", parts["decoder"]); err != nil {
+	if err := checkTypes("decoder", parts["decoder"], "ByteLevel"); err != nil {
 		return nil, err
 	}
 	added, err := readAdded(parts["added_tokens"])
@@ -84,7 +84,7 @@ func readModel(r *jsonReader, b *builder) error {
 		rest[name] = raw
 		return err
 	})
-	if kindErr := checkModel(rest); kindErr != nil && (err == nil || rest["type"] != nil) {
+	if kindErr := b.model(rest); kindErr != nil && (err == nil || rest["type"] != nil) {
 		return kindErr
 	}
 	if err != nil {
@@ -137,12 +137,12 @@ func inMerge(n int, err error) error {
 	return fmt.Errorf("merge %d: %w", n, err)
 }
 
-// checkModel refuses settings that Qwen2.5's BPE does not have.
-func checkModel(rest map[string]json.RawMessage) error {
+// model reads the settings of the model. What matters only where a byte has no token
+// (unk_token, fuse_unk) makes no difference: finishTokens demands all 256.
+func (b *builder) model(rest map[string]json.RawMessage) error {
 	var m struct {
 		Type         string   `json:"type"`
 		Dropout      *float64 `json:"dropout"`
-		Unknown      *string  `json:"unk_token"`
 		Prefix       *string  `json:"continuing_subword_prefix"`
 		Suffix       *string  `json:"end_of_word_suffix"`
 		ByteFallback bool     `json:"byte_fallback"`
@@ -159,50 +159,14 @@ func checkModel(rest map[string]json.RawMessage) error {
 	case m.Type != "" && m.Type != "BPE":
 		return unsupported("a %s model", m.Type)
 	case m.Dropout != nil && *m.Dropout != 0:
-		return unsupported("BPE with dropout")
-	case filled(m.Unknown), filled(m.Prefix), filled(m.Suffix), m.ByteFallback, m.IgnoreMerges:
-		return unsupported("BPE with unk_token, continuing_subword_prefix, end_of_word_suffix, byte_fallback or ignore_merges")
+		return unsupported("BPE with dropout, which gives other ids each time")
+	case filled(m.Prefix), filled(m.Suffix):
+		return unsupported("BPE with continuing_subword_prefix or end_of_word_suffix")
+	case m.ByteFallback:
+		return unsupported("BPE with byte_fallback, which is not byte-level")
 	}
+	b.ignoreMerges = m.IgnoreMerges
 	return nil
-}
-
-// component is one normalizer, pre-tokenizer, post-processor or decoder.
-type component struct {
-	Type          string
-	Normalizers   []component
-	Pretokenizers []component
-	Processors    []component
-	Decoders      []component
-	Pattern       struct{ Regex, String string }
-	Behavior      string
-	Invert        bool
-	AddSpace      *bool `json:"add_prefix_space"`
-	UseRegex      *bool `json:"use_regex"`
-}
-
-// flat resolves sequences.
-func (c component) flat() []component {
-	if c.Type != "Sequence" {
-		return []component{c}
-	}
-	var out []component
-	for _, list := range [][]component{c.Normalizers, c.Pretokenizers, c.Processors, c.Decoders} {
-		for _, x := range list {
-			out = append(out, x.flat()...)
-		}
-	}
-	return out
-}
-
-func components(name string, raw json.RawMessage) ([]component, error) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil, nil
-	}
-	var c component
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return nil, fmt.Errorf("%q: %w", name, err)
-	}
-	return c.flat(), nil
 }
 
 // checkNormalizer accepts NFC and none.
@@ -219,38 +183,15 @@ func checkNormalizer(raw json.RawMessage) (nfc bool, err error) {
 	return len(list) > 0, nil
 }
 
-// checkPreTokenizer accepts Split with Qwen2's pattern, then ByteLevel.
-func checkPreTokenizer(raw json.RawMessage) error {
-	list, err := components("pre_tokenizer", raw)
-	if err != nil {
-		return err
-	}
-	if len(list) != 2 || list[0].Type != "Split" || list[1].Type != "ByteLevel" {
-		return unsupported("the pre-tokenizer is not a Split by pattern and then ByteLevel")
-	}
-	split, bytes := list[0], list[1]
-	if split.Pattern.Regex != splitPattern {
-		return unsupported("the pre-tokenizer's pattern is %q", split.Pattern.Regex+split.Pattern.String)
-	}
-	// The pattern matches every text as a whole, so what happens to text between
-	// matches (Isolated, Removed with invert) makes no difference.
-	if split.Behavior != "Isolated" && !(split.Behavior == "Removed" && split.Invert) {
-		return unsupported("the pre-tokenizer's behaviour is %s", split.Behavior)
-	}
-	if bytes.AddSpace == nil || *bytes.AddSpace || bytes.UseRegex == nil || *bytes.UseRegex {
-		return unsupported("ByteLevel with add_prefix_space or use_regex")
-	}
-	return nil
-}
-
-// checkByteLevel accepts ByteLevel and none: neither adds tokens.
-func checkByteLevel(name string, raw json.RawMessage) error {
+// checkTypes accepts some types and none. A post-processor puts tokens around a text,
+// which this package leaves to the caller, as add_special_tokens=False does.
+func checkTypes(name string, raw json.RawMessage, known ...string) error {
 	list, err := components(name, raw)
 	if err != nil {
 		return err
 	}
 	for _, c := range list {
-		if c.Type != "ByteLevel" {
+		if !slices.Contains(known, c.Type) {
 			return unsupported("%s %s", name, c.Type)
 		}
 	}
@@ -266,11 +207,7 @@ func readAdded(raw json.RawMessage) ([]addedToken, error) {
 	}
 	var out []addedToken
 	for _, a := range list {
-		t, err := a.token()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, t)
+		out = append(out, a.token())
 	}
 	return out, nil
 }

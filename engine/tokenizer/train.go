@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"unsafe"
 )
 
@@ -16,6 +18,7 @@ type TrainOptions struct {
 	VocabSize int                      // added tokens included; at least 256 and the added ones
 	Texts     iter.Seq2[string, error] // the corpus; an error ends the training
 	Added     []string                 // further special tokens behind <|endoftext|>, <|im_start|>, <|im_end|>
+	Pattern   string                   // how text is split: a name of Patterns, or a regex; "": qwen2
 	System    string                   // default system text of the template; "": Qwen2.5's
 }
 
@@ -30,7 +33,11 @@ func Train(ctx context.Context, opts TrainOptions) (*Tokenizer, error) {
 	if opts.VocabSize < least || opts.VocabSize > maxID {
 		return nil, fmt.Errorf("train tokenizer: vocabulary size %d; it must be %d to %d (256 bytes and %d added tokens at least)", opts.VocabSize, least, maxID, len(added))
 	}
-	words, err := countPretokens(ctx, opts.Texts)
+	pre, err := trainedSplit(opts.Pattern)
+	if err != nil {
+		return nil, fmt.Errorf("train tokenizer: %w", err)
+	}
+	words, err := countPretokens(ctx, pre, opts.Texts)
 	if err != nil {
 		return nil, fmt.Errorf("train tokenizer: %w", err)
 	}
@@ -43,7 +50,34 @@ func Train(ctx context.Context, opts TrainOptions) (*Tokenizer, error) {
 			break
 		}
 	}
-	return tr.tokenizer(added, opts.System)
+	return tr.tokenizer(added, opts.System, pre)
+}
+
+// Patterns are the names that TrainOptions.Pattern knows: how the models of that name
+// split text.
+var Patterns = [...]string{"qwen2", "llama3", "gpt2", "smollm"}
+
+// trainedSplit returns the pre-tokenizer for a name or a regex.
+func trainedSplit(name string) (*pretokenizer, error) {
+	switch name {
+	case "", "qwen2":
+		return pretokenizerOf(splitPattern)
+	case "llama3":
+		return pretokenizerOf(llamaPattern)
+	case "gpt2":
+		return readPretokenizer(json.RawMessage(`{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}`))
+	case "smollm":
+		return readPretokenizer(json.RawMessage(`{"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}`))
+	}
+	known := strings.Join(Patterns[:], ", ")
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-_") == "" {
+		return nil, fmt.Errorf("no pattern is named %q; there are %s, or give a regex", name, known)
+	}
+	pre, err := pretokenizerOf(name)
+	if err != nil {
+		return nil, fmt.Errorf("the pattern is no name (%s), and as a regex: %w", known, err)
+	}
+	return pre, nil
 }
 
 // trainedTokens are the names of the added tokens, each once.
@@ -58,9 +92,18 @@ func trainedTokens(more []string) []string {
 }
 
 // countPretokens counts the pretokens of all texts, as the encoder would cut them.
-func countPretokens(ctx context.Context, texts iter.Seq2[string, error]) (map[string]*int64, error) {
+func countPretokens(ctx context.Context, pre *pretokenizer, texts iter.Seq2[string, error]) (map[string]*int64, error) {
 	counts := map[string]*int64{}
+	count := func(piece []byte) {
+		if c := counts[string(piece)]; c != nil {
+			*c++
+		} else {
+			one := int64(1)
+			counts[string(piece)] = &one
+		}
+	}
 	var n normalizer
+	var cutter pieceCutter
 	for text, err := range texts {
 		if err == nil {
 			err = ctx.Err()
@@ -77,16 +120,7 @@ func countPretokens(ctx context.Context, texts iter.Seq2[string, error]) (map[st
 		if !nfc {
 			s = n.appendNFC(nil, s)
 		}
-		for i := 0; i < len(s); {
-			end := pretokenEnd(s, i)
-			if c := counts[string(s[i:end])]; c != nil {
-				*c++
-			} else {
-				one := int64(1)
-				counts[string(s[i:end])] = &one
-			}
-			i = end
-		}
+		cutter.cut(pre, s, count)
 	}
 	return counts, nil
 }
@@ -223,8 +257,9 @@ func (tr *trainer) mergeWord(p [2]int32, to, word int32, grown map[[2]int32]bool
 }
 
 // tokenizer makes the tokenizer that was learned.
-func (tr *trainer) tokenizer(names []string, system string) (*Tokenizer, error) {
+func (tr *trainer) tokenizer(names []string, system string, pre *pretokenizer) (*Tokenizer, error) {
 	b := newBuilder()
+	b.v.pre = pre
 	for id, t := range tr.tokens {
 		if err := b.token([]byte(spell(t)), int32(id)); err != nil {
 			return nil, fmt.Errorf("train tokenizer: %w", err)
@@ -244,7 +279,7 @@ func (tr *trainer) tokenizer(names []string, system string) (*Tokenizer, error) 
 			next++
 		}
 		known := slices.Index(qwenAdded[:], name)
-		list = append(list, addedToken{name, id, known < qwenSpecial})
+		list = append(list, addedToken{Content: name, ID: id, Special: known < qwenSpecial})
 	}
 	if err := b.add(list); err != nil {
 		return nil, fmt.Errorf("train tokenizer: %w", err)

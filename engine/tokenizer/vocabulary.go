@@ -1,9 +1,7 @@
 package tokenizer
 
 import (
-	"bytes"
-	"cmp"
-	"slices"
+	"fmt"
 	"sync"
 )
 
@@ -21,7 +19,9 @@ type vocabulary struct {
 	added     addedTokens
 	both      map[int32]bool // added tokens that are entries of the vocabulary too
 	nfc       bool
-	pool      sync.Pool // of *Encoder
+	pre       *pretokenizer
+	whole     *tokenIndex // ignore_merges: a pretoken that is a token is that token, else nil
+	pool      sync.Pool   // of *Encoder
 }
 
 type span struct{ from, to uint32 }
@@ -74,79 +74,19 @@ func (v *vocabulary) set(id int32, from int, k kind) {
 	v.kinds[id] = k
 }
 
-// addedToken is a text that stands for one id wherever it is recognised.
-type addedToken struct {
-	Content string
-	ID      int32
-	Special bool
-}
-
-// addedTokens finds added tokens in raw text, leftmost first and of those the longest.
-type addedTokens struct {
-	list    []addedToken // by id
-	byFirst [256][]addedToken
-	first   []byte // the first bytes that occur
-}
-
-func newAddedTokens(list []addedToken) addedTokens {
-	a := addedTokens{list: slices.SortedFunc(slices.Values(list), func(x, y addedToken) int { return cmp.Compare(x.ID, y.ID) })}
-	for _, t := range a.list {
-		c := t.Content[0]
-		if len(a.byFirst[c]) == 0 {
-			a.first = append(a.first, c)
-		}
-		a.byFirst[c] = append(a.byFirst[c], t)
+// rules names what decides ids besides tokens and merges; Qwen2's are its pattern alone.
+func (v *vocabulary) rules() string {
+	text := splitPattern
+	if v.pre.digits != 1 {
+		text = string(v.pre.source)
 	}
-	for _, c := range a.first {
-		slices.SortStableFunc(a.byFirst[c], func(x, y addedToken) int { return len(y.Content) - len(x.Content) })
+	if v.whole != nil {
+		text += "\nignore_merges"
 	}
-	return a
-}
-
-// find returns the first added token in s[i:], and where it begins; at is len(s)
-// when there is none. Special ones count only where mode says so.
-func (a *addedTokens) find(s []byte, i int, mode Mode) (at int, token *addedToken) {
-	for i < len(s) && mode != Plain {
-		i += a.nextFirst(s[i:])
-		if i >= len(s) {
-			break
-		}
-		candidates := a.byFirst[s[i]]
-		for k := range candidates {
-			c := &candidates[k]
-			if (mode == Parse || !c.Special) && len(s)-i >= len(c.Content) && string(s[i:i+len(c.Content)]) == c.Content {
-				return i, c
-			}
-		}
-		i++
-	}
-	return len(s), nil
-}
-
-// nextFirst returns the offset of the next byte that begins an added token.
-func (a *addedTokens) nextFirst(s []byte) int {
-	switch len(a.first) {
-	case 0:
-		return len(s)
-	case 1:
-		if i := bytes.IndexByte(s, a.first[0]); i >= 0 {
-			return i
-		}
-		return len(s)
-	}
-	for i, c := range s {
-		if len(a.byFirst[c]) > 0 {
-			return i
+	for _, a := range v.added.list {
+		if a.addedRules != (addedRules{}) {
+			text += fmt.Sprintf("\n%d %v", a.ID, a.addedRules)
 		}
 	}
-	return len(s)
-}
-
-func (a *addedTokens) byName(name string) (addedToken, bool) {
-	for _, t := range a.list {
-		if t.Content == name {
-			return t, true
-		}
-	}
-	return addedToken{}, false
+	return text
 }

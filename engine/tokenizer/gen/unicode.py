@@ -48,6 +48,9 @@ def properties(pairs):
     return props
 
 
+CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cs Cn".split()
+
+
 def go_string(name, data, doc):
     print(f"// {doc}\nconst {name} = \"\" +")
     lines = []
@@ -76,6 +79,15 @@ def main():
     print(f'const UnicodeVersion = "{ud.unidata_version}"\n')
     go_string("propIndex", index, "propIndex gives the block of propBlocks for a code point's upper bits.")
     go_string("propBlocks", b"".join(blocks), "propBlocks holds the properties of 256 code points a block.")
+
+    categories = bytes(CATEGORIES.index(ud.category(chr(c))) for c in range(0x110000))
+    blocks, index = {}, bytearray()
+    for i in range(0, len(categories), BLOCK):
+        b = categories[i:i + BLOCK]
+        index.append(blocks.setdefault(b, len(blocks)))
+    assert len(blocks) <= 256
+    go_string("categoryIndex", index, "categoryIndex gives the block of categoryBlocks for a code point's upper bits.")
+    go_string("categoryBlocks", b"".join(blocks), "categoryBlocks holds general categories, numbered as in categoryNames.")
 
     ccc = []
     for c in scalars():

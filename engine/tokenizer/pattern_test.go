@@ -1,0 +1,173 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dlclark/regexp2"
+)
+
+func TestPatternsThatAreRefused(t *testing.T) {
+	for pattern, want := range map[string]string{
+		`a|`:                     "matches the empty text",
+		`a*`:                     "matches the empty text",
+		`(?!a)`:                  "matches the empty text",
+		`(a`:                     "a group that is not closed",
+		`a)`:                     "a closing parenthesis",
+		`[a`:                     "a class that is not closed",
+		`[a[b]]`:                 "a class within a class",
+		`[\p{L}&&\p{Lu}]`:        "a class within a class",
+		`[z-a]`:                  "a range in a class that is none",
+		`[\s-a]`:                 "a range in a class that is none",
+		`\p{Han}+`:               `\p{Han}`,
+		`\p{L`:                   `no general category`,
+		`\w+`:                    `\w`,
+		`\bfoo`:                  `\b`,
+		`(a)\1`:                  `\1`,
+		`^a`:                     "'^'",
+		`a$`:                     "'$'",
+		`+a`:                     "'+'",
+		`a+?`:                    "lazy",
+		`a{1,3}+`:                "lazy or repeated",
+		`a{3,1}`:                 "a count that is none",
+		`a{1`:                    "not closed",
+		`(?:a+b)+`:               "a repetition within a repetition",
+		`(?:a?)+b`:               "a repetition within a repetition",
+		`(?:ab)++`:               "possessive",
+		`(?=a)+b`:                "look-ahead that is repeated",
+		`(?<=a)b`:                "begins with (?<",
+		`(?<n>a)`:                "begins with (?<",
+		`(?i:é)`:                 "without regard to case",
+		`(?i:[\p{Lu}])`:          "without regard to case",
+		`a\`:                     "a backslash at the end",
+		`\x{110000}`:             "a code point that is none",
+		"a\xff":                  "not UTF-8",
+		strings.Repeat("(", 100): "nested deeper",
+	} {
+		if _, err := compilePattern(pattern); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", pattern, err, want)
+		}
+	}
+}
+
+// splitOracle cuts with a backtracking engine of another author.
+func splitOracle(t *testing.T, re *regexp2.Regexp, text string, drop bool) []string {
+	var out []string
+	runes, at := []rune(text), 0
+	m, err := re.FindStringMatch(text)
+	for ; m != nil && err == nil; m, err = re.FindNextMatch(m) {
+		if m.Index > at && !drop {
+			out = append(out, string(runes[at:m.Index]))
+		}
+		out = append(out, m.String())
+		at = m.Index + m.Length
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at < len(runes) && !drop {
+		out = append(out, string(runes[at:]))
+	}
+	return out
+}
+
+// Every Split of testdata/variants, beside regexp2. It folds case without U+017F, so that
+// character is left out.
+func TestPatternsEqualABacktrackingEngine(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	lines(t, "testdata/variants/variants.jsonl", func(row struct {
+		Name    string
+		Members map[string]json.RawMessage
+	}) {
+		list, err := components("pre_tokenizer", row.Members["pre_tokenizer"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list {
+			text := c.Pattern.Regex
+			if c.Type != "Split" || text == "" {
+				continue
+			}
+			p, err := readPretokenizer([]byte(`{"type":"Sequence","pretokenizers":[{"type":"Split","behavior":"Isolated","pattern":{"Regex":` + quote(text) + `}},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			re := regexp2.MustCompile(strings.ReplaceAll(text, `\d++`, `(?>\d+)`), regexp2.None)
+			var cutter pieceCutter
+			for range 1000 {
+				text := strings.ReplaceAll(common(randomText(r)), "ſ", "s")
+				var got []string
+				cutter.cut(p, []byte(text), func(piece []byte) { got = append(got, string(piece)) })
+				if want := splitOracle(t, re, text, false); !slices.Equal(got, want) {
+					t.Fatalf("%s: %q\n got %q\nwant %q", row.Name, text, got, want)
+				}
+			}
+		}
+	})
+}
+
+// The scanner by hand and the interpreted pattern are twins.
+func TestScannerEqualsInterpretedPattern(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for digits, text := range map[int]string{1: splitPattern, 3: llamaPattern} {
+		p, err := compilePattern(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m patternMatcher
+		for range 20000 {
+			s := []byte(randomText(r))
+			for i := 0; i < len(s); {
+				got, want := pretokenEnd(s, i, digits), m.match(p, s, i)
+				if got != want {
+					t.Fatalf("%q at %d: %d, want %d", s, i, got, want)
+				}
+				i = got
+			}
+		}
+	}
+}
+
+func TestLongRunsTakeLinearTime(t *testing.T) {
+	start := time.Now()
+	for name, tok := range variantTokenizers(t) {
+		for _, c := range []string{" ", "a", "A", "1", "\n", "!", "é", "\u3000"} {
+			if ids := tok.Encode(nil, strings.Repeat(c, 20_000), false); len(ids) == 0 && name != "gaps dropped" {
+				t.Errorf("%s: nothing of a run of %q", name, c)
+			}
+		}
+	}
+	if spent := time.Since(start); spent > 30*time.Second {
+		t.Errorf("%v", spent)
+	}
+}
+
+func TestTrainWithPatterns(t *testing.T) {
+	for _, name := range append(Patterns[:], `\d+|\D+`) {
+		tok, err := Train(t.Context(), TrainOptions{VocabSize: 400, Texts: once("12 1212 12's it's, 12 121212 it's"), Pattern: name})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		dir := t.TempDir()
+		if err := tok.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(dir)
+		if err != nil || again.Fingerprint() != tok.Fingerprint() {
+			t.Errorf("%s: another one once saved (%v)", name, err)
+		}
+		joined := len(tok.Encode(nil, "1212", false)) < 4
+		if want := name != "qwen2" && name != "smollm"; joined != want {
+			t.Errorf("%s: digits joined %t, want %t", name, joined, want)
+		}
+	}
+	for _, wrong := range []string{"qwen", "(a"} {
+		if _, err := Train(t.Context(), TrainOptions{VocabSize: 400, Texts: once("a"), Pattern: wrong}); err == nil || !strings.Contains(err.Error(), "qwen2, llama3, gpt2, smollm") {
+			t.Error(err)
+		}
+	}
+}
