@@ -27,31 +27,41 @@ func (c *Cache) Add(ctx context.Context, st *State, path string, o AddOptions) (
 		return Content{}, err
 	}
 	defer end()
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return Content{}, fmt.Errorf("store %s: %w", path, err)
-	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil && real != abs {
-		if info, err := os.Lstat(abs); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			o.Move = false // what a link leads to is somebody else's
-		}
-	}
-	scan, err := c.scan(ctx, st, abs, o.Move)
+	a, content, err := c.newAdder(ctx, st, path, o)
 	if err != nil {
 		return Content{}, err
 	}
-	a := adder{c: c, st: st, move: o.Move, batch: &Batch{c: c, folders: map[string]bool{}}, crew: newCrew()}
 	defer a.batch.drop()
-	if err := a.store(ctx, &scan.root, abs); err != nil {
+	if err := a.store(ctx); err != nil {
 		return Content{}, fmt.Errorf("store %s in cache %s: %w", path, c.dir, err)
 	}
-	return scan.Content, nil
+	return content, nil
+}
+
+// newAdder looks at what is to be stored. The caller holds the cache.
+func (c *Cache) newAdder(ctx context.Context, st *State, path string, o AddOptions) (*adder, Content, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, Content{}, fmt.Errorf("store %s: %w", path, err)
+	}
+	if info, err := os.Lstat(abs); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		o.Move = false // what a link leads to is somebody else's
+	}
+	scan, err := c.scan(ctx, st, abs, o.Move)
+	if err != nil {
+		return nil, Content{}, err
+	}
+	a := &adder{c: c, st: st, root: &scan.root, path: abs, move: o.Move, crew: newCrew()}
+	a.batch = &Batch{c: c, folders: map[string]bool{}}
+	return a, scan.Content, nil
 }
 
 // adder stores one scanned file or folder.
 type adder struct {
 	c     *Cache
 	st    *State
+	root  *node
+	path  string // of root
 	move  bool
 	batch *Batch
 	crew  *crew
@@ -65,8 +75,10 @@ type item struct {
 	*node
 	path    string
 	how     how
-	first   *item // with the same content, which is stored instead of this one
-	touched bool  // its stat changed by what we did
+	first   *item  // with the same content, which is stored instead of this one
+	touched bool   // its stat changed by what we did
+	frozen  bool   // we took its write permission, and it is no object yet
+	held    string // of a Deposit: the temporary name of a file that will be an object
 }
 
 type how byte
@@ -77,18 +89,13 @@ const (
 	copied             // a copy of it does
 )
 
-func (a *adder) store(ctx context.Context, root *node, path string) error {
-	a.collect(root, path)
-	if err := a.plan(ctx); err != nil {
+func (a *adder) store(ctx context.Context) error {
+	if err := a.prepare(ctx); err != nil {
 		return err
 	}
-	if err := a.copy(ctx); err != nil {
+	defer a.thaw()
+	if err := a.freeze(ctx); err != nil {
 		return err
-	}
-	for i, t := range a.trees {
-		if err := a.batch.bytes(t.ID, true, a.data[i]); err != nil {
-			return err
-		}
 	}
 	if err := a.barrier(); err != nil {
 		return err
@@ -104,7 +111,24 @@ func (a *adder) store(ctx context.Context, root *node, path string) error {
 			return err
 		}
 	}
-	a.remember(root, path)
+	a.remember()
+	return nil
+}
+
+// prepare says how each file gets into the cache, and writes what is new to temporary names.
+func (a *adder) prepare(ctx context.Context) error {
+	a.collect(a.root, a.path)
+	if err := a.plan(ctx); err != nil {
+		return err
+	}
+	if err := a.copy(ctx); err != nil {
+		return err
+	}
+	for i, t := range a.trees {
+		if err := a.batch.bytes(t.ID, true, a.data[i]); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -202,6 +226,47 @@ func (a *adder) barrier() error {
 	return nil
 }
 
+// freeze takes write permission from the files that will be objects, before the barrier: then no loss of power leaves
+// an object that can be written to.
+func (a *adder) freeze(ctx context.Context) error {
+	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
+		f := a.files[i]
+		if f.first != nil || f.how != adopt {
+			return nil
+		}
+		now, err := lstat(f.path)
+		if err != nil {
+			return err
+		}
+		if !now.same(f.fileStat) {
+			return fmt.Errorf("%s: %w", f.path, ErrChanged)
+		}
+		if err := a.c.disk.chmod(f.path, fs.FileMode(now.mode&0o444)); err != nil {
+			return err
+		}
+		f.touched, f.frozen = true, true
+		return nil
+	})
+}
+
+// thaw gives write permission back to the files that did not become objects.
+func (a *adder) thaw() {
+	for _, f := range a.files {
+		f.thaw()
+	}
+}
+
+func (f *item) thaw() {
+	if !f.frozen {
+		return
+	}
+	f.frozen = false
+	os.Chmod(f.path, fs.FileMode(f.mode&0o777))
+	if now, err := lstat(f.path); err == nil && now.ino == f.ino && now.size == f.size && now.mtime == f.mtime {
+		f.fileStat = now // only ctime moved, by us
+	}
+}
+
 // adopt gives the files a second name, as objects. The bytes are durable by now.
 func (a *adder) adopt(ctx context.Context) error {
 	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
@@ -210,8 +275,9 @@ func (a *adder) adopt(ctx context.Context) error {
 			return nil
 		}
 		err := a.adoptOne(f)
-		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) {
+		if cannotLink(err) {
 			f.how = copied // a bind mount, say: one device, but no links across
+			f.thaw()
 			a.batch.unsynced()
 			return a.batch.file(f.sum.ID, f.path, f.size)
 		}
@@ -219,29 +285,17 @@ func (a *adder) adopt(ctx context.Context) error {
 	})
 }
 
+// cannotLink tells of an error that another way of storing would not meet.
+func cannotLink(err error) bool {
+	return errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP)
+}
+
 func (a *adder) adoptOne(f *item) (err error) {
 	c, to := a.c, a.c.Path(f.sum.ID)
-	now, err := lstat(f.path)
-	if err != nil {
-		return err
-	}
-	if !now.same(f.fileStat) {
-		return fmt.Errorf("%s: %w", f.path, ErrChanged)
-	}
-	if err := c.disk.chmod(f.path, fs.FileMode(now.mode&0o444)); err != nil {
-		return err
-	}
-	f.touched = true
-	restore := func() { os.Chmod(f.path, fs.FileMode(f.mode&0o777)) }
-	defer func() {
-		if err != nil {
-			restore()
-		}
-	}()
 	err = a.batch.named(to, func() error { return c.disk.link(f.path, to) })
 	if errors.Is(err, fs.ErrExist) {
 		if _, err = c.verify(f.sum.ID); err == nil { // another process was first
-			restore()
+			f.thaw()
 			f.fileStat, err = lstat(f.path)
 		}
 		return err
@@ -249,7 +303,7 @@ func (a *adder) adoptOne(f *item) (err error) {
 	if err != nil {
 		return err
 	}
-	now, err = lstat(to)
+	now, err := lstat(to)
 	if err == nil && (now.size != f.size || now.mtime != f.mtime || now.ino != f.ino) {
 		c.disk.remove(to)
 		err = fmt.Errorf("%s: %w", f.path, ErrChanged)
@@ -257,6 +311,7 @@ func (a *adder) adoptOne(f *item) (err error) {
 	if err != nil {
 		return err
 	}
+	f.frozen = false
 	f.entry = f.asLinked(now)
 	c.records.note(f.sum.ID, now, f.settled)
 	return nil
@@ -306,7 +361,8 @@ func (a *adder) relink(ctx context.Context) error {
 }
 
 // remember tells the state what became of the files.
-func (a *adder) remember(root *node, path string) {
+func (a *adder) remember() {
+	root, path := a.root, a.path
 	if !slices.ContainsFunc(a.files, func(f *item) bool { return f.touched }) {
 		return
 	}

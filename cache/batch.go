@@ -206,6 +206,14 @@ func (b *Batch) named(to string, call func() error) error {
 
 // publish makes the written objects durable and then visible, and their names durable.
 func (b *Batch) publish(ctx context.Context) error {
+	if err := b.nameAll(ctx); err != nil {
+		return err
+	}
+	return b.syncFolders()
+}
+
+// nameAll makes the written objects durable and then visible. Their names are durable after syncFolders.
+func (b *Batch) nameAll(ctx context.Context) error {
 	if err := b.sync(); err != nil {
 		return err
 	}
@@ -218,7 +226,7 @@ func (b *Batch) publish(ctx context.Context) error {
 		}
 		b.written = b.written[1:]
 	}
-	return b.syncFolders()
+	return nil
 }
 
 func (b *Batch) sync() error {

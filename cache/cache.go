@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,8 @@ type Cache struct {
 	disk    disk
 	hashers hashers
 	records records
+
+	temps atomic.Uint64 // numbers names in tmp/
 
 	cloneOnce sync.Once
 	noClone   bool // the file system refused a reflink

@@ -1,0 +1,291 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Deposit is what a finished stage leaves: outputs, and the result that names them. All that is slow is prepared while
+// other stages run; Commit then makes many deposits durable with a few flushes. Until then nothing of it can be found
+// in the cache. A file that is to become an object loses its write permission and gets a second, temporary name at once:
+// whoever replaces or removes it in the workspace takes nothing away.
+type Deposit struct {
+	c      *Cache
+	end    func()
+	adders []*adder
+	key    Key
+	temp   string // the result, under a temporary name; "" without one
+}
+
+// NewDeposit begins a deposit. It holds the cache against a gc until Commit or Discard.
+func (c *Cache) NewDeposit(ctx context.Context) (*Deposit, error) {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Deposit{c: c, end: end}, nil
+}
+
+// Add is Cache.Add, durable with Commit only.
+func (e *Deposit) Add(ctx context.Context, st *State, path string, o AddOptions) (Content, error) {
+	a, content, err := e.c.newAdder(ctx, st, path, o)
+	if err != nil {
+		return Content{}, err
+	}
+	e.adders = append(e.adders, a)
+	if err = a.prepare(ctx); err == nil {
+		err = a.freeze(ctx)
+	}
+	if err == nil {
+		err = a.hold(ctx)
+	}
+	if err != nil {
+		return Content{}, fmt.Errorf("store %s in cache %s: %w", path, e.c.dir, err)
+	}
+	return content, nil
+}
+
+// PutResult is Cache.PutResult, durable with Commit only. A deposit has one result, or none.
+func (e *Deposit) PutResult(k Key, r *Result) error {
+	data, err := r.Encode(k)
+	if err == nil {
+		e.key = k
+		e.temp, err = e.c.disk.writeTemp(e.c.in("tmp"), data, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("record result %s: %w", k, err)
+	}
+	return nil
+}
+
+// Discard gives up what was not committed: files can be written to again. After Commit it does nothing.
+func (e *Deposit) Discard() {
+	if e.end == nil {
+		return
+	}
+	for _, a := range e.adders {
+		a.thaw()
+		a.batch.drop()
+		for _, f := range a.files {
+			if f.held != "" {
+				os.Remove(f.held)
+			}
+		}
+	}
+	if e.temp != "" {
+		os.Remove(e.temp)
+	}
+	e.end()
+	e.end = nil
+}
+
+// Commit stores deposits: first all bytes are made durable, then the objects' names, then the results'. The error at i is
+// that of deposits[i], which then left no result; the others are not touched by it. All are stored or given up
+// afterwards.
+func (c *Cache) Commit(ctx context.Context, deposits []*Deposit) []error {
+	w := commit{c: c, deposits: deposits, errs: make([]error, len(deposits))}
+	defer func() {
+		for _, e := range deposits {
+			e.Discard()
+		}
+	}()
+	w.all(w.barrier())
+	objects := &Batch{c: c, folders: map[string]bool{}}
+	w.each(func(e *Deposit) error { return e.nameObjects(ctx, objects) })
+	w.all(objects.syncFolders())
+	results := &Batch{c: c, folders: map[string]bool{}}
+	w.each(func(e *Deposit) error { return e.nameResult(results) })
+	w.all(results.syncFolders())
+	w.each(func(e *Deposit) error { return e.relink(ctx) })
+	return w.errs
+}
+
+// commit is one Commit: errs says which deposits failed.
+type commit struct {
+	c        *Cache
+	deposits []*Deposit
+	errs     []error
+}
+
+// each does a step for the deposits that did not fail before.
+func (w *commit) each(step func(e *Deposit) error) {
+	for i, e := range w.deposits {
+		if w.errs[i] == nil {
+			w.errs[i] = step(e)
+		}
+	}
+}
+
+// all makes an error of a common step that of every deposit.
+func (w *commit) all(err error) {
+	if err != nil {
+		w.each(func(*Deposit) error { return fmt.Errorf("store in cache %s: %w", w.c.dir, err) })
+	}
+}
+
+// barrier makes the bytes of all deposits durable: files that become objects, copies, trees, results.
+func (w *commit) barrier() error {
+	var paths []string
+	for _, e := range w.deposits {
+		for _, a := range e.adders {
+			paths = append(paths, a.unsynced()...)
+			a.batch.durable = true
+		}
+		if e.temp != "" {
+			paths = append(paths, e.temp)
+		}
+	}
+	if len(paths) > fewFiles {
+		return w.c.disk.syncAll(w.c.in("tmp"))
+	}
+	for _, path := range paths {
+		if err := w.c.disk.syncPath(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unsynced lists the files whose bytes must be durable before they are objects.
+func (a *adder) unsynced() []string {
+	var paths []string
+	for _, f := range a.files {
+		if f.held != "" {
+			paths = append(paths, f.held)
+		}
+	}
+	for _, p := range a.batch.written {
+		paths = append(paths, p.temp)
+	}
+	return paths
+}
+
+// hold gives the files that will be objects their temporary names.
+func (a *adder) hold(ctx context.Context) error {
+	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
+		f := a.files[i]
+		if f.first != nil || f.how != adopt {
+			return nil
+		}
+		held, err := a.c.linkTemp(f.path)
+		if cannotLink(err) {
+			f.how = copied
+			f.thaw()
+			return a.batch.file(f.sum.ID, f.path, f.size)
+		}
+		f.held = held
+		return err
+	})
+}
+
+// linkTemp gives a file a second name in tmp/ that no other process has.
+func (c *Cache) linkTemp(path string) (string, error) {
+	for {
+		temp := c.in("tmp", fmt.Sprintf("l-%d-%d", os.Getpid(), c.temps.Add(1)))
+		err := c.disk.link(path, temp)
+		if !errors.Is(err, fs.ErrExist) { // of a process that was killed
+			return temp, err
+		}
+	}
+}
+
+// nameObjects gives the deposit's objects their names, and notes in folders where.
+func (e *Deposit) nameObjects(ctx context.Context, folders *Batch) error {
+	for _, a := range e.adders {
+		err := a.crew.each(ctx, len(a.files), 64, func(i int) error { return a.nameHeld(a.files[i]) })
+		if err == nil {
+			err = a.batch.nameAll(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("store %s in cache %s: %w", a.path, e.c.dir, err)
+		}
+		for dir := range a.batch.folders {
+			folders.folders[dir] = true
+		}
+	}
+	return nil
+}
+
+// nameHeld makes an object of a file with a temporary name. An object that is there already stays: other workspaces
+// have links of it.
+func (a *adder) nameHeld(f *item) error {
+	if f.held == "" {
+		return nil
+	}
+	c, to := a.c, a.c.Path(f.sum.ID)
+	now, err := lstat(f.held)
+	if err != nil {
+		return err
+	}
+	if now.ino != f.ino || now.size != f.size || now.mtime != f.mtime {
+		return fmt.Errorf("%s: %w", f.path, ErrChanged)
+	}
+	err = a.batch.named(to, func() error { return c.disk.link(f.held, to) })
+	if errors.Is(err, fs.ErrExist) {
+		if _, err := c.verify(f.sum.ID); err != nil {
+			return err
+		}
+		f.thaw() // relink replaces it
+		return nil
+	}
+	if err == nil {
+		err = c.disk.remove(f.held)
+	}
+	if err == nil {
+		now, err = lstat(to)
+	}
+	if err != nil {
+		return err
+	}
+	f.held, f.frozen = "", false
+	f.entry = f.asLinked(now)
+	c.records.note(f.sum.ID, now, f.settled)
+	return nil
+}
+
+func (e *Deposit) nameResult(folders *Batch) error {
+	if e.temp == "" {
+		return nil
+	}
+	to := e.c.resultPath(e.key)
+	if err := folders.named(to, func() error { return e.c.disk.rename(e.temp, to) }); err != nil {
+		return fmt.Errorf("record result %s: %w", e.key, err)
+	}
+	e.temp = ""
+	return nil
+}
+
+// relink makes links of files whose content was there already, and tells the state what became of all.
+func (e *Deposit) relink(ctx context.Context) error {
+	for _, a := range e.adders {
+		if a.move {
+			// What was replaced in the workspace meanwhile is somebody's wish, and the cache has what the stage made.
+			if err := a.relink(ctx); err != nil && !errors.Is(err, ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("store %s in cache %s: %w", a.path, e.c.dir, err)
+			}
+		}
+		a.remember()
+	}
+	return nil
+}
+
+// writeTemp writes a new file in dir, which is not durable yet.
+func (d disk) writeTemp(dir string, data []byte, mode fs.FileMode) (path string, err error) {
+	f, err := d.temp(dir)
+	if err != nil {
+		return "", err
+	}
+	_, err = d.write(f, data)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return filepath.Clean(f.Name()), nil
+}
