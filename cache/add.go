@@ -138,6 +138,7 @@ func (a *adder) collect(n *node, path string) {
 	case File, Exec:
 		a.files = append(a.files, &item{node: n, path: path})
 	case Dir:
+		n.kids, n.held = n.children(), nil // what becomes of the files is noted in them
 		for i := range n.kids {
 			a.collect(&n.kids[i], path+"/"+n.kids[i].name)
 		}
@@ -376,7 +377,7 @@ func (a *adder) remember() {
 }
 
 func (n *node) remember(st *State, path string) {
-	st.setDir(path, n.remembered())
+	st.setFolder(path, n.facts())
 	for i := range n.kids {
 		if n.kids[i].typ == Dir {
 			n.kids[i].remember(st, path+"/"+n.kids[i].name)

@@ -17,11 +17,11 @@ import (
 
 // Options says where a cache is and how it places content.
 type Options struct {
-	Dir    string                           // the cache's folder; made where it is missing
-	Link   []string                         // "reflink", "hardlink", "symlink", "copy": the first that works. Default: all, in this order
-	Ignore func(path string, dir bool) bool // names that do not count as content of a folder; path is absolute
-	Wait   func(holder string)              // called when another process (a gc) holds the cache; may be nil
-	Now    func() time.Time                 // default time.Now
+	Dir    string                                   // the cache's folder; made where it is missing
+	Link   []string                                 // "reflink", "hardlink", "symlink", "copy": the first that works. Default: all, in this order
+	Ignore func(folder, name string, dir bool) bool // names that do not count as content of a folder; its path is absolute
+	Wait   func(holder string)                      // called when another process (a gc) holds the cache; may be nil
+	Now    func() time.Time                         // default time.Now
 }
 
 // Cache is one folder of objects and results, shared by goroutines, processes, projects and users:
@@ -39,7 +39,7 @@ type Cache struct {
 	dir     string
 	dev     uint64 // device of dir
 	links   []string
-	ignore  func(path string, dir bool) bool
+	ignore  func(folder, name string, dir bool) bool
 	wait    func(holder string)
 	now     func() time.Time
 	disk    disk

@@ -170,8 +170,8 @@ func TestPlaceReplaces(t *testing.T) {
 
 func TestIgnoredNames(t *testing.T) {
 	dir := t.TempDir()
-	c := openCache(t, Options{Dir: dir + "/cache", Ignore: func(path string, dir bool) bool {
-		return filepath.Base(path) == ".git" && dir || strings.HasSuffix(path, ".pyc")
+	c := openCache(t, Options{Dir: dir + "/cache", Ignore: func(_, name string, dir bool) bool {
+		return name == ".git" && dir || strings.HasSuffix(name, ".pyc")
 	}})
 	write(t, dir+"/src/a.py", "print()", 0o644)
 	write(t, dir+"/src/.git/HEAD", "ref", 0o644)

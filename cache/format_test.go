@@ -34,7 +34,16 @@ func TestFormats(t *testing.T) {
 	}).Encode(key)
 	noError(t, err)
 	rec := record{fileStat{ino: 77, size: 6, mtime: 1700000000123456789, ctime: 1700000001000000000, nlink: 2}, true, 28333333}
+	facts := folderFacts{stat: fileStat{ino: 78, mtime: 1700000000123456789, ctime: 1700000001000000000}, whole: true, sum: tree.Content(id), list: []known{
+		{typ: knownFile, entry: entry{name: "a.txt", fileStat: fileStat{ino: 77, size: 6, mtime: 1700000000123456789, ctime: 1700000001000000000, mode: 0o100644, nlink: 2}, id: file, settled: true, linked: true}},
+		{typ: knownLink, entry: entry{name: "link"}, text: "a.txt"},
+		{typ: knownOther, entry: entry{name: "scratch"}},
+		{typ: knownDir, entry: entry{name: "sub"}, sum: sub.Content(Sum(sub.Encode()))},
+	}}
+	folder := &folderState{used: 19675}
+	folder.set(facts.encode("data"))
 	got := map[string]string{
+		"state":            hex.EncodeToString(folder.append([]byte(stateMagic))),
 		"id of hello\\n":   file.String(),
 		"id of nothing":    Sum(nil).String(),
 		"empty tree":       hex.EncodeToString((&Tree{}).Encode()),

@@ -193,7 +193,7 @@ func (c *Cache) placeDir(ctx context.Context, st *State, want Content, path stri
 	if err := c.disk.removeAll(temp); err != nil {
 		return err
 	}
-	p := placer{c: c, crew: newCrew(), known: map[string][]entry{}}
+	p := placer{c: c, crew: newCrew(), known: map[string][]known{}}
 	err := p.dir(ctx, want.ID, temp, "")
 	if err != nil {
 		c.disk.removeAll(temp)
@@ -211,7 +211,7 @@ func (c *Cache) placeDir(ctx context.Context, st *State, want Content, path stri
 		return err
 	}
 	for rel, list := range p.known {
-		st.setDir(filepath.Join(path, rel), list)
+		st.setFolder(filepath.Join(path, rel), folderFacts{list: list})
 	}
 	return nil
 }
@@ -239,7 +239,7 @@ func (c *Cache) carry(from, to string) error {
 	for _, n := range names {
 		a, b := filepath.Join(from, n.Name()), filepath.Join(to, n.Name())
 		switch {
-		case c.ignore(b, n.IsDir()):
+		case c.ignore(to, n.Name(), n.IsDir()):
 			if _, err := os.Lstat(b); err == nil {
 				continue
 			}
@@ -264,7 +264,7 @@ type placer struct {
 	crew *crew
 
 	mu    sync.Mutex
-	known map[string][]entry // by path within the folder: what the state will know
+	known map[string][]known // by path within the folder: what the state will know
 }
 
 func (p *placer) dir(ctx context.Context, id ID, path, rel string) error {
@@ -278,7 +278,7 @@ func (p *placer) dir(ctx context.Context, id ID, path, rel string) error {
 	if err := os.Mkdir(path, 0o777); err != nil {
 		return err
 	}
-	entries := make([]entry, len(tree.Entries))
+	files := make([]known, len(tree.Entries))
 	var wg sync.WaitGroup
 	const piece = 128
 	for at := 0; at < len(tree.Entries); at += piece {
@@ -287,7 +287,7 @@ func (p *placer) dir(ctx context.Context, id ID, path, rel string) error {
 				if err := cmpErr(ctx.Err(), p.crew.failed()); err != nil {
 					return err
 				}
-				if err := p.entry(tree.Entries[i], path, rel, &entries[i]); err != nil {
+				if err := p.entry(tree.Entries[i], path, rel, &files[i].entry); err != nil {
 					return fmt.Errorf("%s: %w", filepath.Join(rel, tree.Entries[i].Name), err)
 				}
 			}
@@ -302,7 +302,7 @@ func (p *placer) dir(ctx context.Context, id ID, path, rel string) error {
 	wg.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.known[rel] = slices.DeleteFunc(entries, func(e entry) bool { return e.name == "" })
+	p.known[rel] = slices.DeleteFunc(files, func(k known) bool { return k.name == "" })
 	return p.crew.failed()
 }
 

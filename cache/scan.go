@@ -3,42 +3,18 @@ package cache
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
-	pathpkg "path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 )
-
-// Scan is what stands at a path: its content, and below a folder every file's.
-type Scan struct {
-	Content
-	root node
-}
-
-// node is a file, link or folder as found.
-type node struct {
-	entry // of a file: name, stat, ID
-	typ   Type
-	link  string // text of a Link
-	sum   Content
-	kids  []node // of a Dir, sorted by name
-	// placed tells a symbolic link into the cache, which stands for the file that it names.
-	placed bool
-}
-
-// gone is the type of a node that does not count.
-const gone Type = 255
 
 // Scan hashes the file or folder at path without storing it: only what st (which may be nil) does not know is
 // read. A path that is itself a symbolic link is followed. Errors name the path; a missing one is fs.ErrNotExist.
@@ -64,72 +40,14 @@ func (c *Cache) scan(ctx context.Context, st *State, path string, settle bool) (
 	return &Scan{Content: n.content(), root: n}, nil
 }
 
-// Files gives the regular files by slash-separated path within the folder, in order; for a file, itself as "".
-func (s *Scan) Files() iter.Seq2[string, Content] {
-	return func(yield func(string, Content) bool) { s.root.files("", yield) }
-}
-
-func (n *node) files(at string, yield func(string, Content) bool) bool {
-	switch n.typ {
-	case File, Exec:
-		return yield(at, n.content())
-	case Dir:
-		for i := range n.kids {
-			if !n.kids[i].files(pathpkg.Join(at, n.kids[i].name), yield) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// Digest is the hash of the files that match and their paths, for a reader that looks at these alone.
-func (s *Scan) Digest(match func(rel string) bool) ID {
-	h := blake3.New()
-	h.WriteString("lpipe digest 1\n")
-	var b []byte
-	for rel, f := range s.Files() {
-		if match != nil && !match(rel) {
-			continue
-		}
-		b = binary.AppendUvarint(b[:0], uint64(len(rel)))
-		b = append(append(b, rel...), f.ID[:]...)
-		if f.Exec {
-			b = append(b, 1)
-		} else {
-			b = append(b, 0)
-		}
-		h.Write(b)
-	}
-	var id ID
-	h.Sum(id[:0])
-	return id
-}
-
-func (n *node) content() Content { return n.sum }
-
-// tree is the folder's tree object.
-func (n *node) tree() *Tree {
-	t := &Tree{Entries: make([]Entry, len(n.kids))}
-	for i := range n.kids {
-		k := &n.kids[i]
-		t.Entries[i] = Entry{Name: k.name, Type: k.typ, Link: k.link}
-		if k.typ != Link {
-			t.Entries[i].ID, t.Entries[i].Size = k.sum.ID, k.sum.Size
-		}
-		if k.typ == Dir {
-			t.Entries[i].Files = k.sum.Files
-		}
-	}
-	return t
-}
-
 type scanner struct {
 	c      *Cache
 	st     *State
 	settle bool // wait for large files' times to settle, so that they need not be hashed again
 	crew   *crew
 	top    string // the folder that links may not leave
+	// lists is the device whose folders' times tell whether their names changed; 0: none does.
+	lists uint64
 }
 
 func (s *scanner) root(ctx context.Context, abs string) (node, error) {
@@ -152,45 +70,47 @@ func (s *scanner) root(ctx context.Context, abs string) (node, error) {
 	dir = filepath.Clean(dir)
 	if now.dir() {
 		s.top = abs
+		if listsByTime(abs) {
+			s.lists = now.dev
+		}
 		n, err := s.dir(ctx, abs)
 		n.name = name
 		return n, err
 	}
-	known := s.st.entry(dir, name)
-	n, changed, err := s.file(ctx, unix.AT_FDCWD, dir, abs, name, now, known)
+	n, changed, err := s.file(ctx, unix.AT_FDCWD, dir, abs, name, now, s.st.entry(dir, name))
 	if changed && err == nil {
 		s.st.set(dir, n.entry)
 	}
 	return n, err
 }
 
-// dir reads a folder: its names, then their stats in pieces side by side, then its folders.
+// piece is how many names of a folder are looked at together, beside other pieces.
+const piece = 256
+
+// dir looks at a folder: its names, their stats, then its folders. What the state says of it is compared first;
+// where that holds, nothing is built.
 func (s *scanner) dir(ctx context.Context, path string) (node, error) {
 	n := node{typ: Dir}
-	names, f, err := s.names(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return n, err
 	}
 	defer f.Close()
-	n.kids = make([]node, len(names))
-	known := s.st.entries(path)
-	var mu sync.Mutex
-	var changed bool
-	fd := int(f.Fd())
-	const piece = 256
-	var wg sync.WaitGroup
-	for at := 0; at < len(names); at += piece {
-		s.crew.run(&wg, func() error {
-			part := names[at:min(at+piece, len(names))]
-			differs, err := s.files(ctx, fd, path, part, n.kids[at:at+len(part)], known)
-			mu.Lock()
-			defer mu.Unlock()
-			changed = changed || differs
-			return err
-		})
+	at := time.Now()
+	if n.fileStat, err = fstat(int(f.Fd()), path); err != nil {
+		return n, err
 	}
-	wg.Wait()
-	n.kids = slices.DeleteFunc(n.kids, func(k node) bool { return k.typ == gone })
+	n.settled = s.lists == n.dev && n.fileStat.settled(at, false)
+	was, known := s.st.folder(path)
+	if known && was.whole && s.lists == n.dev && was.stat.ino == n.ino && was.stat.mtime == n.mtime && was.stat.ctime == n.ctime {
+		err = s.compare(ctx, int(f.Fd()), path, &n, &was)
+	} else {
+		err = s.list(ctx, f, path, &n, &was)
+	}
+	if err != nil {
+		return n, err
+	}
+	var wg sync.WaitGroup
 	for i := range n.kids {
 		if n.kids[i].typ == Dir {
 			s.crew.run(&wg, func() error {
@@ -206,48 +126,108 @@ func (s *scanner) dir(ctx context.Context, path string) (node, error) {
 	if err := s.crew.failed(); err != nil {
 		return n, err
 	}
-	n.finish()
-	if list := n.remembered(); changed || len(list) != len(known) {
-		s.st.setDir(path, list)
+	if n.held != nil && n.sameFolders() {
+		n.sum = was.sum
+		return n, nil
 	}
+	n.finish()
+	s.st.setFolder(path, n.facts())
 	return n, nil
 }
 
-// finish sums a folder up from its kids.
-func (n *node) finish() {
-	t := n.tree()
-	n.sum = t.Content(Sum(t.Encode()))
-}
-
-// remembered are the kids that the state keeps.
-func (n *node) remembered() []entry {
-	count := 0
-	for i := range n.kids {
-		if n.kids[i].isFile() {
-			count++
+// compare looks at the names that the state knows to be all that there are. If every file and link is as it was, n
+// holds what the state says, and has only folders for kids.
+func (s *scanner) compare(ctx context.Context, fd int, path string, n *node, was *folder) error {
+	pieces := (was.count + piece - 1) / piece
+	same := make([]bool, pieces)
+	var wg sync.WaitGroup
+	for i := range pieces {
+		s.crew.run(&wg, func() error {
+			same[i] = s.same(fd, path, was, i*piece, min((i+1)*piece, was.count))
+			return ctx.Err()
+		})
+	}
+	wg.Wait()
+	if err := s.crew.failed(); err != nil {
+		return err
+	}
+	if !slices.Contains(same, false) {
+		n.held = was
+		n.kids, n.others = was.rest()
+		return nil
+	}
+	names := make([]string, was.count)
+	n.kids = make([]node, was.count)
+	for i := range names {
+		k := was.at(i)
+		names[i] = k.name
+		if same[i/piece] {
+			n.kids[i] = k.node()
 		}
 	}
-	list := make([]entry, 0, count)
-	for i := range n.kids {
-		if n.kids[i].isFile() {
-			list = append(list, n.kids[i].entry)
-		}
-	}
-	return list
+	return s.look(ctx, fd, path, n, names, was, func(at int) bool { return same[at/piece] })
 }
 
-func (n *node) isFile() bool { return (n.typ == File || n.typ == Exec) && !n.placed }
+// same tells whether some names of a folder are what the state says, as far as they themselves tell.
+func (s *scanner) same(fd int, dir string, was *folder, from, to int) bool {
+	var look statBuffer
+	for i := from; i < to; i++ {
+		k := was.at(i)
+		if (k.typ == knownOther) != (s.c.ignore != nil && s.c.ignore(dir, k.name, k.typ == knownDir || k.typ == knownOther && k.linked)) {
+			return false
+		}
+		switch k.typ {
+		case knownFile:
+			now, err := look.at(fd, k.name)
+			if err != nil || !now.regular() || !k.fresh(now) || now.ctime != k.ctime || now.nlink != k.nlink || now.mode != k.mode {
+				return false
+			}
+		case knownLink:
+			if n, err := s.symlink(dir, k.name); err != nil || n.placed || n.link != k.text {
+				return false
+			}
+		}
+	}
+	return true
+}
 
-// names opens a folder and lists what counts in it, sorted.
-func (s *scanner) names(path string) ([]string, *os.File, error) {
-	f, err := os.Open(path)
+// list reads a folder's names and looks at each.
+func (s *scanner) list(ctx context.Context, f *os.File, path string, n *node, was *folder) error {
+	names, err := namesOf(f)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
+	n.kids = make([]node, len(names))
+	return s.look(ctx, int(f.Fd()), path, n, names, was, func(int) bool { return false })
+}
+
+// look fills n.kids in with what stands under the names, in pieces side by side, but those that done says.
+func (s *scanner) look(ctx context.Context, fd int, path string, n *node, names []string, was *folder, done func(at int) bool) error {
+	var wg sync.WaitGroup
+	for at := 0; at < len(names); at += piece {
+		if done(at) {
+			continue
+		}
+		s.crew.run(&wg, func() error {
+			end := min(at+piece, len(names))
+			return s.files(ctx, fd, path, names[at:end], n.kids[at:end], was)
+		})
+	}
+	wg.Wait()
+	for i := range n.kids {
+		if n.kids[i].typ == gone {
+			n.others = append(n.others, known{typ: knownOther, entry: entry{name: names[i], linked: n.kids[i].linked}})
+		}
+	}
+	n.kids = slices.DeleteFunc(n.kids, func(k node) bool { return k.typ == gone })
+	return s.crew.failed()
+}
+
+// namesOf lists what may count in an open folder, sorted.
+func namesOf(f *os.File) ([]string, error) {
 	list, err := f.Readdirnames(-1)
 	if err != nil {
-		f.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	kept := list[:0]
 	for _, name := range list {
@@ -256,42 +236,42 @@ func (s *scanner) names(path string) ([]string, *os.File, error) {
 		}
 	}
 	slices.Sort(kept)
-	return kept, f, nil
+	return kept, nil
 }
 
 // files stats part of a folder and hashes what the state does not know. Names that are ignored get typ gone.
-func (s *scanner) files(ctx context.Context, fd int, dir string, names []string, out []node, known []entry) (changed bool, err error) {
-	i, _ := slices.BinarySearchFunc(known, names[0], func(e entry, n string) int { return strings.Compare(e.name, n) })
-	var raw unix.Stat_t
+func (s *scanner) files(ctx context.Context, fd int, dir string, names []string, out []node, was *folder) error {
+	i, _ := was.find(names[0])
+	var look statBuffer
 	for k, name := range names {
-		for i < len(known) && known[i].name < name {
+		for i < was.count && was.name(i) < name {
 			i++
 		}
-		var was *entry
-		if i < len(known) && known[i].name == name {
-			was = &known[i]
+		now, err := look.at(fd, name)
+		if err != nil {
+			return pathError("lstat", dir+"/"+name, err)
 		}
-		if err := retry(func() error { return unix.Fstatat(fd, name, &raw, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-			return changed, pathError("lstat", dir+"/"+name, err)
-		}
-		now := statOf(&raw)
-		var differs bool
 		switch {
-		case s.c.ignore != nil && s.c.ignore(dir+"/"+name, now.dir()):
-			out[k] = node{typ: gone}
+		case s.c.ignore != nil && s.c.ignore(dir, name, now.dir()):
+			out[k] = node{typ: gone, entry: entry{linked: now.dir()}}
 		case now.dir():
 			out[k] = node{typ: Dir, entry: entry{name: name}}
 		case now.symlink():
 			out[k], err = s.symlink(dir, name)
 		default:
-			out[k], differs, err = s.file(ctx, fd, dir, name, name, now, was)
+			var before *entry
+			if i < was.count && was.name(i) == name {
+				if k := was.at(i); k.typ == knownFile {
+					before = &k.entry
+				}
+			}
+			out[k], _, err = s.file(ctx, fd, dir, name, name, now, before)
 		}
-		if err != nil {
-			return changed, err
+		if err := cmpErr(err, ctx.Err()); err != nil {
+			return err
 		}
-		changed = changed || differs
 	}
-	return changed, ctx.Err()
+	return nil
 }
 
 // file is one regular file: open is its name for openat, name that in the folder dir.
@@ -320,10 +300,7 @@ func (s *scanner) file(ctx context.Context, fd int, dir, open, name string, now 
 		}
 		n.entry = entry{name: name, fileStat: st, id: id, settled: st.settled(at, linked), linked: linked}
 	}
-	if n.exec() {
-		n.typ = Exec
-	}
-	n.sum = Content{ID: n.id, Exec: n.exec(), Size: n.size, Files: 1}
+	n.sumUp()
 	return n, changed, nil
 }
 

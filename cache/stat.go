@@ -78,6 +78,13 @@ func lstat(path string) (fileStat, error) {
 	return statOf(&s), nil
 }
 
+// lstatAt is lstat of a name in an open folder. Its errors do not name the path.
+func lstatAt(fd int, name string) (fileStat, error) {
+	var s unix.Stat_t
+	err := retry(func() error { return unix.Fstatat(fd, name, &s, unix.AT_SYMLINK_NOFOLLOW) })
+	return statOf(&s), err
+}
+
 func fstat(fd int, path string) (fileStat, error) {
 	var s unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(fd, &s) }); err != nil {

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -16,24 +15,33 @@ import (
 	"time"
 )
 
-// State is the stat cache of one project: what its files were when last hashed. It may be deleted at any time.
+// State is the stat cache of one project: what its files were when last hashed, and what names its folders held. It
+// may be deleted at any time.
 //
 // It never trusts a timestamp that a later write could repeat (see fileStat.settled), and it knows which files
 // are links that this package made, because link() changes ctime.
+//
+// Folders are kept as they are written (state_file.go): a million files are read back as one piece, and a folder is
+// looked into when it is asked for.
 type State struct {
 	path string
 	base string // paths under it are kept relative: a moved project keeps its state
 
-	mu    sync.Mutex
-	dirs  map[string]*dirState
-	dirty bool
-	today uint32
+	mu      sync.Mutex
+	folders map[string]*folderState
+	today   uint32
+	file    int64 // bytes of the file that can be appended to; 0: it is written anew
+	dead    int64 // bytes of it that count no more
 }
 
-// dirState is replaced as a whole, never changed: who got hold of one may read it without a lock.
-type dirState struct {
+// folderState is what is known of one folder. Guarded by State.mu; what body holds is never changed.
+type folderState struct {
 	used    uint32 // day since 1970 when it was last asked for
-	entries []entry
+	body    []byte // encoded; nil for a folder of which only singles are known
+	sum     uint32 // body's checksum
+	checked bool   // whether sum was compared
+	singles map[string]entry
+	dirty   bool // differs from the file
 }
 
 // entry is a regular file by name.
@@ -50,11 +58,9 @@ func (e *entry) fresh(now fileStat) bool {
 	return e.settled && e.unchanged(now, e.linked) && e.exec() == now.exec()
 }
 
-const (
-	stateMagic = "lpstate\x01"
-	// forgetAfter bounds the file: folders that nobody asked for this long (in days) are left out when it is written.
-	forgetAfter = 60
-)
+// forgetAfter bounds the file: folders that nobody asked for this long (in days) are left out when it is written anew.
+// Half as long after a use was written, the next one is.
+const forgetAfter = 60
 
 // OpenState reads the state at path; a missing or damaged file is an empty state.
 func OpenState(path string) (*State, error) {
@@ -62,7 +68,7 @@ func OpenState(path string) (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state %s: %w", path, err)
 	}
-	s := &State{path: abs, base: filepath.Dir(filepath.Dir(abs)) + "/", dirs: map[string]*dirState{}}
+	s := &State{path: abs, base: filepath.Dir(filepath.Dir(abs)) + "/", folders: map[string]*folderState{}}
 	s.today = uint32(time.Now().Unix() / 86400)
 	data, err := os.ReadFile(abs)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -72,24 +78,62 @@ func OpenState(path string) (*State, error) {
 	return s, nil
 }
 
-// Save writes the state back if it changed. It is not synced: what a crash tears fails its checksum.
+// Save writes down what changed: at the end of the file, or all of it anew where too much of it counts no more. It is
+// not synced: what a crash tears fails its checksum.
 func (s *State) Save() error {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.dirty {
+	var changed []string
+	for k, f := range s.folders {
+		if f.dirty {
+			changed = append(changed, k)
+		}
+	}
+	if len(changed) == 0 {
 		return nil
 	}
-	if err := s.write(); err != nil {
+	slices.Sort(changed)
+	if err := s.write(changed); err != nil {
 		return fmt.Errorf("save state %s: %w", s.path, err)
 	}
-	s.dirty = false
+	for _, k := range changed {
+		s.folders[k].dirty = false
+	}
 	return nil
 }
 
-func (s *State) write() error {
+func (s *State) write(changed []string) error {
+	for _, k := range changed {
+		s.folders[k].merge(k)
+	}
+	if s.file > 0 {
+		var b []byte
+		for _, k := range changed {
+			b = s.folders[k].append(b)
+		}
+		if s.dead+int64(len(b)) < s.file/2 && s.appendFile(b) == nil {
+			s.file, s.dead = s.file+int64(len(b)), s.dead+int64(len(b))
+			return nil
+		}
+	}
+	return s.rewrite()
+}
+
+// appendFile adds to the file with one write, so that processes that do so at once do not mix theirs.
+func (s *State) appendFile(b []byte) error {
+	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
+// rewrite replaces the file by all that counts.
+func (s *State) rewrite() error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o777); err != nil {
 		return err
 	}
@@ -97,53 +141,154 @@ func (s *State) write() error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(s.encode())
+	size, err := s.writeAll(f)
 	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		os.Remove(f.Name())
 		return err
 	}
-	return os.Rename(f.Name(), s.path)
+	if err := os.Rename(f.Name(), s.path); err != nil {
+		return err
+	}
+	s.file, s.dead = size, 0
+	return nil
+}
+
+// writeAll writes in pieces: one buffer of the whole state would double the memory that it takes.
+func (s *State) writeAll(f *os.File) (size int64, err error) {
+	const piece = 1 << 20
+	b := append(make([]byte, 0, piece+piece/4), stateMagic...)
+	for _, k := range slices.Sorted(maps.Keys(s.folders)) {
+		d := s.folders[k]
+		if s.today-d.used > forgetAfter || !d.good() {
+			continue
+		}
+		if b = d.append(b); len(b) < piece {
+			continue
+		}
+		if _, err := f.Write(b); err != nil {
+			return size, err
+		}
+		size, b = size+int64(len(b)), b[:0]
+	}
+	_, err = f.Write(b)
+	return size + int64(len(b)), err
+}
+
+// good compares the checksum, once.
+func (d *folderState) good() bool {
+	if d.body != nil && !d.checked {
+		if crc32.Checksum(d.body, castagnoli()) != d.sum || !wellFormed(d.body) {
+			d.body = nil
+		}
+		d.checked = true
+	}
+	return d.body != nil
+}
+
+// merge makes the singles part of the body. The names that the folder held and its sum are forgotten: they were of
+// another state of it.
+func (d *folderState) merge(key string) {
+	if len(d.singles) == 0 {
+		return
+	}
+	all := map[string]entry{}
+	if d.good() {
+		was := folderOf(d.body)
+		for i := range was.count {
+			if k := was.at(i); k.typ == knownFile {
+				all[k.name] = k.entry
+			}
+		}
+	}
+	maps.Copy(all, d.singles)
+	facts := folderFacts{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		e := all[name]
+		e.name = name
+		facts.list = append(facts.list, known{typ: knownFile, entry: e})
+	}
+	d.set(facts.encode(key))
+}
+
+// set gives the folder a body.
+func (d *folderState) set(body []byte) {
+	d.body, d.sum, d.checked, d.dirty, d.singles = body, crc32.Checksum(body, castagnoli()), true, true, nil
 }
 
 func (s *State) key(dir string) string { return strings.TrimPrefix(dir, s.base) }
 
-// entries are those of a folder, sorted by name. Nobody may change them.
-func (s *State) entries(dir string) []entry {
+// ask finds a folder that is known, and notes that it was asked for.
+func (s *State) ask(dir string) (string, *folderState) {
+	k := s.key(dir)
+	d := s.folders[k]
+	if d == nil {
+		return k, nil
+	}
+	if s.today-d.used > forgetAfter/2 && d.good() {
+		d = s.make(k)
+		d.dirty = true
+	}
+	d.used = s.today
+	return k, d
+}
+
+// folder is what is known of a folder.
+func (s *State) folder(dir string) (folder, bool) {
+	if s == nil {
+		return folder{}, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, d := s.ask(dir)
+	if d == nil {
+		return folder{}, false
+	}
+	d.merge(k)
+	if !d.good() {
+		return folder{}, false
+	}
+	return folderOf(d.body), true
+}
+
+// entry is what is known of one file.
+func (s *State) entry(dir, name string) *entry {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.dirs[s.key(dir)]
+	_, d := s.ask(dir)
 	if d == nil {
 		return nil
 	}
-	if d.used != s.today {
-		// Noting the use alone is no reason to write: a day's delay costs nothing.
-		d.used = s.today
+	if e, ok := d.singles[name]; ok {
+		return &e
 	}
-	return d.entries
-}
-
-func (s *State) entry(dir, name string) *entry { return find(s.entries(dir), name) }
-
-func find(list []entry, name string) *entry {
-	i, ok := slices.BinarySearchFunc(list, name, func(e entry, n string) int { return strings.Compare(e.name, n) })
-	if !ok {
+	if !d.good() {
 		return nil
 	}
-	return &list[i]
+	f := folderOf(d.body)
+	if i, ok := f.find(name); ok {
+		if k := f.at(i); k.typ == knownFile {
+			return &k.entry
+		}
+	}
+	return nil
 }
 
-// setDir replaces what is known of a folder.
-func (s *State) setDir(dir string, list []entry) {
+// setFolder replaces what is known of a folder, if that is something else.
+func (s *State) setFolder(dir string, facts folderFacts) {
 	if s == nil {
 		return
 	}
+	k := s.key(dir)
+	body := facts.encode(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dirs[s.key(dir)] = &dirState{s.today, list}
-	s.dirty = true
+	if d := s.folders[k]; d != nil && len(d.singles) == 0 && d.good() && bytes.Equal(d.body, body) {
+		return
+	}
+	s.make(k).set(body)
 }
 
 // set replaces what is known of one file.
@@ -153,116 +298,24 @@ func (s *State) set(dir string, e entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.key(dir)
-	var list []entry
-	if d := s.dirs[k]; d != nil {
-		list = d.entries
+	d := s.make(s.key(dir))
+	if d.singles == nil {
+		d.singles = map[string]entry{}
 	}
-	i, ok := slices.BinarySearchFunc(list, e.name, func(e entry, n string) int { return strings.Compare(e.name, n) })
-	fresh := make([]entry, 0, len(list)+1)
-	fresh = append(append(fresh, list[:i]...), e)
-	if ok {
-		i++
-	}
-	s.dirs[k] = &dirState{s.today, append(fresh, list[i:]...)}
-	s.dirty = true
+	d.singles[e.name] = e
+	d.dirty = true
 }
 
-// entrySize is an entry's bytes without its name.
-const entrySize = 4*8 + 2*4 + 32 + 1 + 4
-
-func (s *State) encode() []byte {
-	b := []byte(stateMagic)
-	for _, k := range slices.Sorted(maps.Keys(s.dirs)) {
-		d := s.dirs[k]
-		if s.today-d.used > forgetAfter {
-			continue
-		}
-		at := len(b)
-		b = append(b, make([]byte, 8)...) // length and checksum, below
-		b = binary.LittleEndian.AppendUint32(b, d.used)
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(k)))
-		b = append(b, k...)
-		b = slices.Grow(b, len(d.entries)*(entrySize+16))
-		for i := range d.entries {
-			b = d.entries[i].encode(b)
-		}
-		binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-8))
-		binary.LittleEndian.PutUint32(b[at+4:], crc32.Checksum(b[at+8:], castagnoli()))
+// make finds a folder, or begins it. Its record in the file, if it has one, counts no more.
+func (s *State) make(key string) *folderState {
+	d := s.folders[key]
+	if d == nil {
+		d = &folderState{}
+		s.folders[key] = d
 	}
-	return b
-}
-
-func (e *entry) encode(b []byte) []byte {
-	b = binary.LittleEndian.AppendUint64(b, e.ino)
-	b = binary.LittleEndian.AppendUint64(b, uint64(e.size))
-	b = binary.LittleEndian.AppendUint64(b, uint64(e.mtime))
-	b = binary.LittleEndian.AppendUint64(b, uint64(e.ctime))
-	b = binary.LittleEndian.AppendUint32(b, e.mode)
-	b = binary.LittleEndian.AppendUint32(b, e.nlink)
-	b = append(b, e.id[:]...)
-	flags := byte(0)
-	if e.settled {
-		flags |= 1
+	if d.body != nil && !d.dirty {
+		s.dead += int64(len(d.body)) + recordHead
 	}
-	if e.linked {
-		flags |= 2
-	}
-	b = append(b, flags)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(e.name)))
-	return append(b, e.name...)
-}
-
-// decode takes the folders whose checksums fit, up to the first that does not.
-func (s *State) decode(data []byte) {
-	rest, ok := bytes.CutPrefix(data, []byte(stateMagic))
-	for ok && len(rest) >= 8 {
-		n := binary.LittleEndian.Uint32(rest)
-		if uint64(n) > uint64(len(rest)-8) {
-			return
-		}
-		body := rest[8 : 8+n]
-		if crc32.Checksum(body, castagnoli()) != binary.LittleEndian.Uint32(rest[4:]) {
-			return
-		}
-		if !s.decodeDir(body) {
-			return
-		}
-		rest = rest[8+n:]
-	}
-}
-
-func (s *State) decodeDir(b []byte) bool {
-	if len(b) < 8 || uint64(binary.LittleEndian.Uint32(b[4:])) > uint64(len(b)-8) {
-		return false
-	}
-	used, n := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
-	names := string(b) // one string of which all names are parts
-	d := &dirState{used: used, entries: make([]entry, 0, len(b)/(entrySize+8))}
-	at := 8 + int(n)
-	key := names[8:at]
-	for at < len(b) {
-		if len(b)-at < entrySize {
-			return false
-		}
-		p := b[at : at+entrySize]
-		e := entry{settled: p[72]&1 != 0, linked: p[72]&2 != 0}
-		e.ino = binary.LittleEndian.Uint64(p)
-		e.size = int64(binary.LittleEndian.Uint64(p[8:]))
-		e.mtime = int64(binary.LittleEndian.Uint64(p[16:]))
-		e.ctime = int64(binary.LittleEndian.Uint64(p[24:]))
-		e.mode = binary.LittleEndian.Uint32(p[32:])
-		e.nlink = binary.LittleEndian.Uint32(p[36:])
-		copy(e.id[:], p[40:72])
-		length := binary.LittleEndian.Uint32(p[73:])
-		at += entrySize
-		if uint64(length) > uint64(len(b)-at) {
-			return false
-		}
-		e.name = names[at : at+int(length)]
-		at += int(length)
-		d.entries = append(d.entries, e)
-	}
-	s.dirs[key] = d
-	return true
+	d.used = s.today
+	return d
 }

@@ -2,6 +2,8 @@ package cache
 
 import (
 	"os"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,4 +19,54 @@ func swap(a, b string) error {
 		return &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
 	}
 	return nil
+}
+
+// statBuffer is what one goroutine needs to look at many names.
+type statBuffer struct {
+	raw  unix.Statx_t
+	name [256]byte
+}
+
+// at is lstat of a name in an open folder. unix.Statx would make a copy of each name.
+func (b *statBuffer) at(fd int, name string) (fileStat, error) {
+	if len(name) >= len(b.name) {
+		return lstatAt(fd, name)
+	}
+	b.name[copy(b.name[:], name)] = 0
+	for {
+		_, _, err := unix.Syscall6(unix.SYS_STATX, uintptr(fd), uintptr(unsafe.Pointer(&b.name)), unix.AT_SYMLINK_NOFOLLOW,
+			unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&b.raw)), 0)
+		switch err {
+		case 0:
+			return b.stat(), nil
+		case unix.EINTR:
+		case unix.ENOSYS, unix.EPERM: // a kernel or a container's filter that does not know statx
+			return lstatAt(fd, name)
+		default:
+			return fileStat{}, err
+		}
+	}
+}
+
+func (b *statBuffer) stat() fileStat {
+	r := &b.raw
+	nano := func(t unix.StatxTimestamp) int64 { return t.Sec*int64(time.Second) + int64(t.Nsec) }
+	return fileStat{
+		ino: r.Ino, size: int64(r.Size), mtime: nano(r.Mtime), ctime: nano(r.Ctime),
+		mode: uint32(r.Mode), nlink: r.Nlink, dev: unix.Mkdev(r.Dev_major, r.Dev_minor), uid: r.Uid,
+	}
+}
+
+// listsByTime tells whether on path's file system every name that comes or goes changes its folder's mtime and ctime,
+// so that a folder with known times need not be listed. What is not known to, may not.
+func listsByTime(path string) bool {
+	var s unix.Statfs_t
+	if retry(func() error { return unix.Statfs(path, &s) }) != nil {
+		return false
+	}
+	switch int64(s.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC:
+		return true // ext2 and ext3 have ext4's number
+	}
+	return false
 }

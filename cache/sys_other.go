@@ -13,3 +13,9 @@ func syncFS(*os.File) error { unix.Sync(); return nil }
 func clone(dst, src *os.File) error { return unix.ENOTSUP }
 
 func swap(a, b string) error { return unix.ENOSYS }
+
+type statBuffer struct{}
+
+func (*statBuffer) at(fd int, name string) (fileStat, error) { return lstatAt(fd, name) }
+
+func listsByTime(string) bool { return false }

@@ -14,7 +14,7 @@ import (
 // folders and are never code. One pattern a line, "#" begins a comment; a pattern with a slash is matched against the
 // path in the workspace, one without against the name at any depth; one that ends in a slash means folders.
 // __pycache__, *.pyc and .git are built in.
-func Ignored(dir string) (func(path string, dir bool) bool, error) {
+func Ignored(dir string) (func(folder, name string, isDir bool) bool, error) {
 	data, err := os.ReadFile(filepath.Join(dir, ".lpipeignore"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read .lpipeignore: %w", err)
@@ -25,8 +25,7 @@ func Ignored(dir string) (func(path string, dir bool) bool, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		pattern := ignorePattern{}
-		pattern.text, pattern.folders = strings.CutSuffix(line, "/")
+		pattern := newIgnorePattern(line)
 		if _, err := path.Match(pattern.text, ""); err != nil {
 			return nil, fmt.Errorf(".lpipeignore line %d: %q is no pattern: %w", n-2, line, err)
 		}
@@ -37,17 +36,16 @@ func Ignored(dir string) (func(path string, dir bool) bool, error) {
 			names = append(names, pattern)
 		}
 	}
-	return func(at string, isDir bool) bool {
-		name := filepath.Base(at)
-		for _, p := range names {
-			if ok, _ := path.Match(p.text, name); ok && (isDir || !p.folders) {
+	return func(folder, name string, isDir bool) bool {
+		for i := range names {
+			if names[i].matches(name, isDir) {
 				return true
 			}
 		}
 		if len(paths) == 0 {
 			return false
 		}
-		rel, err := filepath.Rel(dir, at)
+		rel, err := filepath.Rel(dir, filepath.Join(folder, name))
 		if err != nil {
 			return false
 		}
@@ -60,7 +58,34 @@ func Ignored(dir string) (func(path string, dir bool) bool, error) {
 	}, nil
 }
 
+// ignorePattern is one line. The usual ones, a plain name and a star before a plain ending, are compared as such: every
+// name of every folder is asked about.
 type ignorePattern struct {
 	text    string
-	folders bool
+	folders bool // only these
+	star    bool // text is "*" and ending
+	plain   bool // text, or ending, has nothing that a pattern gives a meaning
+	ending  string
+}
+
+func newIgnorePattern(line string) ignorePattern {
+	p := ignorePattern{}
+	p.text, p.folders = strings.CutSuffix(line, "/")
+	p.ending, p.star = strings.CutPrefix(p.text, "*")
+	p.plain = !strings.ContainsAny(p.ending, `*?[\/`)
+	return p
+}
+
+// matches is path.Match of a name.
+func (p *ignorePattern) matches(name string, isDir bool) bool {
+	switch {
+	case p.folders && !isDir:
+		return false
+	case p.plain && p.star:
+		return strings.HasSuffix(name, p.ending)
+	case p.plain:
+		return name == p.text
+	}
+	ok, _ := path.Match(p.text, name)
+	return ok
 }

@@ -192,7 +192,7 @@ func (v *view) walkCode(ctx context.Context, n *Node, workspace, from string, wa
 		rel := from
 		if at != root {
 			rel = path.Join(from, filepath.ToSlash(strings.TrimPrefix(at, root)))
-			if rel == ".lpipe" || v.ignore != nil && v.ignore(at, d.IsDir()) {
+			if rel == ".lpipe" || v.ignore != nil && v.ignore(filepath.Dir(at), d.Name(), d.IsDir()) {
 				return skip(d)
 			}
 		}

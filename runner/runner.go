@@ -98,7 +98,7 @@ type Runner struct {
 	Plan *Plan
 
 	dir    string
-	ignore func(path string, dir bool) bool
+	ignore func(folder, name string, dir bool) bool
 
 	lock      *Lock
 	lockErr   error   // why the lock file could not be read; its content is then salvaged as far as possible

@@ -34,7 +34,7 @@ func (j *job) marks(c *confinement) map[string]mark {
 				return nil // it went away, or nobody can look: no warning then
 			}
 			rel := j.rel(at)
-			if rel == ".lpipe" || rel != "." && j.ignore != nil && j.ignore(at, d.IsDir()) {
+			if rel == ".lpipe" || rel != "." && j.ignore != nil && j.ignore(filepath.Dir(at), d.Name(), d.IsDir()) {
 				return skip(d)
 			}
 			if _, made := j.Plan.above(rel); made || rel == path.Base(LockPath("", j.Pipeline.Profile)) {
