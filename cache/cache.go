@@ -22,6 +22,7 @@ type Options struct {
 	Ignore func(folder, name string, dir bool) bool // names that do not count as content of a folder; its path is absolute
 	Wait   func(holder string)                      // called when another process (a gc) holds the cache; may be nil
 	Now    func() time.Time                         // default time.Now
+	Repair bool                                     // mend the file that holds the version, if one bit of it is wrong
 }
 
 // Cache is one folder of objects and results, shared by goroutines, processes, projects and users:
@@ -77,7 +78,7 @@ func Open(ctx context.Context, o Options) (*Cache, error) {
 		c.now = time.Now
 	}
 	c.records.path = c.in("stat")
-	if err := c.prepare(); err != nil {
+	if err := c.prepare(o.Repair); err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", dir, err)
 	}
 	return c, ctx.Err()
@@ -91,9 +92,16 @@ func cmpErr(a, b error) error {
 }
 
 // prepare makes the folders once; a cache that stands needs two reads and no write.
-func (c *Cache) prepare() error {
+func (c *Cache) prepare(repair bool) error {
 	text, err := os.ReadFile(c.in("format"))
 	switch {
+	case err == nil && string(text) != formatText && wrongBit(text):
+		if !repair {
+			return damaged("%s holds %q where %q must be; lpipe fsck --repair", c.in("format"), text, formatText)
+		}
+		if err := c.disk.writeFile(c.in("tmp"), c.in("format"), []byte(formatText), 0o644); err != nil {
+			return err
+		}
 	case err == nil && string(text) != formatText:
 		return fmt.Errorf("it has format %q, this lpipe reads %q: use the lpipe that made it, or another folder",
 			strings.TrimSpace(string(text)), strings.TrimSpace(formatText))
@@ -112,6 +120,14 @@ func (c *Cache) prepare() error {
 	st, err := lstat(c.in("objects"))
 	c.dev = st.dev
 	return err
+}
+
+// wrongBit tells whether text is this version's format but for one bit outside of the version, which another lpipe may
+// have written as it is.
+func wrongBit(text []byte) bool {
+	_, ok := Mend(text, func(b []byte) bool { return string(b) == formatText })
+	at := len(formatText) - 2
+	return ok && text[at] == formatText[at]
 }
 
 // Close writes down what was learned about the objects.

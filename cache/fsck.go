@@ -22,7 +22,7 @@ type FsckOptions struct {
 // Problem is one finding of Fsck.
 type Problem struct {
 	Path     string // the file
-	What     string // "object", "tree", "result": its content is not what its name says; "mode", "name"
+	What     string // "object", "tree", "result": its content is not what its name says; "mode", "name", "project"
 	Err      error
 	Repaired bool
 }
@@ -44,7 +44,7 @@ func (c *Cache) Fsck(ctx context.Context, o FsckOptions) (FsckReport, error) {
 	defer c.records.flush()
 	defer release()
 	f := checker{c: c, o: o}
-	for _, step := range []func(context.Context) error{f.objects, f.trees, f.results} {
+	for _, step := range []func(context.Context) error{f.objects, f.trees, f.results, f.projects} {
 		if err := step(ctx); err != nil {
 			return f.report, fmt.Errorf("check cache %s: %w", c.dir, err)
 		}

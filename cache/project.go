@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ func (c *Cache) Unregister(workspace string) error {
 	return nil
 }
 
-// Projects lists the registered workspaces, sorted, those that no longer exist included.
+// Projects lists the registered workspaces, sorted, those that no longer exist included. A damaged entry is ErrDamaged:
+// what that project needs cannot be asked.
 func (c *Cache) Projects() ([]string, error) {
 	files, err := os.ReadDir(c.in("projects"))
 	if err != nil {
@@ -52,14 +54,61 @@ func (c *Cache) Projects() ([]string, error) {
 	}
 	var list []string
 	for _, f := range files {
-		text, err := os.ReadFile(c.in("projects", f.Name()))
+		dir, err := c.readProject(f.Name())
 		if err != nil {
 			return nil, fmt.Errorf("list projects: %w", err)
 		}
-		list = append(list, strings.TrimSuffix(string(text), "\n"))
+		list = append(list, dir)
 	}
 	slices.Sort(list)
 	return list, nil
+}
+
+func (c *Cache) readProject(name string) (dir string, err error) {
+	text, err := os.ReadFile(c.in("projects", name))
+	if err != nil {
+		return "", err
+	}
+	if !names(text, name) {
+		return "", damaged("%s: it is not the path that its name is the hash of; lpipe fsck --repair", c.in("projects", name))
+	}
+	return strings.TrimSuffix(string(text), "\n"), nil
+}
+
+// names tells whether a file in projects holds the path that its name is made of.
+func names(text []byte, name string) bool {
+	path, whole := bytes.CutSuffix(text, []byte("\n"))
+	return whole && Sum(path).String()[:32] == name
+}
+
+// projects checks who is registered. A path with one wrong bit is mended; otherwise the entry goes, and comes back with the
+// project's next command.
+func (f *checker) projects(context.Context) error {
+	files, err := os.ReadDir(f.c.in("projects"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		_, err := f.c.readProject(file.Name())
+		if !errors.Is(err, ErrDamaged) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		path := f.c.in("projects", file.Name())
+		f.problem(Problem{Path: path, What: "project", Err: err}, func() error {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if mended, ok := Mend(text, func(b []byte) bool { return names(b, file.Name()) }); ok {
+				return f.c.disk.writeFile(f.c.in("tmp"), path, mended, 0o644)
+			}
+			return f.c.disk.remove(path)
+		})
+	}
+	return nil
 }
 
 func (c *Cache) projectPath(abs string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/zeebo/blake3"
@@ -56,6 +57,7 @@ type checker struct {
 	mu     sync.Mutex
 	report FsckReport
 	bad    map[string]bool
+	lost   bool // an index is damaged, and no copy of it is here
 }
 
 func (f *checker) run(ctx context.Context) error {
@@ -66,11 +68,16 @@ func (f *checker) run(ctx context.Context) error {
 		}
 		defer release()
 	}
-	x, err := f.r.load(ctx)
+	x, err := f.load(ctx)
 	if err != nil {
 		return err
 	}
 	all, _ := x.merged()
+	if f.lost {
+		if err := f.rebuild(ctx, all); err != nil {
+			return err
+		}
+	}
 	want := map[string]int64{}
 	for _, p := range all.packs {
 		want[packName(p.id)] = p.size
@@ -268,7 +275,9 @@ func (f *checker) repair(ctx context.Context, x *index, all *contents) error {
 	}
 	var names []string
 	for name := range f.bad {
-		names = append(names, name)
+		if !strings.HasPrefix(name, "index/") { // these are replaced by now, one perhaps under its own name
+			names = append(names, name)
+		}
 	}
 	return f.r.deleteAll(ctx, names)
 }

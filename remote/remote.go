@@ -106,6 +106,7 @@ func parseName(kind, name string) (cache.ID, bool) {
 
 // read gets a whole small thing, or a part whose length is known; a cut answer is tried again.
 func (r *Remote) read(ctx context.Context, name string, offset, length int64, check func([]byte) error) (data []byte, err error) {
+	var wrong cache.ID // what came last and was not right: the same again is not the network's
 	err = r.o.Retry.do(ctx, func() error {
 		body, err := r.bucket.Get(ctx, name, offset, length)
 		if err != nil {
@@ -125,7 +126,9 @@ func (r *Remote) read(ctx context.Context, name string, offset, length int64, ch
 			}
 		case check != nil:
 			if err := check(data); err != nil {
-				return r.fail(Damaged, "get", name, true, err)
+				before := wrong
+				wrong = cache.Sum(data)
+				return r.fail(Damaged, "get", name, wrong != before, err)
 			}
 		}
 		return nil

@@ -17,7 +17,7 @@ import (
 	"lpipe/cache"
 )
 
-const experimentSchema = 1
+const experimentSchema = 2
 
 // States of an instance.
 const (
@@ -157,16 +157,22 @@ func readVersioned(path string, into any, schema func() int) error {
 	if err != nil {
 		return err
 	}
+	if data, err = uncheckJSON(path, data); err != nil {
+		return err
+	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return fmt.Errorf("%s is no JSON of lpipe's (%w): %w", path, err, cache.ErrDamaged)
 	}
-	if n := schema(); n != experimentSchema {
+	if n := schema(); n < 1 || n > experimentSchema {
 		return fmt.Errorf("%s has schema %d, this lpipe reads %d; a newer lpipe wrote it", path, n, experimentSchema)
 	}
 	return nil
 }
 
-// writeJSON writes a JSON file by rename.
+// jsonCheck begins a checked file; the digits of its check and `",` follow.
+const jsonCheck = `{"check":"`
+
+// writeJSON writes a JSON file by rename, its first field being a check of the rest.
 func writeJSON(path string, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -177,7 +183,23 @@ func writeJSON(path string, v any) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	return writeFile(path, path+".new", b.Bytes())
+	text := b.Bytes()
+	return writeFile(path, path+".new", slices.Concat([]byte(jsonCheck), []byte(lineSum(text)), []byte(`",`), text[1:]))
+}
+
+// uncheckJSON takes the check from a file and compares it with the rest. Files of schema 1 have none.
+func uncheckJSON(path string, data []byte) ([]byte, error) {
+	rest, checked := bytes.CutPrefix(data, []byte(jsonCheck))
+	if !checked && bytes.HasPrefix(data, []byte(`{"schema":1,`)) {
+		return data, nil
+	}
+	if len(rest) > 18 && string(rest[16:18]) == `",` {
+		text := append([]byte("{"), rest[18:]...)
+		if lineSum(text) == string(rest[:16]) {
+			return text, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is not what its check says: %w; lpipe fsck --repair mends it", path, cache.ErrDamaged)
 }
 
 // rawPoint makes JSON fields of canonical JSON texts.

@@ -179,7 +179,7 @@ func TestRecordFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "record", string(data), `{"schema":1,"experiment":"e","instance":"rank=16,seed=1","state":"done","point":null,"set":null,`+
+	equal(t, "record", string(data), `{"check":"22cffbbc06f9cf50","schema":1,"experiment":"e","instance":"rank=16,seed=1","state":"done","point":null,"set":null,`+
 		`"vars":{"rank":16,"same":"x","seed":1},"metrics":{"t.nan":null,"t.score":1},"seconds":1,"started":"0001-01-01T00:00:00Z",`+
 		`"finished":"0001-01-01T00:00:00Z","ran":0,"reused":0}`+"\n")
 	for _, name := range []string{"../e", "e/../e", "", "e/", "nobody", "e/rank=9"} {

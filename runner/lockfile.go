@@ -2,21 +2,22 @@ package runner
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
 	"lpipe/cache"
 )
 
-// lockSchema is the version of the lock file's format; doc/format.md describes it.
-const lockSchema = 1
+// lockSchema is the version of the lock file's format; doc/format-runner.md describes it. Schema 1 had no checks.
+const lockSchema = 2
 
 // Lock is what a lock file says: what every stage and source was when it was last brought up to date. It holds only
 // what follows from content, so that another machine's run of the same thing changes nothing in it.
@@ -88,22 +89,85 @@ func parseLock(name string, data []byte) (*Lock, error) {
 	if conflicted(data) {
 		return nil, fmt.Errorf("%s holds a merge conflict; lpipe repro rebuilds it from recorded results: %w", name, cache.ErrDamaged)
 	}
-	file := struct {
-		Schema int `json:"schema"`
-		Lock
-	}{Lock: *newLock()}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&file)
+	lock, schema, err := decodeLock(data)
 	switch {
-	case file.Schema > lockSchema:
-		return nil, fmt.Errorf("%s has schema %d and this lpipe knows %d: it was written by a newer lpipe; install that one", name, file.Schema, lockSchema)
+	case err != nil && schema > lockSchema:
+		return nil, fmt.Errorf("%s has schema %d and this lpipe knows %d: it was written by a newer lpipe; install that one", name, schema, lockSchema)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w (%w); lpipe repro rebuilds it from recorded results", name, cache.ErrDamaged, err)
-	case file.Schema != lockSchema:
-		return nil, fmt.Errorf("%s: %w (no schema); lpipe repro rebuilds it from recorded results", name, cache.ErrDamaged)
+	case schema < 1 || schema > lockSchema: // all else is as this version writes it, so the number is what changed
+		return nil, fmt.Errorf("%s: %w (schema %d); lpipe repro rebuilds it from recorded results", name, cache.ErrDamaged, schema)
 	}
-	return &file.Lock, nil
+	return lock, nil
+}
+
+// decodeLock reads a lock and checks each record. Schema 1 had no checks; what it is 0 in has no schema.
+func decodeLock(data []byte) (lock *Lock, schema int, err error) {
+	lock = newLock()
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err = eachField(d, func(field string) error {
+		switch field {
+		case "schema":
+			return d.Decode(&schema)
+		case "sources":
+			return eachField(d, func(path string) error {
+				var one checkedSource
+				if err := d.Decode(&one); err != nil {
+					return err
+				}
+				lock.Sources[path] = one.LockSource
+				return fits(schema, "source", path, one.Check, one.check)
+			})
+		case "stages":
+			return eachField(d, func(name string) error {
+				var one checkedStage
+				if err := d.Decode(&one); err != nil {
+					return err
+				}
+				lock.Stages[name] = one.LockStage
+				return fits(schema, "stage", name, one.Check, one.LockStage.check)
+			})
+		}
+		return fmt.Errorf("unknown field %q", field)
+	})
+	if err == nil {
+		if _, after := d.Token(); after != io.EOF {
+			err = errors.New("more after the end")
+		}
+	}
+	return lock, schema, err
+}
+
+func fits(schema int, what, name, check string, want func(string) string) error {
+	if schema == 1 && check == "" || check == want(name) {
+		return nil
+	}
+	return fmt.Errorf("the record of %s %s is not what its check says", what, name)
+}
+
+// eachField reads a JSON object and calls read at each of its fields' values. A field that stands twice is an error.
+func eachField(d *json.Decoder, read func(name string) error) error {
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return cmp.Or(err, errors.New("no object where one must be"))
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		if seen[name] {
+			return fmt.Errorf("%q stands twice", name)
+		}
+		seen[name] = true
+		if err := read(name); err != nil {
+			return err
+		}
+	}
+	_, err := d.Token()
+	return err
 }
 
 func conflicted(data []byte) bool {
@@ -115,45 +179,25 @@ func conflicted(data []byte) bool {
 	return false
 }
 
-// salvage reads from a damaged lock the lines that stand for themselves: sources. Stages come back from results by
-// key; the content of a source that is missing stands nowhere else. Where two sides of a merge differ, neither is
-// taken.
-func salvage(data []byte) *Lock {
-	lock := newLock()
-	line := regexp.MustCompile(`(?m)^    ("(?:[^"\\]|\\.)*"): (\{"id":.*\}),?$`)
-	for _, match := range line.FindAllSubmatch(data, -1) {
-		var path string
-		var source LockSource
-		if json.Unmarshal(match[1], &path) != nil || json.Unmarshal(match[2], &source) != nil {
-			continue
-		}
-		if other, twice := lock.Sources[path]; twice && other != source {
-			source = LockSource{}
-		}
-		lock.Sources[path] = source
-	}
-	maps.DeleteFunc(lock.Sources, func(_ string, s LockSource) bool { return s.ID.IsZero() })
-	return lock
-}
-
 // encode gives the file's bytes: sorted, a source on one line, a stage on a few, so that merges of Git touch only
 // what changed.
 func (l *Lock) encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "{\n  \"schema\": %d,\n  \"sources\": {", lockSchema)
-	writeSorted(&b, "    ", l.Sources, func(s LockSource) { b.Write(compact(s)) })
+	writeSorted(&b, "    ", l.Sources, func(path string, s LockSource) { b.Write(compact(checkedSource{s, s.check(path)})) })
 	b.WriteString("},\n  \"stages\": {")
-	writeSorted(&b, "    ", l.Stages, func(s LockStage) {
+	writeSorted(&b, "    ", l.Stages, func(name string, s LockStage) {
 		head := s
 		head.In, head.Out = nil, nil
 		line := compact(head)
 		b.WriteString("{\n      ")
 		b.Write(line[1 : len(line)-len(`"out":null}`)])
+		fmt.Fprintf(&b, `"check":"%s",`, s.check(name))
 		if len(s.In) > 0 {
 			fmt.Fprintf(&b, "\n      \"in\": %s,", compact(s.In))
 		}
 		b.WriteString("\n      \"out\": {")
-		writeSorted(&b, "        ", s.Out, func(o LockOutput) { b.Write(compact(o)) })
+		writeSorted(&b, "        ", s.Out, func(_ string, o LockOutput) { b.Write(compact(o)) })
 		b.WriteString("}\n    }")
 	})
 	b.WriteString("}\n}\n")
@@ -162,7 +206,7 @@ func (l *Lock) encode() []byte {
 
 // writeSorted writes a map's entries, each beginning on a line of its own, and the line break before the closing
 // brace.
-func writeSorted[V any](b *bytes.Buffer, indent string, entries map[string]V, write func(V)) {
+func writeSorted[V any](b *bytes.Buffer, indent string, entries map[string]V, write func(string, V)) {
 	for i, name := range slices.Sorted(maps.Keys(entries)) {
 		if i > 0 {
 			b.WriteByte(',')
@@ -170,7 +214,7 @@ func writeSorted[V any](b *bytes.Buffer, indent string, entries map[string]V, wr
 		b.WriteString("\n" + indent)
 		b.Write(compact(name))
 		b.WriteString(": ")
-		write(entries[name])
+		write(name, entries[name])
 	}
 	if len(entries) > 0 {
 		b.WriteString("\n" + indent[2:])

@@ -1,12 +1,13 @@
 package runner
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"lpipe/cache"
@@ -19,13 +20,18 @@ type Pin struct {
 	Time time.Time `json:"time"`
 }
 
-// pin adds a line to .lpipe/pins. The file is only ever appended to; a line that does not parse is skipped.
+// pin adds a line to .lpipe/pins: digits that begin the hash of the rest, a space, JSON. The file is only ever appended to.
 func (r *Runner) pin(content cache.Content, path string) error {
-	f, err := os.OpenFile(r.path("pins"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(r.path("pins"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "%s\n", compact(Pin{content, path, r.Now().UTC().Truncate(time.Second)}))
+	text := compact(Pin{content, path, r.Now().UTC().Truncate(time.Second)})
+	line := fmt.Sprintf("%s %s\n", lineSum(text), text)
+	if cutOff(f) {
+		line = "\n" + line
+	}
+	_, err = f.WriteString(line)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -35,23 +41,91 @@ func (r *Runner) pin(content cache.Content, path string) error {
 	return err
 }
 
-// readPins returns the pins in a file, none if it does not exist.
+// cutOff tells whether a file's last line has no end, as a crash may leave it.
+func cutOff(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return false
+	}
+	last := make([]byte, 1)
+	_, err = f.ReadAt(last, info.Size()-1)
+	return err == nil && last[0] != '\n'
+}
+
+// readPins returns the pins in a file, none if it does not exist. A line that is damaged makes an error that is
+// cache.ErrDamaged, beside the others' pins: what it kept is not known any more.
 func readPins(path string) ([]Pin, error) {
-	f, err := os.Open(path)
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	var pins []Pin
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var pin Pin
-		if json.Unmarshal(lines.Bytes(), &pin) == nil && !pin.ID.IsZero() {
-			pins = append(pins, pin)
+	var broken []error
+	for i, line := range pinLines(data) {
+		pin, ok := parsePin(line)
+		if !ok {
+			broken = append(broken, fmt.Errorf("line %d is %w", i+1, cache.ErrDamaged))
+			continue
 		}
+		pins = append(pins, pin)
 	}
-	return pins, lines.Err()
+	return pins, errors.Join(broken...)
+}
+
+func pinLines(data []byte) [][]byte {
+	if len(data) == 0 {
+		return nil
+	}
+	return bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))
+}
+
+// parsePin reads a line; those of the first version are JSON alone.
+func parsePin(line []byte) (pin Pin, ok bool) {
+	if !bytes.HasPrefix(line, []byte("{")) {
+		if len(line) < 18 || line[16] != ' ' || lineSum(line[17:]) != string(line[:16]) {
+			return pin, false
+		}
+		line = line[17:]
+	}
+	return pin, json.Unmarshal(line, &pin) == nil && !pin.ID.IsZero()
+}
+
+// mendPins rewrites a file of pins: where one bit is wrong it comes back whole, other damaged lines are dropped and returned.
+func mendPins(path, temp string) (dropped []string, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	lines := pinLines(data)
+	for {
+		bad := slices.IndexFunc(lines, func(line []byte) bool { return !allPins(line) })
+		if bad < 0 {
+			break
+		}
+		from, to := bad, min(bad+2, len(lines)) // a wrong bit in a line's end joins it with the next, one in a line may end it
+		if mended, ok := cache.Mend(append(bytes.Join(lines[from:to], []byte("\n")), '\n'), func(b []byte) bool { return b[len(b)-1] == '\n' && allPins(b[:len(b)-1]) }); ok {
+			lines = slices.Replace(lines, from, to, pinLines(mended)...)
+			continue
+		}
+		if mended, ok := cache.Mend(lines[bad], allPins); ok {
+			lines = slices.Replace(lines, bad, bad+1, bytes.Split(mended, []byte("\n"))...)
+			continue
+		}
+		dropped = append(dropped, string(lines[bad]))
+		lines = slices.Delete(lines, bad, bad+1)
+	}
+	var whole bytes.Buffer
+	for _, line := range lines {
+		whole.Write(line)
+		whole.WriteByte('\n')
+	}
+	return dropped, writeFile(path, temp, whole.Bytes())
+}
+
+// allPins tells whether each line of a text is a pin.
+func allPins(text []byte) bool {
+	return !slices.ContainsFunc(bytes.Split(text, []byte("\n")), func(line []byte) bool { _, ok := parsePin(line); return !ok })
 }

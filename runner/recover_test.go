@@ -98,7 +98,7 @@ func TestDamagedLock(t *testing.T) {
 			equal(t, "rebuilt", w.read("pipeline.lock"), good)
 		})
 	}
-	w.write("pipeline.lock", strings.Replace(good, `"schema": 1`, `"schema": 2`, 1))
+	w.write("pipeline.lock", strings.Replace(good, `"schema": 2`, `"schema": 3, "more": 1`, 1))
 	p, _ := runner.Decode(runner.DecodeOptions{Dir: w.dir, Kinds: w.kinds})
 	_, _, err := runner.New(runner.Options{Pipeline: p})
 	contains(t, "newer schema", fmt.Sprint(err), "newer lpipe")

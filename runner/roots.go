@@ -37,7 +37,7 @@ func Roots(dir string) (cache.GCRoots, error) {
 		}
 		pins, err := readPins(filepath.Join(dir, ".lpipe", "pins"))
 		if err != nil {
-			return roots, fmt.Errorf("read pins: %w", err)
+			return roots, fmt.Errorf("read %s, which says what must be kept: %w; lpipe fsck --repair mends it", filepath.Join(dir, ".lpipe", "pins"), err)
 		}
 		for _, pin := range pins {
 			roots.Contents = append(roots.Contents, pin.Content)

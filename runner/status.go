@@ -98,11 +98,6 @@ type verdict struct {
 }
 
 func (r *Runner) assess(ctx context.Context, o ReproOptions) (StatusReport, error) {
-	return r.assessBefore(ctx, o, nil)
-}
-
-// assessBefore is assess before a witness of all that the report hangs on, if there is one.
-func (r *Runner) assessBefore(ctx context.Context, o ReproOptions, witness *cache.Witness) (StatusReport, error) {
 	report := StatusReport{Schema: 1, Stages: []StageStatus{}, Sources: []SourceStatus{}}
 	chosen, err := r.Plan.Select(Selection{o.Targets, o.Only, o.Downstream})
 	if err != nil {
@@ -112,7 +107,7 @@ func (r *Runner) assessBefore(ctx context.Context, o ReproOptions, witness *cach
 		return report, r.lockErr
 	}
 	a := &assessment{opts: o, memory: readMemory(r.path("stages.json")), verdict: make([]verdict, len(r.Plan.Nodes)), sources: map[string]cache.Content{}}
-	a.view = view{Runner: r, made: a.made, witness: witness}
+	a.view = view{Runner: r, made: a.made}
 	needed := r.Plan.order
 	if !o.Downstream { // what a stage needs is looked at as well: its state hangs on theirs
 		needed, _ = r.Plan.Select(Selection{Targets: o.Targets})
@@ -235,7 +230,7 @@ func (a *assessment) outputStates(ctx context.Context, n *Node, recorded LockSta
 	for i := range n.Step.Out {
 		out := &n.Step.Out[i]
 		state := OutputStatus{Name: out.Name, Path: out.Path, State: Fresh}
-		scan, err := a.look(ctx, a.Plan.abs(out.Path))
+		scan, err := a.Cache.Scan(ctx, a.State, a.Plan.abs(out.Path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			state.State = Missing

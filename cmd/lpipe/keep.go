@@ -125,9 +125,11 @@ func (p *program) allRoots(pr *project) (cache.GCRoots, error) {
 func (p *program) fsckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "fsck", Category: categoryData, Usage: "check content against names",
+		Description: "Looks at the cache's objects, trees and results, and at the project's locks, journal, pins and experiments.\n" +
+			"--repair sets aside or drops what is damaged, so that the next repro or pull brings it back; what neither gives is mended.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "full", Usage: "hash everything; without it only what looks touched"},
-			&cli.BoolFlag{Name: "repair", Usage: "set damaged objects aside, so that they are made or fetched again"},
+			&cli.BoolFlag{Name: "repair", Usage: "set damaged objects aside, so that they are made or fetched again; mend the project's own files"},
 			&cli.StringFlag{Name: "remote", Usage: "check remote `NAME` instead of the cache"},
 		},
 		Action: p.fsck,
@@ -135,7 +137,7 @@ func (p *program) fsckCommand() *cli.Command {
 }
 
 func (p *program) fsck(c *cli.Context) error {
-	pr, err := p.open(c.Context, projectOptions{allowMissing: true})
+	pr, err := p.open(c.Context, projectOptions{allowMissing: true, repair: c.Bool("repair")})
 	if err != nil {
 		return err
 	}
@@ -146,6 +148,13 @@ func (p *program) fsck(c *cli.Context) error {
 	report, err := pr.cache.Fsck(c.Context, cache.FsckOptions{Full: c.Bool("full"), Repair: c.Bool("repair")})
 	if err != nil {
 		return err
+	}
+	files, err := pr.runner.CheckFiles(c.Context, c.Bool("repair"))
+	if err != nil {
+		return err
+	}
+	for _, one := range files {
+		report.Problems = append(report.Problems, cache.Problem{Path: one.Path, What: one.What, Err: one.Err, Repaired: one.Repaired})
 	}
 	return p.printFsck(report)
 }

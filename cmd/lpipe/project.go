@@ -32,6 +32,7 @@ type projectOptions struct {
 	jobs         int
 	allowMissing bool
 	remote       bool // look results up in the default remote
+	repair       bool // mend the cache as it is opened
 	report       func(runner.RunEvent)
 }
 
@@ -64,7 +65,6 @@ func (p *program) diagnose(diags hcl.Diagnostics, files map[string]*hcl.File) er
 	if diags.HasErrors() {
 		return diagnosed{diags, files}
 	}
-	p.warned = p.warned || len(diags) > 0
 	if len(diags) > 0 && !p.quiet {
 		return runner.FormatDiagnostics(p.stderr, diags, files, p.color)
 	}
@@ -91,7 +91,7 @@ func (p *program) openPipeline(ctx context.Context, pipeline *runner.Pipeline, o
 		return nil, err
 	}
 	pr.cache, err = cache.Open(ctx, cache.Options{
-		Dir: dir, Link: pipeline.Settings.Link, Ignore: ignore,
+		Dir: dir, Link: pipeline.Settings.Link, Ignore: ignore, Repair: o.repair,
 		Wait: func(holder string) { p.say("waiting for %s, which works on the cache", holder) },
 	})
 	if err != nil {

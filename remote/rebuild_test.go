@@ -1,0 +1,75 @@
+package remote
+
+import (
+	"strings"
+	"testing"
+
+	"lpipe/cache"
+)
+
+// A damaged index is found, and made again from what the bucket holds; what an interrupted push left is not promised.
+func TestIndexIsMadeAgain(t *testing.T) {
+	for name, o := range map[string]Options{"packs": {}, "by themselves": {Small: 1}} {
+		t.Run(name, func(t *testing.T) {
+			o.Retry = quick
+			b, c := newMemory(), newCache(t)
+			content, other := folder(t, c, 30, 1<<20), folder(t, c, 5, 10)
+			key := result(t, c, "a", content)
+			r := New(b, c, o)
+			_, err := r.Push(t.Context(), []cache.Content{content}, []cache.Key{key}, nil)
+			noError(t, err)
+			before, err := r.List(t.Context())
+			noError(t, err)
+			whole := map[string]bool{}
+			for name := range b.names {
+				whole[name] = true
+			}
+			_, err = r.Push(t.Context(), []cache.Content{other}, nil, nil)
+			noError(t, err)
+			lost := ""
+			for name, data := range b.names { // the second push never came to its index, and lost a file
+				switch {
+				case strings.HasPrefix(name, "index/") && !whole[name]:
+					delete(b.names, name)
+				case strings.HasPrefix(name, "index/"):
+					data[len(data)/2] ^= 4
+				case !whole[name] && lost == "" && !strings.Contains(string(data), "lptree"):
+					lost = name
+				}
+			}
+			delete(b.names, lost)
+			fresh := New(b, newCache(t), o)
+			if _, err := fresh.Fetch(t.Context(), []cache.Content{content}, nil); err == nil {
+				t.Error("fetched by a damaged index")
+			}
+			report, err := fresh.Fsck(t.Context(), FsckOptions{Sample: 1})
+			noError(t, err)
+			for _, p := range report.Problems {
+				if !strings.HasPrefix(p.Name, "index/") || p.Repaired {
+					t.Errorf("%+v", p)
+				}
+			}
+			if len(report.Problems) == 0 {
+				t.Error("not found")
+			}
+			_, err = fresh.Fsck(t.Context(), FsckOptions{Sample: 1, Repair: true})
+			noError(t, err)
+			report, err = New(b, newCache(t), o).Fsck(t.Context(), FsckOptions{Sample: 1})
+			noError(t, err)
+			if len(report.Problems) > 0 {
+				t.Errorf("after the repair: %+v", report.Problems)
+			}
+			theirs := newCache(t)
+			again := New(b, theirs, o)
+			_, err = again.Fetch(t.Context(), []cache.Content{content}, nil)
+			noError(t, err)
+			_, err = again.Result(t.Context(), key)
+			noError(t, err)
+			after, err := again.List(t.Context())
+			noError(t, err)
+			if len(after.Results) != len(before.Results) || after.Objects < before.Objects {
+				t.Errorf("%+v, before %+v", after, before)
+			}
+		})
+	}
+}
