@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 
@@ -341,7 +340,7 @@ func (a *assessment) sourceStates(ctx context.Context, picked map[*Node]bool) ([
 		case scan.Content != recorded.Content:
 			state.State = Stale
 			state.Reasons = a.openFolders(ctx, []Reason{{What: "input", Name: origin.Path, Old: recorded.ID.String(), New: scan.ID.String()}},
-				func(string) (map[string]cache.Content, cache.ID) { return maps.Collect(scan.Files()), recorded.ID })
+				func(string) (cache.ID, cache.ID, *cache.Scan) { return recorded.ID, scan.ID, scan })
 		}
 		states = append(states, state)
 	}
@@ -375,26 +374,24 @@ func (v *view) reasons(ctx context.Context, n *Node, key cache.Key, description 
 	if v.lock == nil {
 		return reasons
 	}
-	return v.openFolders(ctx, reasons, func(name string) (map[string]cache.Content, cache.ID) {
+	return v.openFolders(ctx, reasons, func(name string) (before, after cache.ID, scan *cache.Scan) {
 		i := slices.IndexFunc(in.inputs, func(one readInput) bool { return one.Name == name })
 		if i < 0 || !in.inputs[i].content.Dir {
-			return nil, cache.ID{}
+			return before, after, nil
 		}
 		one := in.inputs[i]
-		files := map[string]cache.Content{}
-		if scan, err := v.scan(ctx, one.nodeInput); err == nil && scan.Content == one.content {
-			files = maps.Collect(scan.Files())
-		} else if !v.treeFiles(one.content.ID, "", files) {
-			return nil, cache.ID{}
-		}
-		old := recorded.In[name]
+		before = recorded.In[name]
 		if !one.digest.IsZero() {
-			old = cache.ID{} // what is on record is a digest of some of the files
+			before = cache.ID{} // what is on record is a digest of some of the files
 			if one.origin != nil {
-				old = v.lock.Sources[one.Path].ID
+				before = v.lock.Sources[one.Path].ID
 			}
 		}
-		return files, old
+		scan, err := v.scan(ctx, one.nodeInput)
+		if err != nil || scan.Content != one.content {
+			scan = nil
+		}
+		return before, one.content.ID, scan
 	})
 }
 

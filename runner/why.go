@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -173,66 +172,40 @@ func mergedKeys[V any](a, b map[string]V) map[string]bool {
 const maxFolderReasons = 20
 
 // openFolders replaces a changed folder among the reasons by the files in it that changed, as far as the trees of both
-// contents are in the cache or on disk.
-func (r *Runner) openFolders(ctx context.Context, reasons []Reason, now func(name string) (files map[string]cache.Content, old cache.ID)) []Reason {
+// contents are in the cache or on disk. now gives what was recorded, what the folder holds now, and its scan if there
+// is one.
+func (r *Runner) openFolders(ctx context.Context, reasons []Reason, now func(name string) (before, after cache.ID, scan *cache.Scan)) []Reason {
 	var all []Reason
 	for _, reason := range reasons {
 		if reason.What != "input" || reason.Old == "" || reason.New == "" {
 			all = append(all, reason)
 			continue
 		}
-		files, oldID := now(reason.Name)
-		before := map[string]cache.Content{}
-		if files == nil || oldID.IsZero() || !r.treeFiles(oldID, "", before) {
+		before, after, scan := now(reason.Name)
+		if before.IsZero() || after.IsZero() {
 			all = append(all, reason)
 			continue
 		}
-		all = append(all, folderReasons(reason, before, files)...)
+		differences, err := r.Cache.Diff(ctx, before, after, scan)
+		if err != nil {
+			all = append(all, reason)
+			continue
+		}
+		all = append(all, folderReasons(reason, differences)...)
 	}
 	return all
 }
 
-func folderReasons(of Reason, before, now map[string]cache.Content) []Reason {
+func folderReasons(of Reason, differences []cache.Difference) []Reason {
 	var reasons []Reason
-	for _, rel := range slices.Sorted(maps.Keys(mergedKeys(before, now))) {
-		if before[rel] == now[rel] {
-			continue
+	for i, d := range differences {
+		if i == maxFolderReasons {
+			return append(reasons, Reason{What: "input", Name: fmt.Sprintf("%s/… and %d more files", of.Name, len(differences)-i), Old: of.Old, New: of.New})
 		}
-		reasons = append(reasons, Reason{What: "input", Name: of.Name + "/" + rel, Old: hashOrNone(before[rel].ID), New: hashOrNone(now[rel].ID)})
+		reasons = append(reasons, Reason{What: "input", Name: of.Name + "/" + d.Path, Old: hashOrNone(d.Before.ID), New: hashOrNone(d.After.ID)})
 	}
 	if len(reasons) == 0 {
-		return []Reason{of} // a mode, a link or an empty folder
-	}
-	if more := len(reasons) - maxFolderReasons; more > 0 {
-		reasons = append(reasons[:maxFolderReasons], Reason{What: "input", Name: fmt.Sprintf("%s/… and %d more files", of.Name, more), Old: of.Old, New: of.New})
+		return []Reason{of} // a link or an empty folder
 	}
 	return reasons
-}
-
-// treeFiles collects the files of a stored tree; false where the cache lacks a part of it.
-func (r *Runner) treeFiles(id cache.ID, prefix string, into map[string]cache.Content) bool {
-	object, err := r.Cache.Open(id)
-	if err != nil {
-		return false
-	}
-	defer object.Close()
-	data, err := io.ReadAll(object)
-	if err != nil {
-		return false
-	}
-	tree, err := cache.DecodeTree(data)
-	if err != nil {
-		return false
-	}
-	for _, e := range tree.Entries {
-		switch e.Type {
-		case cache.Dir:
-			if !r.treeFiles(e.ID, prefix+e.Name+"/", into) {
-				return false
-			}
-		case cache.File, cache.Exec:
-			into[prefix+e.Name] = e.Content()
-		}
-	}
-	return true
 }
