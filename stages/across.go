@@ -3,38 +3,50 @@ package stages
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 
 	"lpipe/dataset"
 	"lpipe/runner"
 )
 
-// across is what is known about rows from other rows.
+// across is what is known about rows from other rows. What grows with what is found lies in scratch when it is much.
 type across struct {
-	sameID map[int64]int64 // row -> the first with its id; only of repeated ids
-	near   *clusters
-	passed map[uint64]uint64 // root of a cluster -> its first row that passed
-	share  float64           // of the stage's work
+	sameID    *rowMap // row -> the first with its id; only of repeated ids
+	conflicts *rowMap // row -> one with the same prompt and another answer
+	passed    *rowMap // root of a cluster -> its first row that passed
+	near      *clusters
+	common    []uint16 // by row: looked-at phrases of its response that many rows have
+	phrases   *PhrasesCheck
+	share     float64 // of the stage's work
 }
 
-// firstPass is what the first pass takes from a row.
+func (a *across) close() {
+	for _, m := range []*rowMap{a.sameID, a.conflicts, a.passed} {
+		m.close()
+	}
+}
+
+// firstPass is what the first pass takes from a batch.
 type firstPass struct {
-	ids   []pair
-	signs []signature
-	bad   []int64 // rows with errors of their own, which must not stand for their cluster
+	ids, answers, phrases []pair
+	signs                 []signature
+	bad                   []int64 // rows with errors of their own, which must not stand for their cluster
 }
 
-// acrossRows finds them. It reads the whole rows only if near duplicates are looked for, else the ids alone.
+// acrossRows finds what rows say about one another. It reads the whole rows only for checks that need them, else the ids alone.
 func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker) (*across, error) {
-	a := &across{}
-	ids := c.severities[checkIDs] != "off"
-	if !ids && !v.NearDuplicates.On {
+	on := func(check int) bool { return c.severities[check] != "off" }
+	texts := v.NearDuplicates.On || on(checkConflicts) || on(checkPhrases)
+	a := &across{phrases: &v.Checks.Phrases}
+	if !texts && !on(checkIDs) {
 		return a, nil
 	}
-	a.share = 0.5
 	columns := []string{"id"}
-	if v.NearDuplicates.On {
+	if texts {
 		columns = dataset.RowColumns()
 	}
+	a.share = 0.5
 	s, err := newSeen(v.NearDuplicates, env.Scratch)
 	if err != nil {
 		return nil, err
@@ -43,43 +55,66 @@ func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker) 
 	hasher := newMinHasher(v.NearDuplicates)
 	rows := &pass[firstPass]{
 		env: env, files: paths(env, "data"), columns: columns, message: "looking for duplicates", share: a.share,
-		work: func(_ int, b *dataset.Batch) (firstPass, error) { return v.firstPass(c, hasher, ids, b) },
+		work: func(_ int, b *dataset.Batch) (firstPass, error) { return v.firstPass(c, hasher, texts, b) },
 		emit: s.add,
 	}
 	if err := rows.run(ctx); err != nil {
 		return nil, err
 	}
-	if a.sameID, err = s.sameIDs(); err != nil || !v.NearDuplicates.On {
-		return a, err
-	}
-	if a.near, err = s.near.cluster(ctx); err != nil {
+	if err := a.settle(ctx, s, v); err != nil {
+		a.close()
 		return nil, err
 	}
-	a.passed = a.near.firstPassed(s.bad)
 	return a, nil
+}
+
+// settle makes of what was seen what the second pass asks.
+func (a *across) settle(ctx context.Context, s *seen, v *Validate) (err error) {
+	if a.sameID, err = s.sameIDs(); err != nil {
+		return err
+	}
+	if a.conflicts, err = s.otherAnswers(); err != nil {
+		return err
+	}
+	if a.common, err = s.commonPhrases(v.Checks.Phrases.Rows); err != nil || !v.NearDuplicates.On {
+		return err
+	}
+	if a.near, err = s.near.cluster(ctx); err != nil {
+		return err
+	}
+	a.passed, err = a.near.firstPassed(s.bad, s.scratch)
+	return err
 }
 
 // seen is what the first pass has seen so far.
 type seen struct {
-	ids  *sorter
-	near *clusterer
-	bad  rowSet
+	scratch               string
+	ids, answers, phrases *sorter
+	near                  *clusterer
+	bad                   rowSet
 }
 
 func newSeen(near NearDuplicates, scratch string) (*seen, error) {
 	c, err := newClusterer(near, scratch)
-	return &seen{ids: newSorter(scratch), near: c}, err
+	return &seen{scratch: scratch, ids: newSorter(scratch), answers: newSorter(scratch), phrases: newSorter(scratch), near: c}, err
 }
 
 func (s *seen) close() {
 	s.ids.close()
+	s.answers.close()
+	s.phrases.close()
 	s.near.close()
 }
 
 func (s *seen) add(f firstPass) error {
-	for _, id := range f.ids {
-		if err := s.ids.add(id); err != nil {
-			return err
+	for _, one := range []struct {
+		to    *sorter
+		pairs []pair
+	}{{s.ids, f.ids}, {s.answers, f.answers}, {s.phrases, f.phrases}} {
+		for _, p := range one.pairs {
+			if err := one.to.add(p); err != nil {
+				return err
+			}
 		}
 	}
 	for _, sign := range f.signs {
@@ -94,22 +129,91 @@ func (s *seen) add(f firstPass) error {
 }
 
 // sameIDs maps each row whose id an earlier one has to the first that has it.
-func (s *seen) sameIDs() (map[int64]int64, error) {
-	same := map[int64]int64{}
+func (s *seen) sameIDs() (*rowMap, error) {
+	same := newRowMap(s.scratch)
 	for rows, err := range s.ids.groups() {
 		if err != nil {
 			return nil, err
 		}
 		for _, row := range rows[1:] {
-			same[int64(row)] = int64(rows[0])
+			if err := same.add(row, rows[0]); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return same, nil
+	return same, same.freeze()
 }
 
-func (v *Validate) firstPass(c *checker, hasher *minHasher, ids bool, b *dataset.Batch) (firstPass, error) {
+// otherAnswers maps each row of a prompt that came with several answers to the first row with another than its own. In a
+// sorted pair hi is the prompt's hash and lo the answer's.
+func (s *seen) otherAnswers() (*rowMap, error) {
+	other := newRowMap(s.scratch)
+	var same []pair // with the prompt in hand
+	settle := func() error {
+		for _, p := range same {
+			if first := firstOther(same, p.lo); first != math.MaxUint64 {
+				if err := other.add(p.row, first); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	for p, err := range s.answers.sorted() {
+		if err != nil {
+			return nil, err
+		}
+		if len(same) > 0 && same[0].hi != p.hi {
+			if err := settle(); err != nil {
+				return nil, err
+			}
+			same = same[:0]
+		}
+		same = append(same, p)
+	}
+	if err := settle(); err != nil {
+		return nil, err
+	}
+	return other, other.freeze()
+}
+
+// firstOther is the first row of those with one prompt whose answer is not the one given. Answers lie together, each with
+// its first row first: one look at each group does.
+func firstOther(same []pair, answer uint64) uint64 {
+	first := uint64(math.MaxUint64)
+	for i, p := range same {
+		if p.lo != answer && (i == 0 || same[i-1].lo != p.lo) {
+			first = min(first, p.row)
+		}
+	}
+	return first
+}
+
+// commonPhrases counts for each row the phrases that at least so many rows have.
+func (s *seen) commonPhrases(least int) ([]uint16, error) {
+	var count []uint16
+	for rows, err := range s.phrases.groups() {
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) < least {
+			continue
+		}
+		for _, row := range rows {
+			for uint64(len(count)) <= row {
+				count = append(count, make([]uint16, max(1024, len(count)/2))...)
+			}
+			if count[row] < math.MaxUint16 {
+				count[row]++
+			}
+		}
+	}
+	return count, nil
+}
+
+func (v *Validate) firstPass(c *checker, hasher *minHasher, texts bool, b *dataset.Batch) (firstPass, error) {
 	var f firstPass
-	if !v.NearDuplicates.On { // the ids alone: the texts are passed over
+	if !texts { // the ids alone: the texts are passed over
 		records, err := b.Records()
 		for i, record := range records {
 			f.addID(record.Get("id").String(), b.Number(i))
@@ -122,8 +226,17 @@ func (v *Validate) firstPass(c *checker, hasher *minHasher, ids bool, b *dataset
 	}
 	for i := range rows {
 		number := b.Number(i)
-		if ids {
+		if c.severities[checkIDs] != "off" {
 			f.addID(rows[i].ID, number)
+		}
+		if c.severities[checkConflicts] != "off" {
+			f.addAnswer(&rows[i], number)
+		}
+		if c.severities[checkPhrases] != "off" {
+			f.addPhrases(&rows[i], number, v.Checks.Phrases.Words)
+		}
+		if !v.NearDuplicates.On {
+			continue
 		}
 		if s, ok := hasher.sign(rows[i].Prompt(), number); ok {
 			f.signs = append(f.signs, s)
@@ -146,6 +259,53 @@ func (f *firstPass) addID(id string, row int64) {
 	}
 }
 
+// addAnswer notes a row's prompt and the answer that its response gives, if it gives one.
+func (f *firstPass) addAnswer(r *dataset.Row, row int64) {
+	answer, ok := lastBoxed(afterThink(r.Response()))
+	prompt := r.Prompt()
+	if !ok || prompt == "" {
+		return
+	}
+	hi, _ := promptHash(prompt)
+	f.answers = append(f.answers, pair{hi, answerHash(answer), uint64(row)})
+}
+
+// answerHash is the same for answers that sameAnswer takes for the same.
+func answerHash(answer string) uint64 {
+	plain := plainAnswer(answer)
+	if n, ok := numberOf(plain); ok {
+		plain = n.RatString()
+	}
+	hi, _ := textHash(plain)
+	return hi
+}
+
+// phraseSample is the share of phrases that are looked at: one in so many, by their hash, so that it is the same ones in all rows.
+const phraseSample = 16
+
+// samplePhrases calls each for the hashes of the phrases of a response that are looked at.
+func samplePhrases(r *dataset.Row, words int, each func(hash uint64)) {
+	hashes := appendWords(nil, r.Response())
+	if len(hashes) < words {
+		return
+	}
+	for _, h := range shingles(hashes, words) {
+		if h%phraseSample == 0 {
+			each(h)
+		}
+	}
+}
+
+func (f *firstPass) addPhrases(r *dataset.Row, row int64, words int) {
+	have := map[uint64]bool{}
+	samplePhrases(r, words, func(h uint64) {
+		if !have[h] {
+			have[h] = true
+			f.phrases = append(f.phrases, pair{h, 0, uint64(row)})
+		}
+	})
+}
+
 // fails says whether one of the findings is an error.
 func (c *checker) fails(found []finding) bool {
 	for _, f := range found {
@@ -157,33 +317,91 @@ func (c *checker) fails(found []finding) bool {
 }
 
 // firstPassed finds for each cluster of two or more its first row that is not bad.
-func (c *clusters) firstPassed(bad rowSet) map[uint64]uint64 {
-	first := map[uint64]uint64{}
+func (c *clusters) firstPassed(bad rowSet, scratch string) (*rowMap, error) {
+	first := newRowMap(scratch)
 	for row := range c.parent {
 		if c.parent[row] == 0 {
 			continue
 		}
 		root := c.root(uint64(row))
-		if _, ok := first[root]; !ok && !bad.has(int64(root)) {
-			first[root] = root
-		}
-		if _, ok := first[root]; !ok && !bad.has(int64(row)) {
-			first[root] = uint64(row)
+		switch { // freeze keeps the smallest
+		case !bad.has(int64(root)):
+			if err := first.add(root, root); err != nil {
+				return nil, err
+			}
+		case !bad.has(int64(row)):
+			if err := first.add(root, uint64(row)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return first
+	return first, first.freeze()
+}
+
+// duplicates counts the clusters; nil where nobody looked for any.
+func (a *across) duplicates() *duplicatesReport {
+	if a.near == nil {
+		return nil
+	}
+	const shown = 5
+	d := &duplicatesReport{Largest: []clusterReport{}}
+	members := make([]uint32, len(a.near.parent)) // by root, the root itself left out
+	for row, up := range a.near.parent {
+		if up != 0 {
+			members[a.near.root(uint64(row))]++
+		}
+	}
+	for row, n := range members {
+		if n == 0 {
+			continue
+		}
+		d.Clusters++
+		d.Rows += int64(n) + 1
+		at := len(d.Largest)
+		for at > 0 && d.Largest[at-1].Rows < int64(n)+1 {
+			at--
+		}
+		if at < shown {
+			d.Largest = slices.Insert(d.Largest, at, clusterReport{int64(row), int64(n) + 1})
+			d.Largest = d.Largest[:min(len(d.Largest), shown)]
+		}
+	}
+	return d
 }
 
 // find is what other rows say about row number n.
-func (a *across) find(n int64, unit string) (found []finding) {
-	if first, ok := a.sameID[n]; ok {
+func (a *across) find(n int64, row *dataset.Row, unit string) (found []finding, err error) {
+	if first, ok, err := a.sameID.get(uint64(n)); err != nil {
+		return nil, err
+	} else if ok {
 		found = append(found, finding{checkIDs, fmt.Sprintf("%s %d has the same id", unit, first)})
 	}
-	if a.near == nil {
-		return found
+	if other, ok, err := a.conflicts.get(uint64(n)); err != nil {
+		return nil, err
+	} else if ok {
+		found = append(found, finding{checkConflicts, fmt.Sprintf("%s %d has the same prompt and another answer", unit, other)})
 	}
-	if first, ok := a.passed[a.near.root(uint64(n))]; ok && first != uint64(n) {
+	if n < int64(len(a.common)) && a.common[n] > 0 {
+		if evidence := a.findPhrases(int(a.common[n]), row); evidence != "" {
+			found = append(found, finding{checkPhrases, evidence})
+		}
+	}
+	if a.near == nil {
+		return found, nil
+	}
+	first, ok, err := a.passed.get(a.near.root(uint64(n)))
+	if ok && first != uint64(n) {
 		found = append(found, finding{checkNear, fmt.Sprintf("like %s %d", unit, first)})
 	}
-	return found
+	return found, err
+}
+
+// findPhrases says whether so many common phrases are too many of a row's.
+func (a *across) findPhrases(common int, row *dataset.Row) string {
+	have := map[uint64]bool{}
+	samplePhrases(row, a.phrases.Words, func(h uint64) { have[h] = true })
+	if share := float64(common) / float64(max(len(have), 1)); share >= a.phrases.Share {
+		return fmt.Sprintf("%.0f %% of its phrases of %d words stand in %d rows or more", 100*share, a.phrases.Words, a.phrases.Rows)
+	}
+	return ""
 }

@@ -15,57 +15,59 @@ import (
 	"lpipe/engine/tokenizer"
 )
 
-// cleaner cleans texts as the settings say. did collects, as bits, the steps that changed something.
+// cleaner cleans texts as the settings say. did collects, as bits, the rules that changed something in the row in hand;
+// before and after show the first place of those whose examples are wanted.
 type cleaner struct {
-	settings *Preprocess
-	did      uint
+	settings      *Preprocess
+	did           uint
+	wanted        uint // rules of which examples are wanted, as bits
+	before, after [rules]string
 }
 
-// cleanerSteps names the steps, for the log.
-var cleanerSteps = [...]string{"control characters removed", "Unicode form", "HTML removed", "whitespace", "e-mail addresses redacted", "IP addresses redacted"}
-
-const (
-	stepControl = iota
-	stepNormalize
-	stepHTML
-	stepWhitespace
-	stepEmail
-	stepIP
-)
+// begin takes up a row.
+func (c *cleaner) begin(r *ruleReport) { c.did, c.wanted = 0, r.wanted() }
 
 func (c *cleaner) clean(text string) string {
 	p := c.settings
+	if p.RepairMojibake {
+		text = c.step(ruleMojibake, text, repairMojibake)
+	}
 	if p.StripControl {
-		text = c.step(stepControl, text, stripControl)
+		text = c.step(ruleControl, text, stripControl)
 	}
 	switch p.Normalize {
 	case "nfc":
-		text = c.step(stepNormalize, text, tokenizer.NFC)
+		text = c.step(ruleNormalize, text, tokenizer.NFC)
 	case "nfkc":
-		text = c.step(stepNormalize, text, norm.NFKC.String)
+		text = c.step(ruleNormalize, text, norm.NFKC.String)
 	}
 	if p.StripHTML && strings.ContainsAny(text, "<&") {
-		text = c.step(stepHTML, text, func(s string) string { return outsideCode(s, stripHTML) })
+		text = c.step(ruleHTML, text, func(s string) string { return outsideCode(s, stripHTML) })
 	}
 	if p.CollapseWhitespace {
-		text = c.step(stepWhitespace, text, collapse)
+		text = c.step(ruleWhitespace, text, collapse)
 	}
 	for _, what := range p.Redact {
 		switch what {
 		case "email":
-			text = c.step(stepEmail, text, redactEmail)
+			text = c.step(ruleEmail, text, redactEmail)
 		case "ip":
-			text = c.step(stepIP, text, redactIP)
+			text = c.step(ruleIP, text, redactIP)
 		}
 	}
 	return text
 }
 
-func (c *cleaner) step(bit uint, text string, do func(string) string) string {
+func (c *cleaner) step(rule int, text string, do func(string) string) string {
 	out := do(text)
-	if out != text {
-		c.did |= 1 << bit
+	if out == text {
+		return out
 	}
+	if c.did>>rule&1 == 0 && c.wanted>>rule&1 == 1 {
+		at := differsAt(text, out)
+		c.before[rule], c.after[rule] = excerpt(text, min(at+20, len(text)), 80), excerpt(out, min(at+20, len(out)), 80)
+	}
+	c.did |= 1 << rule
 	return out
 }
 

@@ -28,7 +28,7 @@ func findEmpty(_ *Checks, r *dataset.Row) string {
 }
 
 func findRoles(k *Checks, r *dataset.Row) string {
-	before := ""
+	before, questions := "", 0
 	for i := range r.Messages {
 		role := r.Messages[i].Role
 		turn := fmt.Sprintf("turn %d (%s)", i+1, role)
@@ -46,6 +46,9 @@ func findRoles(k *Checks, r *dataset.Row) string {
 			}
 			if before == dataset.Tool {
 				return turn + " follows a tool's result"
+			}
+			if questions++; k.Roles.MaxTurns > 0 && questions > k.Roles.MaxTurns {
+				return fmt.Sprintf("%s is question %d, more than %d", turn, questions, k.Roles.MaxTurns)
 			}
 		case dataset.Assistant:
 			if before == dataset.Assistant {
@@ -121,26 +124,47 @@ func thinkProblem(text string) string {
 	return ""
 }
 
-func findBoxed(k *Checks, r *dataset.Row) string {
-	answer := afterThink(r.Response())
+// verdict is what comparing an answer with the row's reference came to.
+type verdict uint8
+
+const (
+	unverifiable verdict = iota // no reference, or no \boxed{} in the answer
+	agrees
+	disagrees
+	verdicts
+)
+
+// findBoxed also compares the answer with the row's reference.
+func findBoxed(k *Checks, r *dataset.Row) (evidence string, answers verdict) {
+	response := r.Response()
+	answer := afterThink(response)
 	boxes, open := boxedIn(answer)
 	if open {
-		return `\boxed{ is never closed: ` + excerpt(answer, strings.LastIndex(answer, `\boxed`), 80)
+		return `\boxed{ is never closed: ` + excerpt(answer, strings.LastIndex(answer, `\boxed`), 80), unverifiable
 	}
 	if len(boxes) == 0 {
 		if k.Boxed.Required {
-			return `no \boxed{} in the answer`
+			return `no \boxed{} in the answer`, unverifiable
 		}
-		return ""
+		return "", unverifiable
 	}
 	last := boxes[len(boxes)-1]
 	if strings.TrimSpace(last) == "" {
-		return `\boxed{} is empty`
+		return `\boxed{} is empty`, unverifiable
 	}
-	if r.Answer == "" || sameAnswer(last, r.Answer) || sameAnswer(strings.Join(boxes, ","), r.Answer) {
-		return ""
+	switch {
+	case r.Answer == "":
+	case sameAnswer(last, r.Answer) || sameAnswer(strings.Join(boxes, ","), r.Answer):
+		answers = agrees
+	default:
+		return fmt.Sprintf(`\boxed{%s} but the answer is %s`, last, r.Answer), disagrees
 	}
-	return fmt.Sprintf(`\boxed{%s} but the answer is %s`, last, r.Answer)
+	if k.Boxed.Reasoning {
+		if thought, ok := lastBoxed(response[:len(response)-len(answer)]); ok && !sameAnswer(thought, last) {
+			return fmt.Sprintf(`\boxed{%s} in the reasoning, \boxed{%s} in the answer`, thought, last), answers
+		}
+	}
+	return "", answers
 }
 
 // findControl finds <|name|>, DeepSeek's <｜name｜> and Llama 2's marks.
@@ -251,6 +275,15 @@ func findTokens(k *TokensCheck, n sizes) string {
 		if limit.max > 0 && limit.n > limit.max {
 			return fmt.Sprintf("%s has %d tokens, more than %d", limit.what, limit.n, limit.max)
 		}
+	}
+	if n.contentTokens == 0 {
+		return ""
+	}
+	switch each := float64(n.bytes) / float64(n.contentTokens); {
+	case each < k.MinBytes:
+		return fmt.Sprintf("%.2f bytes for a token, fewer than %g", each, k.MinBytes)
+	case k.MaxBytes > 0 && each > k.MaxBytes:
+		return fmt.Sprintf("%.2f bytes for a token, more than %g", each, k.MaxBytes)
 	}
 	return ""
 }

@@ -19,6 +19,9 @@ func findRepetition(k *Checks, r *dataset.Row) string {
 		if at, times, n := loopIn(text, k.Repetition.Times, k.Repetition.Span); times > 0 {
 			return fmt.Sprintf("%d times in a row: %s", times, excerpt(text[at:at+n], 0, 80))
 		}
+		if share, at := repeatedShare(text, k.Repetition.Share); at >= 0 {
+			return fmt.Sprintf("%.0f %% of the words stand in phrases that came before: %s", 100*share, excerpt(text, at, 80))
+		}
 	}
 	return ""
 }
@@ -73,6 +76,40 @@ func loopIn(text string, times, span int) (at, found, length int) {
 		}
 	}
 	return 0, 0, 0
+}
+
+// repeatedShare is the share of a text's words that stand in ten-word phrases which it had before (Rae and others 2021, table
+// A1), and the place of the first such phrase; at is -1 if the share is within limit, or limit is 0.
+func repeatedShare(text string, limit float64) (share float64, at int) {
+	const phrase = 10
+	if limit == 0 {
+		return 0, -1
+	}
+	s := loopSpaces.Get().(*loopSpace)
+	defer loopSpaces.Put(s)
+	s.words(text)
+	clear(s.last)
+	at = -1
+	repeated, covered := 0, 0 // words of phrases that came before, up to word number covered
+	for i := 0; i+phrase <= len(s.hashes); i++ {
+		h := uint64(0)
+		for _, w := range s.hashes[i : i+phrase] {
+			h = mix(h ^ w)
+		}
+		if _, seen := s.last[h]; !seen {
+			s.last[h] = int32(i)
+			continue
+		}
+		if at < 0 {
+			at = int(s.starts[i])
+		}
+		repeated += i + phrase - max(i, covered)
+		covered = i + phrase
+	}
+	if share = float64(repeated) / float64(max(len(s.hashes), 1)); share <= limit {
+		return share, -1
+	}
+	return share, at
 }
 
 // gram is a hash of the three words at i.

@@ -18,6 +18,7 @@ func (r *report) page() ([]byte, error) {
 		"percent": func(n, of int64) string { return fmt.Sprintf("%.2f %%", 100*float64(n)/float64(max(of, 1))) },
 		"width":   func(n, of int64) string { return fmt.Sprintf("%.2f%%", 100*float64(n)/float64(max(of, 1))) },
 		"mean":    func(h histogramJSON) string { return fmt.Sprintf("%.1f", float64(h.Sum)/float64(max(h.Count, 1))) },
+		"share":   func(x float64) string { return fmt.Sprintf("%.2f %%", 100*x) },
 		"bars":    bars,
 	}).Parse(reportPage)
 	if err != nil {

@@ -14,11 +14,13 @@ import (
 // Preprocess cleans the texts of rows and drops repeated ones.
 type Preprocess struct {
 	Normalize          string   `hcl:"normalize,optional" doc:"Unicode form of the texts: nfc, nfkc, or none"`
+	RepairMojibake     bool     `hcl:"repair_mojibake,optional" doc:"undo UTF-8 that was read as Windows-1252 or Latin-1 (CafÃ©, â€œ), up to three times over"`
 	StripControl       bool     `hcl:"strip_control,optional" doc:"remove control, zero-width and direction characters and terminal escapes; CR LF becomes LF"`
 	CollapseWhitespace bool     `hcl:"collapse_whitespace,optional" doc:"one blank for many, at most one empty line, none at the ends; code, LaTeX and indentation stay"`
 	StripHTML          bool     `hcl:"strip_html,optional" doc:"remove HTML tags and comments, decode entities; code and LaTeX stay"`
 	Dedupe             Dedupe   `hcl:"dedupe,optional" type:"string or bool" doc:"drop a row whose prompt (prompt, true), or prompt and response (row), stood in an earlier row, whatever the case and blanks; none or false: keep all"`
 	Redact             []string `hcl:"redact,optional" doc:"what to replace by [email], [ip]: email, ip (public addresses)"`
+	Examples           int      `hcl:"examples,optional" unit:"rows" doc:"rows that the report shows for each rule"`
 }
 
 // Dedupe is the setting dedupe: prompt, row or none; true and false stand for prompt and none.
@@ -47,9 +49,12 @@ func preprocessKind() *runner.Kind {
 		Doc:     "Normalisation and cleaning of texts, exact duplicates dropped.",
 		Version: 1,
 		In:      []runner.Port{{Name: "data", Doc: "rows"}},
-		Out:     []runner.Port{{Name: "data", Ext: ".jsonl", Doc: "rows, as JSONL or Parquet by extension"}},
+		Out: []runner.Port{
+			{Name: "data", Ext: ".jsonl", Doc: "rows, as JSONL or Parquet by extension"},
+			{Name: "report", Optional: true, Ext: ".json", Doc: "what each rule changed or dropped, with examples"},
+		},
 		New: func() runner.Stage {
-			return &Preprocess{Normalize: "nfc", StripControl: true, CollapseWhitespace: true, Dedupe: "prompt"}
+			return &Preprocess{Normalize: "nfc", StripControl: true, CollapseWhitespace: true, Dedupe: "prompt", Examples: 3}
 		},
 	}
 }
@@ -61,6 +66,9 @@ func (p *Preprocess) Check() error {
 	}
 	if err := among("dedupe", string(p.Dedupe), "prompt", "row", "none"); err != nil {
 		return err
+	}
+	if p.Examples < 0 || p.Examples > 100 {
+		return fmt.Errorf("examples: must be 0..100, not %d", p.Examples)
 	}
 	for _, what := range p.Redact {
 		if err := among("redact", what, "email", "ip"); err != nil {
@@ -85,15 +93,14 @@ func (p *Preprocess) Run(ctx context.Context, env *runner.Env) error {
 	}
 	defer out.Abandon()
 	var read int64
-	dropped, changed := newTally(), newTally()
+	rep := newRuleReport(p)
 	rows := &pass[cleaned]{
 		env: env, files: paths(env, "data"), columns: dataset.RowColumns(), message: "cleaning",
 		done: repeated.share, share: 1 - repeated.share,
 		work: func(_ int, b *dataset.Batch) (cleaned, error) { return p.clean(out, b, repeated) },
 		emit: func(v cleaned) error {
 			read += v.read
-			dropped.merge(v.dropped)
-			changed.merge(v.changed)
+			rep.merge(v.rules)
 			return v.write(out)
 		},
 	}
@@ -104,8 +111,10 @@ func (p *Preprocess) Run(ctx context.Context, env *runner.Env) error {
 		return err
 	}
 	logf(env, "cleaned %d rows of %d", out.Rows(), read)
-	dropped.log(env, "dropped")
-	changed.log(env, "changed")
+	rep.log(env)
+	if err := rep.write(env.Out["report"], read, out.Rows()); err != nil {
+		return err
+	}
 	return out.Close()
 }
 
@@ -121,37 +130,40 @@ func anyRows(env *runner.Env, read int64) error {
 // cleaned is what became of a batch.
 type cleaned struct {
 	kept
-	read             int64
-	dropped, changed *tally
+	read  int64
+	rules *ruleReport
 }
 
 func (p *Preprocess) clean(out *dataset.RowWriter, b *dataset.Batch, repeated *duplicates) (cleaned, error) {
-	v := cleaned{dropped: newTally(), changed: newTally()}
+	v := cleaned{rules: newRuleReport(p)}
 	rows, err := b.Rows()
 	if err != nil {
 		return v, err
 	}
 	v.read = int64(len(rows))
 	if n, first := b.Replaced(); n > 0 {
-		v.changed.add("invalid UTF-8 replaced with U+FFFD", n, b.Where(first))
+		v.rules.count(ruleEncoding, n, b.Where(first))
+		v.rules.show(ruleEncoding, b.Number(first), &rows[first], "", "")
 	}
 	c := cleaner{settings: p}
 	for i := range rows {
 		row := &rows[i]
 		if repeated.drop.has(b.Number(i)) {
-			v.dropped.add("the same "+p.Dedupe.what()+" as an earlier row", 1, b.Where(i))
+			v.rules.count(ruleRepeated, 1, b.Where(i))
+			v.rules.show(ruleRepeated, b.Number(i), row, row.Prompt(), "")
 			continue
 		}
-		c.did = 0
+		c.begin(v.rules)
 		for m := range row.Messages {
 			row.Messages[m].Content = c.clean(row.Messages[m].Content)
 		}
 		if row.Answer != "" {
 			row.Answer = c.clean(row.Answer)
 		}
-		for step, name := range cleanerSteps {
-			if c.did>>step&1 == 1 {
-				v.changed.add(name, 1, b.Where(i))
+		for rule := range ruleRepeated {
+			if c.did>>rule&1 == 1 {
+				v.rules.count(rule, 1, b.Where(i))
+				v.rules.show(rule, b.Number(i), row, c.before[rule], c.after[rule])
 			}
 		}
 		v.add(out, row)

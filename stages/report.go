@@ -29,6 +29,13 @@ type report struct {
 	Histograms []histogramJSON `json:"histograms"`
 	// Sources are the rows by source and licence, most rows first; beyond the first hundred under "others".
 	Sources []sourceReport `json:"sources"`
+	// Duplicates are the clusters of near duplicates; left out where nobody looked for them.
+	Duplicates *duplicatesReport `json:"duplicates,omitempty"`
+	// Answers are the rows whose answer is that of their reference, is another, or cannot be compared.
+	Answers answersReport `json:"answers"`
+	// Success says whether each check found no more than its mostly allows.
+	Success    bool        `json:"success"`
+	Comparison *comparison `json:"comparison,omitempty"` // with the input before
 
 	examples int
 	checks   *checker
@@ -37,14 +44,38 @@ type report struct {
 	sizes    [6]histogram
 	tokens   bool
 	sources  map[sourceKey]sourceCount
+	verdicts [verdicts]int64
 }
+
+// reportSchema is the version of the report: fields may be added, none renamed or given another meaning.
+const reportSchema = 1
 
 type checkReport struct {
 	Check    string    `json:"check"`
 	Severity string    `json:"severity"`
 	Found    int64     `json:"found"`
 	Share    float64   `json:"share"`
+	Mostly   float64   `json:"mostly,omitempty"` // share of rows that must pass
+	Success  bool      `json:"success"`
 	Examples []example `json:"examples,omitempty"`
+}
+
+// duplicatesReport counts clusters of two rows and more, and names the largest by their first rows.
+type duplicatesReport struct {
+	Clusters int64           `json:"clusters"`
+	Rows     int64           `json:"rows"` // in them
+	Largest  []clusterReport `json:"largest"`
+}
+
+type clusterReport struct {
+	Row  int64 `json:"row"`
+	Rows int64 `json:"rows"`
+}
+
+type answersReport struct {
+	Agree        int64 `json:"agree"`
+	Disagree     int64 `json:"disagree"`
+	Unverifiable int64 `json:"unverifiable"`
 }
 
 type example struct {
@@ -60,13 +91,17 @@ type funnelStep struct {
 }
 
 func newReport(v *Validate, c *checker, tokens bool) *report {
-	r := &report{Schema: 1, OnFail: v.OnFail, examples: v.Examples, checks: c, tokens: tokens, sources: map[sourceKey]sourceCount{}}
+	r := &report{Schema: reportSchema, OnFail: v.OnFail, examples: v.Examples, checks: c, tokens: tokens, sources: map[sourceKey]sourceCount{}}
 	for i, name := range checkNames {
 		severity := c.severities[i]
 		if i == checkNear && !v.NearDuplicates.On || i == checkContamination && c.against == nil {
 			severity = "off"
 		}
-		r.Checks = append(r.Checks, checkReport{Check: name, Severity: severity})
+		mostly := v.Checks.mostly()[i]
+		if v.OnFail == "fail" && severity == "error" && mostly == 0 {
+			mostly = 1
+		}
+		r.Checks = append(r.Checks, checkReport{Check: name, Severity: severity, Mostly: mostly})
 	}
 	return r
 }
@@ -80,6 +115,7 @@ func (r *report) add(j *judged) {
 		for i, n := range [...]int{s.prompt, s.think, s.response, s.promptTokens, s.responseTokens, s.totalTokens} {
 			r.sizes[i].add(n)
 		}
+		r.verdicts[s.answer]++
 	}
 	r.countSources(j.sources)
 	for _, row := range j.found {
@@ -109,8 +145,12 @@ func (r *report) add(j *judged) {
 
 func (r *report) finish() {
 	left := r.Rows
+	r.Success = true
+	r.Answers = answersReport{r.verdicts[agrees], r.verdicts[disagrees], r.verdicts[unverifiable]}
 	for i := range r.Checks {
 		check := &r.Checks[i]
+		check.Success = float64(check.Found) <= (1-check.Mostly)*float64(r.Rows)+1e-9
+		r.Success = r.Success && check.Success
 		check.Share = math.Round(1e6*float64(check.Found)/float64(max(r.Rows, 1))) / 1e6
 		if check.Severity == "error" {
 			left -= r.taken[i]
@@ -157,6 +197,37 @@ func (r *report) reasons() string {
 		t.add(checkNames[i], n, "")
 	}
 	return t.String()
+}
+
+// tooMany is the error of checks that found more than their mostly allows, nil without any.
+func (r *report) tooMany(path string) error {
+	var lines []string
+	for _, check := range r.Checks {
+		if check.Success {
+			continue
+		}
+		line := fmt.Sprintf("%s found %d rows, %.2f %%, and mostly = %g allows %.2f %%", check.Check, check.Found, 100*check.Share, check.Mostly, 100*(1-check.Mostly))
+		for i, one := range check.Examples {
+			if i == 0 {
+				line += fmt.Sprintf(" (first: row %d, id %q: %s)", one.Row, one.ID, one.Evidence)
+			}
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", path, strings.Join(lines, "\n  "))
+}
+
+// tolerated says whether every check with an error found no more than its mostly allows.
+func (r *report) tolerated() bool {
+	for _, check := range r.Checks {
+		if check.Severity == "error" && !check.Success {
+			return false
+		}
+	}
+	return true
 }
 
 // failure is the error of on_fail = "fail".

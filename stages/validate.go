@@ -16,7 +16,7 @@ import (
 // Validate checks rows, and drops, flags or refuses those that fail.
 type Validate struct {
 	Checks         Checks         `hcl:"checks,optional" doc:"the checks, each with severity and limits"`
-	OnFail         string         `hcl:"on_fail,optional" doc:"what an error does: drop the row, flag it (the row keeps the check's name in flags), or fail the stage"`
+	OnFail         string         `hcl:"on_fail,optional" doc:"what an error does: drop the row, flag it (the row keeps the check's name in flags), or fail the stage (where a check's mostly allows some, those are dropped)"`
 	NearDuplicates NearDuplicates `hcl:"near_duplicates,optional" type:"bool, number or object" doc:"drop rows whose prompt is like an earlier row's that passed: true, a threshold, or { threshold = 0.8, shingle = 5 } (similarity of word shingles)"`
 	Examples       int            `hcl:"examples,optional" unit:"rows" doc:"rows that the report shows for each check"`
 }
@@ -32,6 +32,7 @@ func validateKind() *runner.Kind {
 		In: []runner.Port{
 			{Name: "data", Doc: "rows"},
 			{Name: "tokenizer", Optional: true, Doc: "model folder: lengths are counted in its tokens too", Reads: tokenizerFiles},
+			{Name: "before", Optional: true, Doc: "report (JSON) of an earlier run: the new one tells what changed"},
 			{Name: "against", Optional: true, List: true, Doc: "test sets whose questions may not stand in the rows: files of rows, or with a column problem, question, prompt, instruction"},
 		},
 		Out: []runner.Port{
@@ -72,6 +73,7 @@ func (v *Validate) Run(ctx context.Context, env *runner.Env) error {
 	if err != nil {
 		return err
 	}
+	defer across.close()
 	out, err := dataset.CreateRows(env.Out["data"])
 	if err != nil {
 		return err
@@ -83,6 +85,10 @@ func (v *Validate) Run(ctx context.Context, env *runner.Env) error {
 	}
 	defer rejects.abandon()
 	rep := newReport(v, c, one(env, "tokenizer") != "")
+	before, err := readReport(env, one(env, "before"))
+	if err != nil {
+		return err
+	}
 	rows := &pass[*judged]{
 		env: env, files: paths(env, "data"), columns: dataset.RowColumns(), message: "validating",
 		done: across.share, share: 1 - across.share,
@@ -95,6 +101,9 @@ func (v *Validate) Run(ctx context.Context, env *runner.Env) error {
 	if err := rows.run(ctx); err != nil {
 		return err
 	}
+	rep.finish()
+	rep.Duplicates = across.duplicates()
+	rep.Comparison = compareReports(before, rep)
 	if err := v.verdict(env, rep); err != nil {
 		return err
 	}
@@ -109,11 +118,13 @@ func (v *Validate) verdict(env *runner.Env, rep *report) error {
 	if err := anyRows(env, rep.Rows); err != nil {
 		return err
 	}
-	rep.finish()
 	rep.log(env)
 	data := shown(env, one(env, "data"))
-	if v.OnFail == "fail" && rep.Failed > 0 {
+	if v.OnFail == "fail" && rep.Failed > 0 && !rep.tolerated() {
 		return rep.failure(data)
+	}
+	if err := rep.tooMany(data); err != nil {
+		return err
 	}
 	if rep.Kept == 0 {
 		return fmt.Errorf("%s: not one of %d rows passed: %s", data, rep.Rows, rep.reasons())
@@ -130,7 +141,7 @@ func (v *Validate) checker(ctx context.Context, env *runner.Env) (*checker, erro
 		}
 	}
 	limits := v.Checks.Tokens
-	if c.tokenizer == nil && (limits.MaxPrompt > 0 || limits.MaxResponse > 0 || limits.MaxTotal > 0) && limits.Severity != "off" {
+	if c.tokenizer == nil && (limits.MaxPrompt > 0 || limits.MaxResponse > 0 || limits.MaxTotal > 0 || limits.MinBytes > 0 || limits.MaxBytes > 0) && limits.Severity != "off" {
 		return nil, errors.New("checks.tokens sets limits, but there is no tokenizer to count with: name a model folder as the input tokenizer")
 	}
 	if files := paths(env, "against"); len(files) > 0 && c.severities[checkContamination] != "off" {
@@ -158,6 +169,8 @@ func (c *checker) measure(r *dataset.Row) (sizes, error) {
 	for i := range r.Messages {
 		n := len(c.tokenizer.Encode(nil, r.Messages[i].Content, false))
 		s.totalTokens += n + turnTokens
+		s.contentTokens += n
+		s.bytes += len(r.Messages[i].Content)
 		if i == len(r.Messages)-1 && r.Messages[i].Role == dataset.Assistant {
 			s.responseTokens = n
 		} else {
@@ -204,19 +217,23 @@ func (v *Validate) judge(c *checker, a *across, out *dataset.RowWriter, b *datas
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", b.Where(i), err)
 		}
-		found = append(found, a.find(number, b.Unit())...)
+		others, err := a.find(number, row, b.Unit())
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, others...)
 		j.sizes = append(j.sizes, size)
 		failed := c.fails(found)
-		j.count(row, !failed || v.OnFail != "drop")
+		j.count(row, !failed || !v.drops())
 		if len(found) == 0 {
 			j.kept.add(out, row)
 			continue
 		}
-		j.found = append(j.found, rowFindings{number, row.ID, b.Where(i), failed && v.OnFail == "drop", found})
+		j.found = append(j.found, rowFindings{number, row.ID, b.Where(i), failed && v.drops(), found})
 		if failed {
 			j.rejects = appendReject(j.rejects, number, row, found, c)
 		}
-		if failed && v.OnFail == "drop" {
+		if failed && v.drops() {
 			continue
 		}
 		if v.OnFail == "flag" {
@@ -226,6 +243,9 @@ func (v *Validate) judge(c *checker, a *across, out *dataset.RowWriter, b *datas
 	}
 	return j, nil
 }
+
+// drops says whether a row with an error stays behind.
+func (v *Validate) drops() bool { return v.OnFail != "flag" }
 
 // flagged adds the names of the checks that a row failed to its flags.
 func flagged(flags []string, found []finding, c *checker) []string {
