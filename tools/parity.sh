@@ -11,4 +11,5 @@ if [ -z "$python" ]; then
   python=$venv/bin/python
 fi
 "$python" tools/parity/tokenizer_variants.py check 500
+"$python" tools/parity/chat_templates.py check
 exec "$python" tools/parity/parity.py

@@ -145,6 +145,16 @@ func startsWord(s []byte) bool {
 	return len(s) == 0 || !wordCharacter(r)
 }
 
+// next returns the first added token in s[i:] wherever it is looked for, and where it
+// begins; nil if there is none.
+func (a *addedTokens) next(s []byte, i int) (at int, token *addedToken) {
+	at, _, token = a.raw.find(s, i, Parse)
+	if later, _, other := a.later.find(s, i, Parse); other != nil && (token == nil || later < at) {
+		return later, other
+	}
+	return at, token
+}
+
 // reachAcrossLines says whether a line's end can decide if an added token is one.
 func (a *addedTokens) reachAcrossLines() bool {
 	return slices.ContainsFunc(a.list, func(t addedToken) bool {

@@ -106,6 +106,17 @@ func templateText(raw json.RawMessage) (string, error) {
 	return "", nil
 }
 
+// names are the variables that templates know control tokens by.
+func (c *tokenizerConfig) names() map[string]string {
+	out := map[string]string{}
+	for name, text := range map[string]string{"bos_token": c.BOS, "eos_token": c.EOS, "pad_token": c.Pad} {
+		if text != "" {
+			out[name] = text
+		}
+	}
+	return out
+}
+
 // special says whether an added token is special where only its name is known.
 func (c *tokenizerConfig) special(name string) bool {
 	i := slices.Index(qwenAdded[:], name)

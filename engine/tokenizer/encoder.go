@@ -24,6 +24,7 @@ const (
 type Encoder struct {
 	v          *vocabulary
 	template   *chatTemplate
+	jinja      *jinjaTemplate // the template, parsed, once it was needed
 	short      shortCache
 	long       longCache
 	merger     merger

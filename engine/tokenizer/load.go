@@ -16,7 +16,7 @@ import (
 // present. What they leave open is Qwen2.5's. Tokenizers of another kind are
 // refused, never approximated; the error names the file and what to do.
 //
-// A folder with another model's chat template loads, for its ids are good; it is
+// A folder whose chat template does not parse loads, for its ids are good; it is
 // Render that refuses.
 func Load(dir string) (*Tokenizer, error) {
 	f := folder{dir}
@@ -34,7 +34,7 @@ func Load(dir string) (*Tokenizer, error) {
 	}
 	t := &Tokenizer{v: v, template: qwenTemplate(), eos: -1, pad: -1}
 	if from != "" {
-		t.template = parseTemplate(from, text)
+		t.template = parseTemplate(from, text, config.names())
 	}
 	if t.eos, err = f.named(v, config.EOS, "eos_token", "<|im_end|>"); err != nil {
 		return nil, err

@@ -117,6 +117,11 @@ func pyNumber(s string) string {
 		return s
 	}
 	f, _ := strconv.ParseFloat(s, 64) // an overflow gives the infinity that Python has too
+	return pyFloat(f)
+}
+
+// pyFloat is Python's repr of a float, as JSON has it.
+func pyFloat(f float64) string {
 	switch {
 	case math.IsInf(f, 1):
 		return "Infinity"

@@ -67,7 +67,7 @@ const (
 // control text always becomes control tokens.
 func (e *Encoder) Render(chat Chat) (Rendered, error) {
 	w := writer{control: e.v.added.byName}
-	if err := w.chat(chat, e.template); err != nil {
+	if err := e.write(&w, chat); err != nil {
 		return Rendered{}, err
 	}
 	before := e.replaced
@@ -77,6 +77,17 @@ func (e *Encoder) Render(chat Chat) (Rendered, error) {
 	return out, nil
 }
 
+// write writes a chat by the template: directly if it is Qwen2.5's, else interpreted.
+func (e *Encoder) write(w *writer, chat Chat) error {
+	switch {
+	case e.template.err != nil:
+		return e.template.err
+	case e.template.interpreted:
+		return e.interpret(w, chat)
+	}
+	return w.chat(chat, e.template)
+}
+
 // writer writes a chat as text and remembers where its own control tokens stand.
 type writer struct {
 	text    []byte
@@ -84,6 +95,8 @@ type writer struct {
 	marks   []controlMark
 	turns   []turn
 	dropped int
+	// stretches are trained on; an interpreted template has them instead of turns.
+	stretches []stretch
 }
 
 // controlMark is a control token that the template itself wrote.
@@ -108,9 +121,6 @@ func (w *writer) own(name string) {
 func (w *writer) write(text string) { w.text = append(w.text, text...) }
 
 func (w *writer) chat(chat Chat, template *chatTemplate) error {
-	if template.err != nil {
-		return template.err
-	}
 	for _, name := range [...]string{imStart, imEnd} {
 		if _, ok := w.control(name); !ok {
 			return fmt.Errorf("the tokenizer has no %s, which the chat template needs; give the tokenizer of a chat model (its added_tokens.json or tokenizer.json names it)", name)
@@ -270,6 +280,9 @@ func parseCalls(raw json.RawMessage) ([]call, error) {
 func (w *writer) trained(chat Chat) []stretch {
 	if chat.TrainOn == TrainAll {
 		return []stretch{{0, len(w.text)}}
+	}
+	if w.turns == nil {
+		return w.stretches
 	}
 	turns := w.turns
 	if chat.TrainOn == TrainLast && len(turns) > 1 {

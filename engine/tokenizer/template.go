@@ -4,16 +4,21 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
 
 // chatTemplate is Qwen2.5's template, which differs between models only in the
-// default system text, or another one, which Render refuses.
+// default system text and is rendered directly, or another one, which is interpreted.
 type chatTemplate struct {
-	text   string // as Jinja
-	system string // the default system text
-	err    error  // why it cannot be rendered
+	text   string            // as Jinja
+	system string            // the default system text of Qwen2.5's
+	from   string            // the file, for messages
+	names  map[string]string // the variables bos_token, eos_token, pad_token
+
+	interpreted bool
+	err         error // why it cannot be rendered
 }
 
 // qwenJinja is Qwen2.5-Instruct's chat_template.jinja (Apache-2.0).
@@ -30,10 +35,27 @@ func templateWith(system string) *chatTemplate {
 	return &chatTemplate{text: strings.ReplaceAll(qwenJinja, qwenSystem, quoteJinja(system)), system: system}
 }
 
-// parseTemplate recognises Qwen2.5's template with any default system text:
+// parseTemplate reads a template: Qwen2.5's, or one to be interpreted.
+func parseTemplate(from, text string, names map[string]string) *chatTemplate {
+	c, qwens := qwenTemplateIn(text)
+	if !qwens {
+		c = &chatTemplate{text: text, interpreted: true}
+		_, err := parseJinja(text)
+		if err == nil && strings.TrimSpace(text) == "" {
+			err = errors.New("it is empty")
+		}
+		if err != nil {
+			c.err = fmt.Errorf("chat template %s: %w; mend it, or take the model's own again", from, err)
+		}
+	}
+	c.from, c.names = from, names
+	return c
+}
+
+// qwenTemplateIn recognises Qwen2.5's template with any default system text:
 // what stands around that text must be the same. Line ends and blanks at the end
 // of the file make no difference to Jinja with its tags' white space cut.
-func parseTemplate(from, text string) *chatTemplate {
+func qwenTemplateIn(text string) (c *chatTemplate, ok bool) {
 	normal := strings.TrimRight(strings.ReplaceAll(text, "\r\n", "\n"), " \n")
 	pieces := strings.Split(strings.TrimRight(qwenJinja, " \n"), qwenSystem)
 	rest, ok := strings.CutPrefix(normal, pieces[0])
@@ -47,10 +69,7 @@ func parseTemplate(from, text string) *chatTemplate {
 		quoted, rest = rest[:at], rest[at+len(piece):]
 	}
 	system, valid := unquoteJinja(quoted)
-	if !ok || rest != "" || !valid {
-		return &chatTemplate{text: text, err: fmt.Errorf("chat template %s is not Qwen2.5's, and lpipe renders no other; use the template of a Qwen2.5 model", from)}
-	}
-	return &chatTemplate{text: normal, system: system}
+	return &chatTemplate{text: normal, system: system}, ok && rest == "" && valid
 }
 
 // unquoteJinja reads the inside of a single-quoted Jinja string; ok is false where
@@ -83,9 +102,9 @@ func quoteJinja(s string) string {
 
 // fingerprint hashes what decides the rendered text.
 func (c *chatTemplate) fingerprint() string {
-	text := c.text
-	if c.err == nil {
-		text = "qwen2.5\n" + c.system
+	text := "qwen2.5\n" + c.system
+	if c.interpreted {
+		text = c.text + "\n" + c.names["bos_token"] + "\n" + c.names["eos_token"] + "\n" + c.names["pad_token"]
 	}
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])

@@ -26,7 +26,9 @@ func (t *Tokenizer) borrow() *Encoder {
 	if !ok {
 		return t.NewEncoder()
 	}
-	e.template = t.template
+	if e.template != t.template {
+		e.template, e.jinja = t.template, nil
+	}
 	return e
 }
 
@@ -104,10 +106,9 @@ func (t *Tokenizer) Bytes(id int32) []byte { return t.v.bytes(id) }
 func (t *Tokenizer) Special(id int32) bool { return t.v.kind(id) == special }
 
 // WithTemplate returns the same tokenizer with another chat template; name is
-// the file that it came from, for messages. A template that is not Qwen2.5's is
-// an error.
+// the file that it came from, for messages. A template that does not parse is an error.
 func (t *Tokenizer) WithTemplate(name, text string) (*Tokenizer, error) {
-	c := parseTemplate(name, text)
+	c := parseTemplate(name, text, t.template.names)
 	if c.err != nil {
 		return nil, c.err
 	}
