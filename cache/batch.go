@@ -24,6 +24,11 @@ type Batch struct {
 	written []pending
 	durable bool            // the bytes of all that is written are durable already
 	folders map[string]bool // that got names
+
+	bulk      string // start of the names that PutBytes gives
+	bulkFiles int
+	maskOnce  sync.Once
+	masked    bool // new files come without some of the rights that they should have
 }
 
 type pending struct {

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"runtime"
@@ -57,14 +56,7 @@ func (p *hashers) large(ctx context.Context, fd int, path string, size, part int
 	if l.err != nil {
 		return ID{}, l.err
 	}
-	root := join(l.chains)
-	root.Flags |= guts.FlagRoot
-	var id ID
-	words := guts.CompressNode(root)
-	for i, w := range words[:8] {
-		binary.LittleEndian.PutUint32(id[4*i:], w)
-	}
-	return id, nil
+	return rootOf(l.chains), nil
 }
 
 // largeHash is one large file while several goroutines hash it.

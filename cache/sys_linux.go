@@ -70,3 +70,20 @@ func listsByTime(path string) bool {
 	}
 	return false
 }
+
+// allocate gives a file its size, and its blocks where the file system can: a full disk shows at the start.
+func allocate(f *os.File, size int64) error {
+	err := retry(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
+	if err == unix.ENOTSUP || err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		return pathError("allocate", f.Name(), err)
+	}
+	return nil
+}
+
+// startWriting asks for bytes to go to the disk soon.
+func startWriting(f *os.File, at, n int64) {
+	unix.SyncFileRange(int(f.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE)
+}

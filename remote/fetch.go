@@ -1,13 +1,10 @@
 package remote
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"slices"
 	"sync"
 
@@ -15,7 +12,7 @@ import (
 )
 
 const (
-	// partSize is how much of a large object one request brings.
+	// partSize is how much of a large object, or of a pack, one request brings. A power of two: see cache.Partial.
 	partSize = 16 << 20
 	// gap is how many unneeded bytes between two objects of a pack are cheaper than another request.
 	gap = 256 << 10
@@ -164,14 +161,22 @@ func (f *fetcher) bring(ctx context.Context, list []cache.Object) error {
 		f.told.TotalBytes += o.Size
 	}
 	f.mu.Unlock()
-	for _, o := range large { // one after the other, each by many requests
-		if err := f.large(ctx, o); err != nil {
+	whole, parted := byPart(large)
+	const together = 64 // requests whose objects become durable at once
+	for some := range slices.Chunk(whole, together) {
+		err := f.batch(ctx, len(some), func(ctx context.Context, b *cache.Batch, i int) error { return f.whole(ctx, b, some[i]) })
+		if err != nil {
 			return err
 		}
 	}
-	const together = 64 // pieces that become durable at once
-	for part := range slices.Chunk(pieces, together) {
-		if err := f.small(ctx, part); err != nil {
+	for _, o := range parted { // one after the other, each by many requests
+		if err := f.parted(ctx, o); err != nil {
+			return err
+		}
+	}
+	for some := range slices.Chunk(pieces, together) {
+		err := f.batch(ctx, len(some), func(ctx context.Context, b *cache.Batch, i int) error { return f.piece(ctx, b, some[i]) })
+		if err != nil {
 			return err
 		}
 	}
@@ -227,162 +232,4 @@ func split(id cache.ID, objects []located) []piece {
 		p.objects = append(p.objects, o)
 	}
 	return pieces
-}
-
-// small brings pieces of packs, and makes their objects durable together.
-func (f *fetcher) small(ctx context.Context, pieces []piece) error {
-	batch, err := f.r.cache.NewBatch(ctx)
-	if err != nil {
-		return err
-	}
-	defer batch.Discard()
-	err = f.r.each(ctx, len(pieces), func(ctx context.Context, i int) error { return f.piece(ctx, batch, pieces[i]) })
-	if err != nil {
-		return err
-	}
-	return batch.Commit(ctx)
-}
-
-func (f *fetcher) piece(ctx context.Context, batch *cache.Batch, p piece) error {
-	size := min(p.to-p.from, f.r.o.InFlight)
-	if err := f.r.bytes.Acquire(ctx, size); err != nil {
-		return err
-	}
-	defer f.r.bytes.Release(size)
-	check := func(data []byte) error {
-		for _, o := range p.objects {
-			if err := checkSum(o.ID, data[o.offset-p.from:][:o.Size]); err != nil {
-				return fmt.Errorf("object %s: %w", o.ID, err)
-			}
-		}
-		return nil
-	}
-	var data []byte
-	if p.to > p.from {
-		var err error
-		if data, err = f.r.read(ctx, packName(p.pack), p.from, p.to-p.from, check); err != nil {
-			return gone(err)
-		}
-	}
-	for _, o := range p.objects {
-		bytes := bytes.NewReader(data[o.offset-p.from:][:o.Size])
-		if err := batch.Put(ctx, o.ID, o.Tree, o.Size, bytes); err != nil {
-			return err
-		}
-		f.done(o.Size)
-	}
-	return nil
-}
-
-// gone adds what a missing pack means.
-func gone(err error) error {
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return fmt.Errorf("%w (lpipe fsck --remote says what else is missing)", err)
-}
-
-func (f *fetcher) done(size int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.stats.Objects++
-	f.stats.Bytes += size
-	f.told.Objects++
-	f.told.Bytes += size
-	if f.progress != nil {
-		f.progress(f.told)
-	}
-}
-
-// large brings one object by many requests, in order into the cache. Wrong bytes are asked for once more.
-func (f *fetcher) large(ctx context.Context, o cache.Object) error {
-	for try := 0; ; try++ {
-		ahead := f.ahead(ctx, o)
-		err := f.r.cache.Put(ctx, o.ID, o.Tree, o.Size, ahead)
-		ahead.stop()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if errors.Is(err, cache.ErrDamaged) && try < 2 {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("object %s: %w", o.ID, err)
-		}
-		f.done(o.Size)
-		return nil
-	}
-}
-
-// ahead reads an object's parts side by side and gives them in order.
-type ahead struct {
-	parts  chan chan part
-	now    []byte
-	free   func()
-	cancel context.CancelFunc
-	wait   sync.WaitGroup
-}
-
-type part struct {
-	data []byte
-	free func()
-	err  error
-}
-
-func (f *fetcher) ahead(ctx context.Context, o cache.Object) *ahead {
-	ctx, cancel := context.WithCancel(ctx)
-	a := &ahead{parts: make(chan chan part, f.r.o.Jobs), cancel: cancel, free: func() {}}
-	a.wait.Go(func() {
-		defer close(a.parts)
-		for at := int64(0); at < o.Size; at += partSize {
-			n := min(partSize, o.Size-at)
-			if f.r.bytes.Acquire(ctx, min(n, f.r.o.InFlight)) != nil {
-				return // cancelled, which Read sees
-			}
-			free := sync.OnceFunc(func() { f.r.bytes.Release(min(n, f.r.o.InFlight)) })
-			one := make(chan part, 1)
-			select {
-			case a.parts <- one:
-			case <-ctx.Done():
-				free()
-				return
-			}
-			a.wait.Go(func() {
-				data, err := f.r.read(ctx, objectName(o.ID), at, n, nil)
-				one <- part{data, free, err}
-			})
-		}
-	})
-	return a
-}
-
-// Read gives the parts' bytes in order.
-func (a *ahead) Read(b []byte) (int, error) {
-	for len(a.now) == 0 {
-		a.free()
-		a.free = func() {}
-		one, ok := <-a.parts
-		if !ok {
-			return 0, io.EOF
-		}
-		p := <-one
-		a.now, a.free = p.data, p.free
-		if p.err != nil {
-			return 0, p.err
-		}
-	}
-	n := copy(b, a.now)
-	a.now = a.now[n:]
-	return n, nil
-}
-
-// stop ends what still runs and gives its memory back.
-func (a *ahead) stop() {
-	a.cancel()
-	a.free()
-	for one := range a.parts {
-		p := <-one
-		p.free()
-	}
-	a.wait.Wait()
 }

@@ -108,32 +108,62 @@ func parseName(kind, name string) (cache.ID, bool) {
 func (r *Remote) read(ctx context.Context, name string, offset, length int64, check func([]byte) error) (data []byte, err error) {
 	var wrong cache.ID // what came last and was not right: the same again is not the network's
 	err = r.o.Retry.do(ctx, func() error {
-		body, err := r.bucket.Get(ctx, name, offset, length)
+		body, err := r.stream(ctx, name, offset, length)
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		data, err = io.ReadAll(io.LimitReader(body, 1<<30))
-		switch {
-		case err != nil && ctx.Err() == nil:
-			return r.fail(Network, "get", name, true, err)
-		case err != nil:
-			return err
-		case length >= 0 && int64(len(data)) != length:
-			return &Error{
-				Kind: Network, Op: "get", Name: name, Where: r.String(), Retry: true, short: true,
-				Err: fmt.Errorf("%d bytes came instead of %d", len(data), length),
-			}
-		case check != nil:
+		if length >= 0 {
+			data = make([]byte, length)
+			_, err = io.ReadFull(body, data)
+		} else {
+			data, err = io.ReadAll(io.LimitReader(body, 1<<30))
+		}
+		if err == nil && check != nil {
 			if err := check(data); err != nil {
 				before := wrong
 				wrong = cache.Sum(data)
 				return r.fail(Damaged, "get", name, wrong != before, err)
 			}
 		}
-		return nil
+		return err
 	})
 	return data, err
+}
+
+// stream is Bucket.Get, whose body then fails with an Error where the connection breaks or where fewer bytes come than
+// were asked for.
+func (r *Remote) stream(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	body, err := r.bucket.Get(ctx, name, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{ReadCloser: body, r: r, name: name, length: length}, nil
+}
+
+type stream struct {
+	io.ReadCloser
+	r            *Remote
+	name         string
+	length, came int64 // length below 0: not known
+}
+
+func (s *stream) Read(b []byte) (int, error) {
+	n, err := s.ReadCloser.Read(b)
+	s.came += int64(n)
+	switch {
+	case err == nil || err == io.EOF && (s.length < 0 || s.came == s.length):
+	case err == io.EOF && s.came > s.length:
+		err = s.r.fail(Damaged, "get", s.name, true, fmt.Errorf("%d bytes came instead of %d", s.came, s.length))
+	case err == io.EOF:
+		err = &Error{
+			Kind: Network, Op: "get", Name: s.name, Where: s.r.String(), Retry: true, short: true,
+			Err: fmt.Errorf("%d bytes came instead of %d", s.came, s.length),
+		}
+	case !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
+		err = s.r.fail(Network, "get", s.name, true, err)
+	}
+	return n, err
 }
 
 func (r *Remote) put(ctx context.Context, name string, data []byte) error {
