@@ -31,6 +31,10 @@ check: ## the fast part: format, vet, staticcheck, tests of small size
 fuzz: ## every fuzz target, 60 s each (FUZZTIME=5s for less)
 	@tools/fuzz.sh
 
+.PHONY: crash
+crash: ## every command killed, without power, on a full or failing disk at each of its changes
+	LPIPE_CRASH=full $(GO) test ./cmd/lpipe/crash -v -timeout 90m
+
 .PHONY: parity
 parity: build ## logits, gradients and training runs beside torch, transformers and PEFT
 	@tools/parity.sh

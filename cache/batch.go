@@ -191,8 +191,7 @@ func (h *hashing) copy(d disk, f *os.File, r io.Reader) (id ID, n int64, err err
 func (b *Batch) named(to string, call func() error) error {
 	dir := filepath.Dir(to)
 	err := call()
-	made := errors.Is(err, fs.ErrNotExist)
-	if made {
+	if errors.Is(err, fs.ErrNotExist) {
 		if err = b.c.disk.mkdirAll(dir); err == nil {
 			err = call()
 		}
@@ -203,8 +202,8 @@ func (b *Batch) named(to string, call func() error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.folders[dir] = true
-	if made {
-		b.folders[filepath.Dir(dir)] = true
+	if parent := b.c.disk.parent(dir); parent != "" {
+		b.folders[parent] = true
 	}
 	return nil
 }
@@ -270,12 +269,18 @@ func (b *Batch) name(p pending) error {
 func (b *Batch) syncFolders() error {
 	defer clear(b.folders)
 	if len(b.folders) > fewFiles {
-		return b.c.disk.syncAll(b.c.dir)
-	}
-	for dir := range b.folders {
-		if err := b.c.disk.syncPath(dir); err != nil {
+		if err := b.c.disk.syncAll(b.c.dir); err != nil {
 			return err
 		}
+	} else {
+		for dir := range b.folders {
+			if err := b.c.disk.syncPath(dir); err != nil {
+				return err
+			}
+		}
+	}
+	for dir := range b.folders {
+		b.c.disk.named(dir)
 	}
 	return nil
 }

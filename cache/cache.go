@@ -78,6 +78,7 @@ func Open(ctx context.Context, o Options) (*Cache, error) {
 		c.now = time.Now
 	}
 	c.records.path = c.in("stat")
+	c.disk.known = &durable{}
 	if err := c.prepare(o.Repair); err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", dir, err)
 	}
@@ -106,6 +107,9 @@ func (c *Cache) prepare(repair bool) error {
 		return fmt.Errorf("it has format %q, this lpipe reads %q: use the lpipe that made it, or another folder",
 			strings.TrimSpace(string(text)), strings.TrimSpace(formatText))
 	case errors.Is(err, fs.ErrNotExist):
+		if err := c.disk.mkdirDurable(c.dir); err != nil {
+			return err
+		}
 		for _, sub := range []string{"objects", "trees", "results", "tmp", "projects"} {
 			if err := c.disk.mkdirAll(c.in(sub)); err != nil {
 				return err

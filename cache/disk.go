@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +13,47 @@ import (
 // disk holds the operations that change files, so that a test can make the n-th of them fail.
 type disk struct {
 	fault func(op, path string) error // nil outside of tests
+	known *durable
+}
+
+// durable are folders whose own names this process has made durable. One that another process or goroutine has just
+// made may not be: whoever puts something into it sees to that first.
+type durable struct{ folders sync.Map }
+
+// parent is the folder that must be synced for dir's own name to be durable; "" where that is done.
+func (d disk) parent(dir string) string {
+	if d.known != nil {
+		if _, done := d.known.folders.Load(dir); done {
+			return ""
+		}
+	}
+	return filepath.Dir(dir)
+}
+
+func (d disk) named(dir string) {
+	if d.known != nil {
+		d.known.folders.Store(dir, true)
+	}
+}
+
+// mkdirDurable makes a folder with its parents, and the names of those that were missing durable.
+func (d disk) mkdirDurable(path string) error {
+	var missing []string
+	for at := path; ; at = filepath.Dir(at) {
+		if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		missing = append(missing, at)
+	}
+	if err := d.mkdirAll(path); err != nil {
+		return err
+	}
+	for _, at := range missing {
+		if err := d.syncPath(filepath.Dir(at)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d disk) check(op, path string) error {
@@ -196,11 +238,15 @@ func (d disk) writeFile(tmp, path string, data []byte, mode fs.FileMode) (err er
 		if err := d.rename(f.Name(), path); err != nil {
 			return err
 		}
-		if err := d.syncPath(filepath.Dir(filepath.Dir(path))); err != nil {
-			return err
-		}
 	} else if err != nil {
 		return err
 	}
-	return d.syncPath(filepath.Dir(path))
+	dir := filepath.Dir(path)
+	if parent := d.parent(dir); parent != "" {
+		if err := d.syncPath(parent); err != nil {
+			return err
+		}
+		d.named(dir)
+	}
+	return d.syncPath(dir)
 }

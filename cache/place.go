@@ -233,8 +233,11 @@ func (c *Cache) replaceDir(temp, path string) error {
 // carry moves ignored names from an old folder to the same place in the new one.
 func (c *Cache) carry(from, to string) error {
 	names, err := os.ReadDir(from)
-	if err != nil {
+	if errors.Is(err, unix.ENOTDIR) {
 		return nil // a file stood here
+	}
+	if err != nil {
+		return err
 	}
 	for _, n := range names {
 		a, b := filepath.Join(from, n.Name()), filepath.Join(to, n.Name())

@@ -220,7 +220,7 @@ func (r *records) compact(live func(ID) bool) error {
 			delete(r.known, id)
 		}
 	}
-	f, err := os.CreateTemp(filepath.Dir(r.path), ".stat-*")
+	f, err := os.CreateTemp(filepath.Join(filepath.Dir(r.path), "tmp"), "stat-*")
 	if err != nil {
 		return err
 	}

@@ -151,12 +151,16 @@ func (c *Cache) hashFiles(kind string) iter.Seq2[hashFile, error] {
 			return
 		}
 		for _, d := range top {
-			names, err := os.ReadDir(c.in(kind, d.Name()))
-			if err != nil {
-				if !yield(hashFile{path: c.in(kind, d.Name())}, nil) { // a file where a folder should be
+			if !d.IsDir() { // a file where a folder should be
+				if !yield(hashFile{path: c.in(kind, d.Name())}, nil) {
 					return
 				}
 				continue
+			}
+			names, err := os.ReadDir(c.in(kind, d.Name()))
+			if err != nil {
+				yield(hashFile{}, err)
+				return
 			}
 			for _, n := range names {
 				id, err := ParseID(d.Name() + n.Name())

@@ -10,10 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
+	"time"
 )
 
 // Dir is a bucket in a folder, on a network share say.
-type Dir struct{ root string }
+type Dir struct {
+	root  string
+	known sync.Map // folders whose own names are durable
+}
 
 var _ Bucket = (*Dir)(nil)
 
@@ -24,7 +30,7 @@ func NewDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remote folder %s: %w", path, err)
 	}
-	return &Dir{root}, nil
+	return &Dir{root: root}, nil
 }
 
 // String is the folder.
@@ -108,7 +114,7 @@ func (d *Dir) put(ctx context.Context, name string, r io.ReadSeeker, settle func
 		}
 		return d.fail("put", name, err)
 	}
-	return d.syncDir(filepath.Dir(path))
+	return d.settled(filepath.Dir(path))
 }
 
 // readerWith stops between two reads when ctx ends.
@@ -137,14 +143,54 @@ func (d *Dir) parents(dir string) error {
 	return nil
 }
 
+// settled makes what stands in a folder durable, and the first time the folder's own name, up to the root's.
+func (d *Dir) settled(dir string) error {
+	if err := d.syncDir(dir); err != nil {
+		return err
+	}
+	for at := dir; at != filepath.Dir(d.root); at = filepath.Dir(at) {
+		if _, done := d.known.Load(at); done {
+			break
+		}
+		if err := d.syncDir(filepath.Dir(at)); err != nil {
+			return err
+		}
+		d.known.Store(at, true)
+	}
+	return nil
+}
+
 func (d *Dir) syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return d.fail("put", "", err)
 	}
 	defer f.Close()
-	f.Sync() // some shares cannot sync a folder, and keep its names without
-	return nil
+	err = f.Sync()
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, fs.ErrPermission) {
+		return d.fail("put", "", err)
+	}
+	return nil // some shares cannot sync a folder, and keep its names without
+}
+
+// AbandonUploads removes what puts that were interrupted before a time left behind.
+func (d *Dir) AbandonUploads(ctx context.Context, before time.Time) (int, error) {
+	entries, err := os.ReadDir(d.path("tmp"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, d.fail("delete", "tmp/", err)
+	}
+	removed := 0
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.ModTime().Before(before) {
+			continue
+		}
+		if err := d.Delete(ctx, "tmp/"+e.Name()); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, nil
 }
 
 // List implements Bucket.

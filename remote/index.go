@@ -286,7 +286,7 @@ func keep(path string, data []byte) {
 	if os.MkdirAll(filepath.Dir(path), 0o777) != nil {
 		return
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".index-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".index-*") // forget removes what a kill leaves
 	if err != nil {
 		return
 	}

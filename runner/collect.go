@@ -117,8 +117,11 @@ func (j *job) entry(ctx context.Context, began time.Time, seconds float64) cache
 		Started: began.UTC().Truncate(time.Millisecond), Seconds: seconds, Metrics: j.metrics,
 	}
 	if info, err := os.Stat(j.log); err == nil && info.Size() > 0 {
-		if log, err := j.Cache.Add(ctx, j.State, j.log, cache.AddOptions{}); err == nil {
+		log, err := j.Cache.Add(ctx, j.State, j.log, cache.AddOptions{})
+		if err == nil {
 			record.Log = &log
+		} else if ctx.Err() == nil {
+			j.warn(j.node.Step.Name, "the result is recorded without its log, which cannot be stored: %v", err)
 		}
 	}
 	return record

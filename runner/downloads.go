@@ -372,7 +372,8 @@ func (r *Runner) clearDownload(ctx context.Context, s *Source) error {
 // recordedSource tells whether a lock of this workspace names content as a source's: it can be had again.
 func (r *Runner) recordedSource(content cache.Content) bool {
 	locks := []*Lock{r.lock}
-	for _, file := range lockFiles(r.dir) {
+	files, _ := lockFiles(r.dir) // without them content is kept that need not be
+	for _, file := range files {
 		if lock, err := ReadLock(file); err == nil {
 			locks = append(locks, lock)
 		}

@@ -184,7 +184,10 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	text := b.Bytes()
-	return writeFile(path, path+".new", slices.Concat([]byte(jsonCheck), []byte(lineSum(text)), []byte(`",`), text[1:]))
+	if err := writeFile(path, path+".new", slices.Concat([]byte(jsonCheck), []byte(lineSum(text)), []byte(`",`), text[1:])); err != nil {
+		return err
+	}
+	return syncUp(filepath.Dir(path))
 }
 
 // uncheckJSON takes the check from a file and compares it with the rest. Files of schema 1 have none.

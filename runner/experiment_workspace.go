@@ -16,16 +16,36 @@ import (
 // instance's workspace.
 func experimentsDir(dir string) string { return filepath.Join(dir, ".lpipe", "exp") }
 
-// experimentWorkspaces lists the workspaces of all experiments.
-func experimentWorkspaces(dir string) []string {
-	found, err := filepath.Glob(filepath.Join(escapeGlob(experimentsDir(dir)), "*", "*", ".lpipe"))
+// experimentWorkspaces lists the workspaces of all experiments. An error is no empty list: what gc keeps hangs on it.
+func experimentWorkspaces(dir string) ([]string, error) {
+	var found []string
+	names, err := foldersIn(experimentsDir(dir))
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	for i := range found {
-		found[i] = filepath.Dir(found[i])
+	for _, name := range names {
+		instances, err := foldersIn(name)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, instances...)
 	}
-	return found
+	return found, nil
+}
+
+// foldersIn lists the folders in a folder; where there is no such folder there are none.
+func foldersIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look for experiments: %w", err)
+	}
+	var folders []string
+	for _, e := range entries {
+		if e.IsDir() {
+			folders = append(folders, filepath.Join(dir, e.Name()))
+		}
+	}
+	return folders, nil
 }
 
 // mirror gives an experiment's workspace what the project has beside outputs, as links: a command finds whatever it

@@ -21,7 +21,7 @@ type FileProblem struct {
 	Repaired bool
 
 	dir    string // the workspace that the file is of: the project's, or an experiment's
-	repair func() error
+	repair func() error // nil: there is none
 }
 
 // CheckFiles looks at the files that lpipe keeps in a project and its experiments: each lock, journal, pins, records.
@@ -33,6 +33,9 @@ func (r *Runner) CheckFiles(ctx context.Context, repair bool) ([]FileProblem, er
 	}
 	err := r.exclusive(ctx, func() error {
 		for i := range problems {
+			if problems[i].repair == nil {
+				continue // it cannot be read
+			}
 			if err := problems[i].repair(); err != nil {
 				problems[i].Err = errors.Join(problems[i].Err, err)
 				continue
@@ -45,7 +48,11 @@ func (r *Runner) CheckFiles(ctx context.Context, repair bool) ([]FileProblem, er
 }
 
 func (r *Runner) checkFiles() (problems []FileProblem) {
-	for _, dir := range append([]string{r.dir}, experimentWorkspaces(r.dir)...) {
+	instances, err := experimentWorkspaces(r.dir)
+	if err != nil {
+		problems = append(problems, FileProblem{Path: experimentsDir(r.dir), What: "experiment", Err: err})
+	}
+	for _, dir := range append([]string{r.dir}, instances...) {
 		found := checkLocks(dir)
 		found = append(found, checkJournal(dir)...)
 		found = append(found, checkPins(dir)...)
@@ -68,10 +75,15 @@ func (r *Runner) checkFiles() (problems []FileProblem) {
 
 // checkLocks also finds changes that leave every record as it was: a lock is written in one way only.
 func checkLocks(dir string) (problems []FileProblem) {
-	for _, path := range lockFiles(dir) {
+	files, err := lockFiles(dir)
+	if err != nil {
+		return []FileProblem{{Path: dir, What: "lock", Err: err}}
+	}
+	for _, path := range files {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			continue // no lock yet
+			problems = append(problems, FileProblem{Path: path, What: "lock", Err: err})
+			continue
 		}
 		lock, err := parseLock(filepath.Base(path), data)
 		if err == nil {
@@ -141,7 +153,8 @@ const mendable = 16 << 10
 // instance counts as unfinished, and exp run makes it again.
 func checkExperiments(dir string) (problems []FileProblem) {
 	paths, _ := filepath.Glob(filepath.Join(experimentsDir(dir), "*", "experiment.json"))
-	for _, workspace := range experimentWorkspaces(dir) {
+	instances, _ := experimentWorkspaces(dir) // an error is checkFiles'
+	for _, workspace := range instances {
 		paths = append(paths, recordPath(workspace))
 	}
 	for _, path := range paths {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type journal struct {
 	f    *os.File
 
 	flushing sync.Mutex // held during a flush; taken before mu
+	named    bool       // the journal's own name is durable; guarded by flushing
 
 	mu      sync.Mutex
 	pending []func() // called after the next sync
@@ -149,7 +151,7 @@ func (j *journal) flush() error {
 	if err != nil || len(pending) == 0 {
 		return err
 	}
-	if err := j.f.Sync(); err != nil {
+	if err := j.sync(); err != nil {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.err = fmt.Errorf("sync journal: %w", err)
@@ -158,6 +160,18 @@ func (j *journal) flush() error {
 	for _, done := range pending {
 		done()
 	}
+	return nil
+}
+
+// sync makes what was written durable, and the first time the journal's name and those of the folders above it.
+func (j *journal) sync() error {
+	if err := j.f.Sync(); err != nil || j.named {
+		return err
+	}
+	if err := syncUp(filepath.Dir(j.path)); err != nil {
+		return err
+	}
+	j.named = true
 	return nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 
 	"lpipe/cache"
 )
@@ -263,8 +265,22 @@ func syncDir(path string) error {
 		return err
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) {
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
 	return nil
+}
+
+// syncUp makes the names in a folder of .lpipe durable, and those of the folders above it up to the workspace: any of
+// them may be new, and made by a command that was killed before it could sync.
+func syncUp(dir string) error {
+	for {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+		if !strings.Contains(dir+"/", "/.lpipe/") {
+			return nil
+		}
+		dir = filepath.Dir(dir)
+	}
 }

@@ -76,9 +76,14 @@ func (r *Runner) keepEdit(ctx context.Context, n *Node, out *StepOutput) error {
 		if n != nil && r.lock.Stages[n.Step.Name].Out[out.Name].Content == scan.Content || r.Cache.Has(scan.ID) || r.otherLocks()[scan.Content] {
 			return nil
 		}
-		content, err := r.Cache.Add(ctx, r.State, at, cache.AddOptions{Move: true})
+		// The pin first: killed between the two, we would find the edit in the cache and take it for a known one.
+		err := r.pin(scan.Content, out.Path)
+		content := scan.Content
 		if err == nil {
-			err = r.pin(content, out.Path)
+			content, err = r.Cache.Add(ctx, r.State, at, cache.AddOptions{Move: true})
+		}
+		if err == nil && content != scan.Content {
+			err = r.pin(content, out.Path) // it was changed once more meanwhile
 		}
 		if err != nil {
 			return fmt.Errorf("keep %s, which was changed outside lpipe: %w", out.Path, writeError(r.dir, err))
@@ -88,7 +93,11 @@ func (r *Runner) keepEdit(ctx context.Context, n *Node, out *StepOutput) error {
 	}
 	// What the cache refuses (sockets, links that leave the folder) is moved instead.
 	aside := r.path("edits", r.Now().UTC().Format("20060102-150405.000000"), filepath.FromSlash(out.Path))
-	if err := replace(at, aside); err != nil {
+	err = replace(at, aside)
+	if err == nil {
+		err = syncUp(filepath.Dir(aside))
+	}
+	if err != nil {
 		return fmt.Errorf("keep %s, which was changed outside lpipe: %w", out.Path, writeError(r.dir, err))
 	}
 	r.warn(name, "%s was changed outside lpipe; it is moved to %s", out.Path, r.rel(aside))
@@ -98,7 +107,8 @@ func (r *Runner) keepEdit(ctx context.Context, n *Node, out *StepOutput) error {
 // otherLocks are the outputs that the locks of this workspace's profiles name.
 func (r *Runner) otherLocks() map[cache.Content]bool {
 	named := map[cache.Content]bool{}
-	for _, path := range lockFiles(r.dir) {
+	files, _ := lockFiles(r.dir) // without them an edit is kept that need not be
+	for _, path := range files {
 		lock, err := ReadLock(path)
 		if err != nil {
 			continue
@@ -112,17 +122,19 @@ func (r *Runner) otherLocks() map[cache.Content]bool {
 	return named
 }
 
-// lockFiles lists the lock files of a workspace, all profiles'.
-func lockFiles(dir string) []string {
-	files, err := filepath.Glob(filepath.Join(escapeGlob(dir), "pipeline*.lock"))
-	if err != nil {
-		return nil
+// lockFiles lists the lock files of a workspace, all profiles'. An error is no empty list: what gc keeps hangs on it.
+func lockFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look for locks: %w", err)
 	}
-	return files
-}
-
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+	var files []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "pipeline") && strings.HasSuffix(e.Name(), ".lock") {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files, nil
 }
 
 // replace moves a file or folder to a path, over what stands there.

@@ -38,6 +38,9 @@ func (r *Runner) pin(content cache.Content, path string) error {
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
+	if err == nil {
+		err = syncUp(r.path())
+	}
 	return err
 }
 

@@ -320,7 +320,8 @@ func (j *job) discard() {
 			continue
 		}
 		if moved, err := j.run.setAside(j.node.Step.Name, one.Path, at); err != nil {
-			j.warn(j.node.Step.Name, "%s, left by the failed stage, cannot be moved away: %v", one.Path, err)
+			j.warn(j.node.Step.Name, "%s, left by the failed stage, cannot be moved away and is removed: %v", one.Path, err)
+			removeAll(at) // else the next run would take it for somebody's edit
 		} else if moved != "" {
 			j.moved = j.rel(moved)
 		}

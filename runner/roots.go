@@ -15,9 +15,16 @@ import (
 func Roots(dir string) (cache.GCRoots, error) {
 	var roots cache.GCRoots
 	workspaces := []string{dir}
-	workspaces = append(workspaces, experimentWorkspaces(dir)...)
-	for _, dir := range workspaces {
-		for _, path := range lockFiles(dir) {
+	instances, err := experimentWorkspaces(dir)
+	if err != nil {
+		return roots, err
+	}
+	for _, dir := range append(workspaces, instances...) {
+		locks, err := lockFiles(dir)
+		if err != nil {
+			return roots, err
+		}
+		for _, path := range locks {
 			lock, err := ReadLock(path)
 			if err != nil {
 				return roots, err

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -153,6 +155,9 @@ func (r *Runner) RemoveLeftovers(ctx context.Context, o LeftoverOptions) ([]Left
 	if err != nil {
 		return nil, err
 	}
+	if err := r.removeTemporary(); err != nil {
+		return nil, err
+	}
 	old := o.Old(all, r.Now())
 	for i, one := range old {
 		folder := "scratch"
@@ -164,6 +169,22 @@ func (r *Runner) RemoveLeftovers(ctx context.Context, o LeftoverOptions) ([]Left
 		}
 	}
 	return old, nil
+}
+
+// removeTemporary removes what writing the state left behind where it was killed.
+func (r *Runner) removeTemporary() error {
+	entries, err := os.ReadDir(r.path())
+	if err != nil {
+		return fmt.Errorf("look for leftovers: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".state-") {
+			if err := os.Remove(r.path(e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove leftovers: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // FolderBytes is what a folder in .lpipe takes; 0 where there is none.
