@@ -387,6 +387,9 @@ func (c *Cache) verify(id ID) (fileStat, error) {
 func (c *Cache) rehash(id ID) (fileStat, error) {
 	path := c.Path(id)
 	got, now, at, err := c.hashers.file(context.Background(), unix.AT_FDCWD, "", path, false)
+	if errors.Is(err, unix.EIO) { // a bad sector is bad twice, a loose cable perhaps not
+		got, now, at, err = c.hashers.file(context.Background(), unix.AT_FDCWD, "", path, false)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return now, fmt.Errorf("object %s: %w", id, ErrNotFound)

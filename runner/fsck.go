@@ -20,7 +20,7 @@ type FileProblem struct {
 	Err      error  // is cache.ErrDamaged
 	Repaired bool
 
-	dir    string // the workspace that the file is of: the project's, or an experiment's
+	dir    string       // the workspace that the file is of: the project's, or an experiment's
 	repair func() error // nil: there is none
 }
 
@@ -118,6 +118,9 @@ func checkJournal(dir string) []FileProblem {
 	_, good, total, err := readJournal(path)
 	if err != nil || good == total {
 		return nil
+	}
+	if data, err := os.ReadFile(path); err == nil && int64(len(withoutTorn(data, goodLine))) == good {
+		return nil // nobody was told of what it lacks
 	}
 	return []FileProblem{{
 		Path: path, What: "journal",

@@ -69,7 +69,7 @@ func readJournal(path string) (entries []entry, good int64, total int64, err err
 			break
 		}
 		var e entry
-		if len(line) < 18 || lineSum(line[17:]) != string(line[:16]) || json.Unmarshal(line[17:], &e) != nil {
+		if !goodLine(line) || json.Unmarshal(line[17:], &e) != nil {
 			break
 		}
 		entries = append(entries, e)
@@ -81,6 +81,21 @@ func readJournal(path string) (entries []entry, good int64, total int64, err err
 func lineSum(text []byte) string {
 	sum := cache.Sum(text)
 	return hex.EncodeToString(sum[:8])
+}
+
+func goodLine(line []byte) bool {
+	return len(line) >= 18 && line[16] == ' ' && lineSum(line[17:]) == string(line[:16])
+}
+
+// withoutTorn is an append-only text without the end that a loss of power leaves: a line that has no end, or zeros that
+// were never written over. A whole line whose end alone is wrong stays: that is damage.
+func withoutTorn(data []byte, good func(line []byte) bool) []byte {
+	written := bytes.TrimRight(data, "\x00")
+	at := bytes.LastIndexByte(written, '\n') + 1
+	if len(written) < len(data) || at < len(data) && !good(data[at:len(data)-1]) {
+		return data[:at]
+	}
+	return data
 }
 
 // openJournal opens a journal for appending after its good part.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -28,10 +29,16 @@ func (r *Runner) pin(content cache.Content, path string) error {
 	}
 	text := compact(Pin{content, path, r.Now().UTC().Truncate(time.Second)})
 	line := fmt.Sprintf("%s %s\n", lineSum(text), text)
-	if cutOff(f) {
+	data, err := io.ReadAll(f)
+	if err == nil {
+		data, err = withoutTorn(data, goodPin), f.Truncate(int64(len(withoutTorn(data, goodPin))))
+	}
+	if len(data) > 0 && data[len(data)-1] != '\n' {
 		line = "\n" + line
 	}
-	_, err = f.WriteString(line)
+	if err == nil {
+		_, err = f.WriteString(line)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -44,16 +51,7 @@ func (r *Runner) pin(content cache.Content, path string) error {
 	return err
 }
 
-// cutOff tells whether a file's last line has no end, as a crash may leave it.
-func cutOff(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return false
-	}
-	last := make([]byte, 1)
-	_, err = f.ReadAt(last, info.Size()-1)
-	return err == nil && last[0] != '\n'
-}
+func goodPin(line []byte) bool { _, ok := parsePin(line); return ok }
 
 // readPins returns the pins in a file, none if it does not exist. A line that is damaged makes an error that is
 // cache.ErrDamaged, beside the others' pins: what it kept is not known any more.
@@ -67,7 +65,7 @@ func readPins(path string) ([]Pin, error) {
 	}
 	var pins []Pin
 	var broken []error
-	for i, line := range pinLines(data) {
+	for i, line := range pinLines(withoutTorn(data, goodPin)) {
 		pin, ok := parsePin(line)
 		if !ok {
 			broken = append(broken, fmt.Errorf("line %d is %w", i+1, cache.ErrDamaged))
@@ -130,5 +128,5 @@ func mendPins(path, temp string) (dropped []string, err error) {
 
 // allPins tells whether each line of a text is a pin.
 func allPins(text []byte) bool {
-	return !slices.ContainsFunc(bytes.Split(text, []byte("\n")), func(line []byte) bool { _, ok := parsePin(line); return !ok })
+	return !slices.ContainsFunc(bytes.Split(text, []byte("\n")), func(line []byte) bool { return !goodPin(line) })
 }
