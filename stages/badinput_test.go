@@ -237,8 +237,11 @@ func TestChecksNameTheSetting(t *testing.T) {
 		"system: system_mode":            &Tokenize{SystemMode: "none", System: "Hi", MaxTokens: 10, TrainOn: "all"},
 		"ratios: must be 1 together":     &Split{Ratios: Ratios{0.9, 0.05, 0.5}, By: "row", Similarity: 1},
 		"ratios: test must be 0..1":      &Split{Ratios: Ratios{1.2, 0, -0.2}, By: "row", Similarity: 1},
+		"stratify: rows that stay":       &Split{Ratios: Ratios{1, 0, 0}, By: "source", Stratify: "topic"},
+		"ngram: must be 0..100":          &Split{Ratios: Ratios{1, 0, 0}, By: "row", NGram: -1},
+		"common: must be at least 2":     &Split{Ratios: Ratios{1, 0, 0}, By: "row", Common: 1},
 		"by: must be":                    &Split{Ratios: Ratios{1, 0, 0}, Similarity: 1},
-		"similarity: the threshold":      &Split{Ratios: Ratios{1, 0, 0}, By: "row"},
+		"similarity: the threshold":      &Split{Ratios: Ratios{1, 0, 0}, By: "row", Common: 2},
 	} {
 		if want == "ratios: test must be 0..1" {
 			want = "ratios: train must be 0..1"

@@ -170,14 +170,49 @@ func (c *clusterer) close() {
 	c.file.Close()
 }
 
-// cluster joins rows that share a band and are alike. Of many rows in one band each is compared with the
-// first few that differ among themselves, so that a band that thousands share costs no square of them.
-func (c *clusterer) cluster(ctx context.Context) (*clusters, error) {
+func (c *clusterer) flush() error {
 	if err := c.out.Flush(); err != nil {
-		return nil, fmt.Errorf("spill to scratch: %w", err)
+		return fmt.Errorf("spill to scratch: %w", err)
 	}
-	const leaders = 8
+	return nil
+}
+
+// bytesOf reads the signature of a row.
+func (c *clusterer) bytesOf(row uint64, sig *[permutations]byte) error {
+	if _, err := c.file.ReadAt(sig[:], int64(row)*signatureBytes); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read back from scratch: %w", err)
+	}
+	return nil
+}
+
+// leaders are how many unlike rows of one band others are compared with: a band that thousands share costs no square of them.
+const leaders = 8
+
+// cluster joins rows that share a band and are alike.
+func (c *clusterer) cluster(ctx context.Context) (*clusters, error) {
+	if err := c.flush(); err != nil {
+		return nil, err
+	}
 	joined := &clusters{}
+	same := func(a, b uint64) bool { return joined.root(a) == joined.root(b) }
+	err := c.compare(ctx, same, func(row, leader uint64) (bool, error) {
+		joined.join(leader, row)
+		return true, nil
+	})
+	joined.flatten()
+	return joined, err
+}
+
+// pairs calls like for each row with every earlier row of its bands that leads there and is alike.
+func (c *clusterer) pairs(ctx context.Context, like func(row, earlier uint64) error) error {
+	return c.compare(ctx, func(_, _ uint64) bool { return false }, func(row, leader uint64) (bool, error) {
+		return false, like(row, leader)
+	})
+}
+
+// compare compares the rows of each band with its leaders: the first few that differ among themselves. Rows that known says
+// to be joined already are passed over; like says whether the one pair is enough for the row.
+func (c *clusterer) compare(ctx context.Context, known func(a, b uint64) bool, like func(row, leader uint64) (enough bool, err error)) error {
 	var lead [leaders][permutations]byte
 	var names [leaders]uint64
 	for rows, err := range c.bands.groups() {
@@ -185,43 +220,100 @@ func (c *clusterer) cluster(ctx context.Context) (*clusters, error) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		n := 0
 	members:
 		for _, row := range rows {
 			for i := range n {
-				if joined.root(names[i]) == joined.root(row) {
+				if known(names[i], row) {
 					continue members
 				}
 			}
 			var sig [permutations]byte
-			if _, err := c.file.ReadAt(sig[:], int64(row)*signatureBytes); err != nil && !errors.Is(err, io.EOF) {
-				return nil, fmt.Errorf("read back from scratch: %w", err)
+			if err := c.bytesOf(row, &sig); err != nil {
+				return err
 			}
+			follows := false
 			for i := range n {
-				if similarity(&lead[i], &sig) >= c.near.Threshold {
-					joined.join(names[i], row)
+				if similarity(&lead[i], &sig) < c.near.Threshold {
+					continue
+				}
+				follows = true
+				if enough, err := like(row, names[i]); err != nil {
+					return err
+				} else if enough {
 					continue members
 				}
 			}
-			if n < leaders {
+			if !follows && n < leaders {
 				lead[n], names[n] = sig, row
 				n++
 			}
 		}
 	}
-	joined.flatten()
-	return joined, nil
+	return nil
 }
 
-// key is the key that a row was added with.
-func (c *clusterer) key(row uint64) (uint64, error) {
-	var b [8]byte
-	if _, err := c.file.ReadAt(b[:], int64(row)*signatureBytes+permutations); err != nil {
-		return 0, fmt.Errorf("read back from scratch: %w", err)
+// across calls like for the pairs of rows that share a band, are alike, and stand in two sets. What like drops by changing sets
+// is not compared further. Of a band that has rows in two sets, the rows of one kind of signature in one set are one.
+func (c *clusterer) across(ctx context.Context, sets []int8, like func(earlier, later uint64) error) error {
+	type kind struct {
+		sig [permutations]byte
+		set int8
 	}
-	return binary.LittleEndian.Uint64(b[:]), nil
+	for rows, err := range c.bands.groups() {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if oneSet(rows, sets) {
+			continue
+		}
+		var kinds []kind
+		firsts := map[kind]uint64{}
+		for _, row := range rows {
+			if sets[row] < 0 {
+				continue
+			}
+			one := kind{set: sets[row]}
+			if err := c.bytesOf(row, &one.sig); err != nil {
+				return err
+			}
+			for _, other := range kinds {
+				if other.set == one.set || similarity(&other.sig, &one.sig) < c.near.Threshold {
+					continue
+				}
+				if err := like(firsts[other], row); err != nil {
+					return err
+				}
+				if sets[row] < 0 {
+					break
+				}
+			}
+			if _, known := firsts[one]; !known && sets[row] >= 0 {
+				firsts[one] = row
+				kinds = append(kinds, one)
+			}
+		}
+	}
+	return nil
+}
+
+// oneSet says whether the rows that have a set all have the same.
+func oneSet(rows []uint64, sets []int8) bool {
+	set := int8(-1)
+	for _, row := range rows {
+		if at := sets[row]; at >= 0 {
+			if set >= 0 && at != set {
+				return false
+			}
+			set = at
+		}
+	}
+	return true
 }
 
 // similarity estimates the Jaccard similarity by b-bit minwise hashing (Li and König 2010), b = 8: bytes of

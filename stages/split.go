@@ -16,6 +16,9 @@ type Split struct {
 	Ratios     Ratios  `hcl:"ratios,optional" type:"object or list" doc:"shares of the rows: { train = 0.9, validation = 0.05, test = 0.05 }, or a list in this order; together 1"`
 	Seed       int64   `hcl:"seed,optional" doc:"another seed, another split; a row's place depends on it and on the row alone"`
 	By         string  `hcl:"by,optional" doc:"what stays together: cluster (rows with the same or a like prompt), row (the same prompt), or the rows of one value of a column: source, or one that convert keeps"`
+	Stratify   string  `hcl:"stratify,optional" doc:"a column, as source: each of its values has the ratios among its own rows, nearly exactly; rows take turns in their order"`
+	NGram      int     `hcl:"ngram,optional" unit:"words" doc:"by cluster: prompts that share so many words in a row stay together; shorter prompts as a whole; 0: only similarity counts"`
+	Common     int     `hcl:"common,optional" unit:"rows" doc:"of words in a row that more rows have, a preamble say, the first so many rows stay together"`
 	Similarity float64 `hcl:"similarity,optional" doc:"by cluster: prompts are alike from this Jaccard similarity of their five-word shingles on"`
 }
 
@@ -68,7 +71,7 @@ func splitKind() *runner.Kind {
 			}
 			list = append(list, port)
 		}
-		return list
+		return append(list, runner.Port{Name: "report", Optional: true, Ext: ".json", Doc: "sizes, what was dropped, and the proof that the sets share nothing"})
 	}
 	return &runner.Kind{
 		Name:    "split",
@@ -80,7 +83,7 @@ func splitKind() *runner.Kind {
 			return in, outs(given["tokens"])
 		},
 		New: func() runner.Stage {
-			return &Split{Ratios: Ratios{0.9, 0.05, 0.05}, Seed: 42, By: "cluster", Similarity: 0.8}
+			return &Split{Ratios: Ratios{0.9, 0.05, 0.05}, Seed: 42, By: "cluster", NGram: 8, Common: 1000, Similarity: 0.8}
 		},
 	}
 }
@@ -97,8 +100,15 @@ func (s *Split) Check() error {
 	if math.Abs(sum-1) > 1e-9 {
 		return fmt.Errorf("ratios: must be 1 together, not %.6g", sum)
 	}
-	if s.By == "" {
+	switch {
+	case s.By == "":
 		return errors.New("by: must be cluster, row or the name of a column")
+	case s.Stratify != "" && s.By != "cluster" && s.By != "row":
+		return fmt.Errorf("stratify: rows that stay together by column %q cannot be shared out by another; take by = \"cluster\"", s.By)
+	case s.NGram < 0 || s.NGram > 100:
+		return fmt.Errorf("ngram: must be 0..100 words, not %d", s.NGram)
+	case s.Common < 2:
+		return fmt.Errorf("common: must be at least 2 rows, not %d", s.Common)
 	}
 	return NearDuplicates{On: true, Threshold: s.Similarity, Shingle: defaultNear().Shingle}.check("similarity")
 }
@@ -126,7 +136,7 @@ func (s *Split) Run(ctx context.Context, env *runner.Env) error {
 	return s.write(ctx, env, from, places)
 }
 
-// placed is a batch with the set of each of its rows; -1 for one that has to go.
+// placed is a batch with the set of each of its rows; toDrop for one that has to go.
 type placed struct {
 	batch *splitBatch
 	sets  []int
@@ -155,15 +165,16 @@ func (s *Split) write(ctx context.Context, env *runner.Env, from splitSource, pl
 		to[i] = sink
 	}
 	var counts [setCount]int64
-	dropped := newTally()
+	rep := newSplitReport(s, places)
 	err := from.each(ctx, "splitting", places.share, 1-places.share, places.place, func(v any) error {
 		p := v.(placed)
 		for i, set := range p.sets {
 			if set < 0 {
-				dropped.add("the prompt stands in another set too", 1, p.batch.where(i))
+				rep.drop(p.batch.item(i))
 				continue
 			}
 			counts[set]++
+			rep.count(set, p.batch.item(i))
 			if err := to[set].take(p.batch, i); err != nil {
 				return err
 			}
@@ -176,7 +187,10 @@ func (s *Split) write(ctx context.Context, env *runner.Env, from splitSource, pl
 	if err := s.judge(env, from, counts); err != nil {
 		return err
 	}
-	dropped.log(env, "dropped")
+	rep.log(env)
+	if err := rep.write(env.Out["report"]); err != nil {
+		return err
+	}
 	for _, sink := range to {
 		if err := sink.Close(); err != nil {
 			return err
@@ -202,7 +216,19 @@ func (s *Split) judge(env *runner.Env, from splitSource, counts [setCount]int64)
 
 // set is the place of a hash among the shares.
 func (s *Split) set(key uint64) int {
-	u := float64(mix(key^mix(uint64(s.Seed)))>>11) / (1 << 53)
+	return s.at(float64(mix(key^mix(uint64(s.Seed)))>>11) / (1 << 53))
+}
+
+// turn is the set of the n-th cluster of a stratum: multiples of the golden ratio, from a start by the stratum's name, fill the
+// shares evenly from the first on (Weyl's sequence), and what comes later changes nothing.
+func (s *Split) turn(stratum string, n uint64) int {
+	start, _ := textHash(stratum)
+	const golden = 0x9e3779b97f4a7c15 // 2^64 / φ
+	return s.at(float64((mix(start^mix(uint64(s.Seed)))+n*golden)>>11) / (1 << 53))
+}
+
+// at is the set in whose share a number of 0..1 lies.
+func (s *Split) at(u float64) int {
 	sum := 0.0
 	last := setTrain
 	for i, share := range s.Ratios.list() {

@@ -3,6 +3,7 @@ package stages
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"lpipe/dataset"
 	"lpipe/runner"
@@ -12,6 +13,7 @@ import (
 type splitSource interface {
 	name() string
 	unit() string
+	bytes() int64 // about how many, prompts and all
 	// each runs work over all batches on many goroutines, and emit over the results in order.
 	each(ctx context.Context, message string, done, share float64, work func(*splitBatch) (any, error), emit func(any) error) error
 	create(path string) (splitSink, error)
@@ -74,6 +76,7 @@ type rowSource struct{ env *runner.Env }
 
 func (s *rowSource) name() string { return shown(s.env, one(s.env, "data")) }
 func (s *rowSource) unit() string { return "rows" }
+func (s *rowSource) bytes() int64 { return fileSize(one(s.env, "data")) }
 
 func (s *rowSource) each(ctx context.Context, message string, done, share float64, work func(*splitBatch) (any, error), emit func(any) error) error {
 	rows := &pass[any]{
@@ -110,6 +113,9 @@ type tokenSource struct {
 
 func (s *tokenSource) name() string { return shown(s.env, one(s.env, "tokens")) }
 func (s *tokenSource) unit() string { return "sequences" }
+func (s *tokenSource) bytes() int64 {
+	return fileSize(filepath.Join(one(s.env, "tokens"), "rows.jsonl"))
+}
 
 func (s *tokenSource) each(ctx context.Context, message string, done, share float64, work func(*splitBatch) (any, error), emit func(any) error) error {
 	const size = 256

@@ -1,0 +1,119 @@
+package stages
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// gramFile finds the n-grams of words that several rows share. The n-grams of all rows lie in scratch, one row behind the
+// other; two bitmaps tell those that were seen once from those that may have been seen again, so that only the latter are
+// sorted: of a hundred million, a few.
+type gramFile struct {
+	scratch     string
+	n           int
+	file        *os.File
+	out         *bufio.Writer
+	seen, again []uint64 // bit sets by the low bits of the hash
+	mask        uint64
+}
+
+const (
+	gramBitsLeast = 1 << 20
+	gramBitsMost  = 1 << 29 // two sets of 64 MB
+)
+
+// newGramFile makes one for about as many bytes of text.
+func newGramFile(scratch string, n int, bytes int64) (*gramFile, error) {
+	bits := uint64(gramBitsLeast)
+	for bits < gramBitsMost && bits < uint64(bytes) {
+		bits *= 2
+	}
+	if err := os.MkdirAll(scratch, 0o777); err != nil {
+		return nil, fmt.Errorf("spill to scratch: %w", err)
+	}
+	f, err := os.CreateTemp(scratch, "ngrams-*")
+	if err != nil {
+		return nil, fmt.Errorf("spill to scratch: %w", err)
+	}
+	_ = os.Remove(f.Name())
+	return &gramFile{scratch: scratch, n: n, file: f, out: bufio.NewWriterSize(f, 1<<18), seen: make([]uint64, bits/64), again: make([]uint64, bits/64), mask: bits - 1}, nil
+}
+
+// add takes a row's n-grams, in the order of rows.
+func (g *gramFile) add(row uint64, grams []uint64) error {
+	b := binary.LittleEndian.AppendUint64(nil, row)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(grams)))
+	for _, h := range grams {
+		at, bit := h&g.mask/64, uint64(1)<<(h%64)
+		if g.seen[at]&bit != 0 {
+			g.again[at] |= bit
+		}
+		g.seen[at] |= bit
+		b = binary.LittleEndian.AppendUint64(b, h)
+	}
+	if _, err := g.out.Write(b); err != nil {
+		return fmt.Errorf("spill to scratch: %w", err)
+	}
+	return nil
+}
+
+// shared sorts what may be in several rows.
+func (g *gramFile) shared() (*sorter, error) {
+	if err := g.out.Flush(); err != nil {
+		return nil, fmt.Errorf("spill to scratch: %w", err)
+	}
+	if _, err := g.file.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read back from scratch: %w", err)
+	}
+	in := bufio.NewReaderSize(g.file, 1<<18)
+	sorted := newSorter(g.scratch)
+	var word [16]byte
+	for {
+		if _, err := io.ReadFull(in, word[:]); errors.Is(err, io.EOF) {
+			return sorted, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read back from scratch: %w", err)
+		}
+		row, count := binary.LittleEndian.Uint64(word[:]), binary.LittleEndian.Uint64(word[8:])
+		for range count {
+			if _, err := io.ReadFull(in, word[:8]); err != nil {
+				return nil, fmt.Errorf("read back from scratch: %w", err)
+			}
+			h := binary.LittleEndian.Uint64(word[:])
+			if g.again[h&g.mask/64]>>(h%64)&1 == 0 {
+				continue
+			}
+			if err := sorted.add(pair{h, 0, row}); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// sharedGrams calls each with the rows of every n-gram that two rows or more have, in the order of rows. The slice is reused.
+func sharedGrams(sorted *sorter, each func(rows []uint64) error) error {
+	for rows, err := range sorted.groups() {
+		if err != nil {
+			return err
+		}
+		distinct := rows[:1]
+		for _, row := range rows[1:] {
+			if row != distinct[len(distinct)-1] {
+				distinct = append(distinct, row)
+			}
+		}
+		if len(distinct) < 2 {
+			continue
+		}
+		if err := each(distinct); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *gramFile) close() { g.file.Close() }
