@@ -46,31 +46,39 @@ func sameRead(n *Node, one readInput, scan *cache.Scan) bool {
 	return !one.digest.IsZero() && scan.Dir && scan.Digest(matching(n.reads(one.nodeInput))) == one.digest
 }
 
-// collect stores the outputs and the result, in this order: a record without its content would be a false hit. Then
-// fresh outputs appear at their places.
-func (j *job) collect(ctx context.Context, key cache.Key, description string, began time.Time, done *outcome) error {
-	release, err := j.hold(ctx) // or a gc could take the outputs before the result names them
+// collect hands the outputs and the result over to the cache. What stands in the workspace already is stored soon, with
+// what other stages leave. Fresh outputs are stored at once and then appear at their places.
+func (j *job) collect(ctx context.Context, key cache.Key, description string, began time.Time, done *outcome) (err error) {
+	deposit, err := j.Cache.NewDeposit(ctx) // it keeps a gc from taking the outputs before the result names them
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer func() {
+		if done.deposit == nil {
+			deposit.Discard()
+		}
+	}()
 	done.out = make(map[string]cache.Content, len(j.node.Step.Out))
 	for i := range j.node.Step.Out {
 		one := &j.node.Step.Out[i]
-		content, err := j.store(ctx, one)
+		content, err := j.store(ctx, deposit, one)
 		if err != nil {
 			return fmt.Errorf("store output %q: %w", one.Name, writeError(j.dir, err))
 		}
 		done.out[one.Name] = content
 	}
 	if !done.changed {
-		result := &cache.Result{Outputs: done.out, Description: description, Record: j.entry(ctx, began, done.seconds)}
-		if err := j.Cache.PutResult(key, result); err != nil {
-			return fmt.Errorf("record result: %w", writeError(j.dir, err))
+		result := &cache.Result{Outputs: done.out, Description: description, Record: j.entry(ctx, deposit, began, done.seconds)}
+		if err := deposit.PutResult(key, result); err != nil {
+			return writeError(j.dir, err)
 		}
 	}
 	if j.fresh == "" {
+		done.deposit = deposit
 		return nil
+	}
+	if err := errors.Join(j.Cache.Commit(ctx, []*cache.Deposit{deposit})...); err != nil {
+		return writeError(j.dir, err)
 	}
 	for i := range j.node.Step.Out {
 		one := &j.node.Step.Out[i]
@@ -85,14 +93,14 @@ func (j *job) collect(ctx context.Context, key cache.Key, description string, be
 }
 
 // store takes one output into the cache; one with cache = false only goes to its place.
-func (j *job) store(ctx context.Context, one *StepOutput) (cache.Content, error) {
+func (j *job) store(ctx context.Context, deposit *cache.Deposit, one *StepOutput) (cache.Content, error) {
 	at := j.Plan.abs(one.Path)
 	made := at
 	if j.fresh != "" {
 		made = j.freshPath(one)
 	}
 	if one.Cache {
-		return j.Cache.Add(ctx, j.State, made, cache.AddOptions{Move: true})
+		return deposit.Add(ctx, j.State, made, cache.AddOptions{Move: true})
 	}
 	if made != at {
 		if err := j.keepEdit(ctx, j.node, one); err != nil {
@@ -110,14 +118,14 @@ func (j *job) store(ctx context.Context, one *StepOutput) (cache.Content, error)
 }
 
 // entry is the record of who made the result, with its log.
-func (j *job) entry(ctx context.Context, began time.Time, seconds float64) cache.Record {
+func (j *job) entry(ctx context.Context, deposit *cache.Deposit, began time.Time, seconds float64) cache.Record {
 	record := cache.Record{
 		Stage: j.node.Step.Name, Kind: j.node.Step.Kind.Name,
 		User: j.User, Host: j.Host, Device: j.device, Version: j.Version, Run: j.run.id,
 		Started: began.UTC().Truncate(time.Millisecond), Seconds: seconds, Metrics: j.metrics,
 	}
 	if info, err := os.Stat(j.log); err == nil && info.Size() > 0 {
-		log, err := j.Cache.Add(ctx, j.State, j.log, cache.AddOptions{})
+		log, err := deposit.Add(ctx, j.State, j.log, cache.AddOptions{})
 		if err == nil {
 			record.Log = &log
 		} else if ctx.Err() == nil {

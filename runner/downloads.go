@@ -403,7 +403,8 @@ func (x *execution) recordDownload(ctx context.Context, s *Source, moved LockSou
 		stage := stages[name]
 		entries = append(entries, entry{Profile: x.Pipeline.Profile, Stage: name, Done: &stage})
 	}
-	return x.record(entries, nil)
+	_, err = x.record(entries)
+	return err
 }
 
 // follow lists what else changes in the record when a download moves: the content of paths in it that stages read, and

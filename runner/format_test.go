@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,16 +122,15 @@ func TestJournalFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	content := LockSource{Content: fileOf("raw")}
-	synced := 0
 	for _, e := range []entry{{Begin: "s", Run: "20260101-000000-abcd", Paths: []string{"out/a"}},
 		{Profile: "prod", Stage: "s", Done: &LockStage{Key: cache.SumKey("x"), Kind: "shell 1", Out: map[string]LockOutput{"a": {"out/a", fileOf("a")}}}},
 		{Source: "raw.txt", Content: &content}} {
-		if err := j.append(func() { synced++ }, e); err != nil {
+		if err := j.append(e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := j.close(); err != nil || synced != 3 {
-		t.Fatal(synced, err)
+	if err := errors.Join(j.sync(), j.close()); err != nil {
+		t.Fatal(err)
 	}
 	data, _ := os.ReadFile(path)
 	golden(t, "journal", string(data))

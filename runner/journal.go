@@ -10,16 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"lpipe/cache"
 )
 
 // journalHead is the first line of every journal.
 const journalHead = "lpipe journal 1\n"
-
-// syncWithin is how late a finished stage may become durable: stages that finish within this time share one sync.
-const syncWithin = 50 * time.Millisecond
 
 // entry is one record of the journal. Exactly one of Stage, Source and Begin is set.
 type entry struct {
@@ -39,13 +35,9 @@ type journal struct {
 	path string
 	f    *os.File
 
-	flushing sync.Mutex // held during a flush; taken before mu
-	named    bool       // the journal's own name is durable; guarded by flushing
-
-	mu      sync.Mutex
-	pending []func() // called after the next sync
-	timer   *time.Timer
-	err     error
+	mu    sync.Mutex
+	named bool // the journal's own name is durable
+	err   error
 }
 
 // readJournal returns the records of a journal and the length of its good part. What follows the first record that
@@ -124,9 +116,8 @@ func openJournal(path string, good int64) (*journal, error) {
 	return j, nil
 }
 
-// append writes records at once and makes them durable within syncWithin; then it calls done, if there is one. A
-// record survives a kill of the process from the moment append returns, a loss of power from the moment of done.
-func (j *journal) append(done func(), entries ...entry) error {
+// append writes records. They survive a kill of the process from now on, a loss of power from the next sync.
+func (j *journal) append(entries ...entry) error {
 	var b bytes.Buffer
 	for _, e := range entries {
 		text := compact(e)
@@ -139,62 +130,31 @@ func (j *journal) append(done func(), entries ...entry) error {
 	}
 	if _, err := j.f.Write(b.Bytes()); err != nil {
 		j.err = fmt.Errorf("write journal: %w", err)
-		return j.err
 	}
-	if done == nil {
-		return nil
-	}
-	j.pending = append(j.pending, done)
-	if j.timer == nil {
-		j.timer = time.AfterFunc(syncWithin, func() { j.flush() })
-	}
-	return nil
+	return j.err
 }
 
-// flush syncs what was written and calls the functions that wait for it. Appending goes on meanwhile.
-func (j *journal) flush() error {
-	j.flushing.Lock()
-	defer j.flushing.Unlock()
+// sync makes durable what was written, and at first the journal's name and those of the folders above it.
+// Appending goes on meanwhile.
+func (j *journal) sync() error {
 	j.mu.Lock()
-	if j.timer != nil {
-		j.timer.Stop()
-		j.timer = nil
-	}
-	pending, err := j.pending, j.err
-	j.pending = nil
+	named, err := j.named, j.err
 	j.mu.Unlock()
-	if err != nil || len(pending) == 0 {
+	if err != nil {
 		return err
 	}
-	if err := j.sync(); err != nil {
-		j.mu.Lock()
-		defer j.mu.Unlock()
+	if err = j.f.Sync(); err == nil && !named {
+		err = syncUp(filepath.Dir(j.path))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
 		j.err = fmt.Errorf("sync journal: %w", err)
 		return j.err
-	}
-	for _, done := range pending {
-		done()
-	}
-	return nil
-}
-
-// sync makes what was written durable, and the first time the journal's name and those of the folders above it.
-func (j *journal) sync() error {
-	if err := j.f.Sync(); err != nil || j.named {
-		return err
-	}
-	if err := syncUp(filepath.Dir(j.path)); err != nil {
-		return err
 	}
 	j.named = true
 	return nil
 }
 
-// close flushes. The file stays: only a written lock makes it superfluous.
-func (j *journal) close() error {
-	err := j.flush()
-	if closed := j.f.Close(); err == nil {
-		err = closed
-	}
-	return err
-}
+// close ends the writing. The file stays: only a written lock makes it superfluous.
+func (j *journal) close() error { return j.f.Close() }

@@ -16,12 +16,16 @@ import (
 )
 
 // produce runs a stage and records what came out. Of two stages with the same key only one runs.
-func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, description string, in ingredients) (outcome, error) {
+func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, description string, in ingredients) (done outcome, err error) {
 	leave, twin := x.twins.enter(ctx, key)
 	if leave == nil {
 		return outcome{}, ctx.Err()
 	}
-	defer leave()
+	defer func() {
+		if done.deposit == nil {
+			leave() // else a twin waits until the result can be found
+		}
+	}()
 	if twin {
 		if done, found, err := x.find(ctx, n, key); found || err != nil {
 			return done, err
@@ -46,16 +50,13 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	if err != nil {
 		return outcome{}, err
 	}
-	if err := x.settle(n); err != nil {
-		return outcome{}, job.close(ctx, err)
-	}
 	x.start(ctx, n, key, description, in, job.log)
 	began := x.Now()
 	span.began = began
 	if err = job.attempts(ctx); ctx.Err() != nil {
 		err = ctx.Err() // interrupted: no failure of the stage, whatever it says
 	}
-	done := outcome{how: HowRan, seconds: x.Now().Sub(began).Seconds(), log: x.rel(job.log)}
+	done = outcome{how: HowRan, seconds: x.Now().Sub(began).Seconds(), log: x.rel(job.log)}
 	if err == nil {
 		done.changed, err = x.inputsChanged(ctx, n, in)
 	}
@@ -64,6 +65,12 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	}
 	if err != nil {
 		job.discard()
+	}
+	if done.deposit != nil {
+		done.settled = func() {
+			leave()
+			job.execution.scratch.done(job.scratch) // not before: without a result, a checkpoint in it is all there is
+		}
 	}
 	return done, job.close(ctx, err)
 }
@@ -120,6 +127,7 @@ func (x *execution) bringInputs(ctx context.Context, in ingredients) error {
 		if standsAt(x.Plan.abs(one.Path)) {
 			continue
 		}
+		x.commits.flush() // it may be the output of a stage that just ended, which another one took away
 		var err error
 		if one.origin != nil && one.origin.Download != nil {
 			err = x.bringDownload(ctx, one.origin.Download, true)
@@ -196,7 +204,7 @@ func (j *job) clear(ctx context.Context) error {
 		out[one.Name] = j.Plan.abs(one.Path)
 	}
 	// After a kill, the next command finds here whose half-written outputs stand in the workspace.
-	if err := j.record([]entry{{Profile: j.Pipeline.Profile, Begin: j.node.Step.Name, Run: j.run.id, Paths: paths}}, nil); err != nil {
+	if _, err := j.record([]entry{{Profile: j.Pipeline.Profile, Begin: j.node.Step.Name, Run: j.run.id, Paths: paths}}); err != nil {
 		return err
 	}
 	j.out = out
@@ -337,7 +345,9 @@ func (j *job) close(ctx context.Context, err error) error {
 		removeAll(j.confine.temp)
 	}
 	if err == nil {
-		j.execution.scratch.done(j.scratch)
+		if j.fresh != "" {
+			j.execution.scratch.done(j.scratch)
+		}
 		return nil
 	}
 	if ctx.Err() != nil {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"lpipe/cache"
 )
@@ -78,16 +78,16 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 type execution struct {
 	view
 	opts     ReproOptions
-	outcomes []outcome     // by node; a node's is written before its dependents start
-	selected []bool        // by node
-	told     []atomic.Bool // by node: its end is on record and was told
-	spans    []span        // by node
-	priority []float64     // by node: seconds from its start to the end of the longest chain behind it
+	outcomes []outcome // by node; a node's is written before its dependents start
+	selected []bool    // by node
+	spans    []span    // by node
+	priority []float64 // by node: seconds from its start to the end of the longest chain behind it
 	memory   *memory
 	run      *run
 	guard    *guard
 	pools    *pools
 	scratch  *scratches
+	commits  *commits
 	twins    *twins[cache.Key]
 	looking  chan struct{} // bounds how many steps hash at once
 	letGo    func()        // ends the hold on the cache that spares each look one of its own
@@ -101,7 +101,8 @@ type execution struct {
 	safeDirs map[string]error
 
 	mu       sync.Mutex
-	journal  *journal // opened by the first record
+	journal  *journal        // opened by the first record
+	late     map[int]outcome // by node: what failed after its step was done
 	stages   map[string]LockStage
 	sources  map[string]LockSource
 	failures []*StageFailure
@@ -114,14 +115,15 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		outcomes: make([]outcome, len(r.Plan.Nodes)),
 		selected: make([]bool, len(r.Plan.Nodes)),
 		spans:    make([]span, len(r.Plan.Nodes)),
-		told:     make([]atomic.Bool, len(r.Plan.Nodes)),
 		memory:   readMemory(r.path("stages.json")),
 		run:      newRun(r.path("runs"), r.Now()),
 		scratch:  &scratches{dir: r.path("scratch")},
 		safeDirs: map[string]error{},
 		stages:   map[string]LockStage{},
 		sources:  map[string]LockSource{},
+		late:     map[int]outcome{},
 	}
+	x.commits = &commits{store: x.commit}
 	shared := r.Shared
 	if shared == nil {
 		shared = NewShared(r.Options)
@@ -179,14 +181,14 @@ func (x *execution) prioritize() {
 	}
 }
 
-// record writes to the journal; then, once that is durable, it calls done.
-func (x *execution) record(entries []entry, done func()) error {
+// record writes to the journal, which it opens at the first call.
+func (x *execution) record(entries []entry) (*journal, error) {
 	x.mu.Lock()
 	if x.journal == nil {
 		j, err := openJournal(x.path("journal"), x.good)
 		if err != nil {
 			x.mu.Unlock()
-			return writeError(x.dir, err)
+			return nil, writeError(x.dir, err)
 		}
 		x.journal = j
 	}
@@ -200,7 +202,7 @@ func (x *execution) record(entries []entry, done func()) error {
 		}
 	}
 	x.mu.Unlock()
-	return writeError(x.dir, j.append(done, entries...))
+	return j, writeError(x.dir, j.append(entries...))
 }
 
 // newSources are records of the sources that a step read, where they differ from what is recorded.
@@ -224,30 +226,15 @@ func (x *execution) newSources(in ingredients) []entry {
 	return entries
 }
 
-// settle makes the record of what a stage builds on durable before it starts: so they are also told in this order.
-func (x *execution) settle(n *Node) error {
-	for _, need := range n.Needs {
-		if x.selected[need.index] && !x.told[need.index].Load() {
-			x.mu.Lock()
-			j := x.journal
-			x.mu.Unlock()
-			if j != nil {
-				return writeError(x.dir, j.flush())
-			}
-		}
-	}
-	return nil
-}
-
 // start tells that a stage runs now, and why.
 func (x *execution) start(ctx context.Context, n *Node, key cache.Key, description string, in ingredients, log string) {
-	x.emit(RunEvent{Event: "start", Stage: n.Step.Name, Kind: n.Step.Kind.Name, Log: x.rel(log), Reasons: x.reasons(ctx, n, key, description, in)})
+	e := RunEvent{Event: "start", Time: x.Now(), Stage: n.Step.Name, Kind: n.Step.Kind.Name, Log: x.rel(log), Reasons: x.reasons(ctx, n, key, description, in)}
+	x.commits.tell(func() { x.emit(e) })
 }
 
 // finished tells that a step is done.
-func (x *execution) finished(n *Node, done outcome) {
-	x.told[n.index].Store(true)
-	x.emit(RunEvent{Event: "stage", Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: done.how, Seconds: done.seconds, Log: done.log})
+func (x *execution) finished(n *Node, done outcome, at time.Time) {
+	x.emit(RunEvent{Event: "stage", Time: at, Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: done.how, Seconds: done.seconds, Log: done.log})
 	if done.how == HowRan {
 		x.memory.set(n.Step.Name, stageMemory{Seconds: done.seconds})
 	} else {
@@ -257,6 +244,15 @@ func (x *execution) finished(n *Node, done outcome) {
 		}
 		x.memory.set(n.Step.Name, stageMemory{Seconds: seconds})
 	}
+}
+
+// lost notes that a step was done, and could not be put on record.
+func (x *execution) lost(n *Node, done outcome, err error) {
+	done.err = writeError(x.dir, err)
+	done = x.failed(context.Background(), n, done)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.late[n.index] = done
 }
 
 // failed notes a failure, tells it, and unless the run is to keep going starts nothing more.
@@ -275,7 +271,8 @@ func (x *execution) failed(ctx context.Context, n *Node, done outcome) outcome {
 	x.failures = append(x.failures, failure)
 	x.mu.Unlock()
 	x.memory.set(n.Step.Name, stageMemory{Seconds: x.memory.seconds(n.Step.Name), Failed: x.run.id, Error: failure.Err.Error()})
-	x.emit(RunEvent{Event: "stage", Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: HowFailed, Seconds: done.seconds, Log: failure.Log, Error: failure.Err.Error(), Failure: failure})
+	e := RunEvent{Event: "stage", Time: x.Now(), Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: HowFailed, Seconds: done.seconds, Log: failure.Log, Error: failure.Err.Error(), Failure: failure}
+	x.commits.tell(func() { x.emit(e) })
 	if !x.opts.KeepGoing {
 		x.pools.stop()
 	}
@@ -288,7 +285,9 @@ func (x *execution) emit(e RunEvent) {
 	if e.Event == "progress" && (e.Progress == nil || len(e.Progress.Metrics) == 0) {
 		return
 	}
-	e.Time = x.Now()
+	if e.Time.IsZero() {
+		e.Time = x.Now()
+	}
 	x.run.note(e)
 }
 
@@ -311,6 +310,10 @@ func (x *execution) giveUpRemote(err error) {
 
 // finish ends the run in order, however it went: what was finished becomes part of the lock.
 func (x *execution) finish(err error) error {
+	x.commits.close()
+	for at, one := range x.late {
+		x.outcomes[at] = one
+	}
 	if x.Shared == nil {
 		x.guard.close()
 	}

@@ -300,7 +300,9 @@ func (r *Runner) report(e RunEvent) {
 	if r.Report == nil {
 		return
 	}
-	e.Time = r.Now()
+	if e.Time.IsZero() {
+		e.Time = r.Now()
+	}
 	r.reportMu.Lock()
 	defer r.reportMu.Unlock()
 	r.Report(e)

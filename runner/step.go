@@ -16,9 +16,11 @@ type outcome struct {
 	how     string
 	out     map[string]cache.Content
 	seconds float64
-	log     string  // of a stage that ran
-	changed bool    // an input changed while the stage ran: nothing of it is on record
-	spared  float64 // of a known result: the seconds that making it took, where the result was read
+	log     string         // of a stage that ran
+	changed bool           // an input changed while the stage ran: nothing of it is on record
+	deposit *cache.Deposit // of a stage that ran: what the cache is yet to store
+	settled func()         // called when that is stored, or cannot be
+	spared  float64        // of a known result: the seconds that making it took, where the result was read
 	err     error
 }
 
@@ -48,10 +50,7 @@ func (x *execution) step(ctx context.Context, n *Node) outcome {
 		done.err = err
 		return x.failed(ctx, n, done)
 	}
-	if err := x.acknowledge(n, key, description, in, done); err != nil {
-		done.err = err
-		return x.failed(ctx, n, done)
-	}
+	x.acknowledge(n, key, description, in, done)
 	return done
 }
 
@@ -232,7 +231,7 @@ func (x *execution) frozen(ctx context.Context, n *Node) outcome {
 			return x.failed(ctx, n, done)
 		}
 	}
-	x.finished(n, done)
+	x.commits.tell(func() { x.finished(n, done, x.Now()) })
 	return done
 }
 
@@ -256,9 +255,9 @@ func (x *execution) obtain(ctx context.Context, want cache.Content, at string) e
 	return err
 }
 
-// acknowledge makes a finished step part of the record and tells who watches, once the record is durable. A stage
-// that was not acknowledged may run again after a crash; one that was never does.
-func (x *execution) acknowledge(n *Node, key cache.Key, description string, in ingredients, done outcome) error {
+// acknowledge has a finished step made part of the record, and tells who watches once the record is durable: soon, not
+// at once. A stage that was not acknowledged may run again after a crash; one that was never does.
+func (x *execution) acknowledge(n *Node, key cache.Key, description string, in ingredients, done outcome) {
 	entries := x.newSources(in)
 	recorded, locked := x.lock.Stages[n.Step.Name]
 	if done.how != HowSkipped && !(locked && recorded.Key == key && recorded.matches(n, done.out)) {
@@ -267,11 +266,28 @@ func (x *execution) acknowledge(n *Node, key cache.Key, description string, in i
 			entries = append(entries, entry{Profile: x.Pipeline.Profile, Stage: n.Step.Name, Done: &stage})
 		}
 	}
-	if len(entries) == 0 && done.how != HowRan {
-		x.finished(n, done)
-		return nil
+	at := x.Now()
+	told := func() { x.finished(n, done, at) }
+	if len(entries) == 0 && done.deposit == nil {
+		x.commits.tell(told)
+		return
 	}
-	return x.record(entries, func() { x.finished(n, done) })
+	x.commits.submit(&ending{deposit: done.deposit, entries: entries,
+		told: func() {
+			done.settle()
+			told()
+		},
+		failed: func(err error) {
+			done.settle()
+			x.lost(n, done, err)
+		},
+	})
+}
+
+func (o outcome) settle() {
+	if o.settled != nil {
+		o.settled()
+	}
 }
 
 // matches tells whether a record names these outputs at the places where the pipeline wants them.

@@ -1,0 +1,153 @@
+package runner
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"lpipe/cache"
+)
+
+// syncWithin is how late a finished stage may be acknowledged: those that finish within gatherFor share what it takes
+// to make them durable, and the rest is for doing so.
+const (
+	syncWithin = 50 * time.Millisecond
+	gatherFor  = syncWithin / 2
+)
+
+// ending is a step that is done and not yet on record.
+type ending struct {
+	deposit *cache.Deposit // what the cache is to store first; nil: nothing
+	entries []entry        // then the journal
+	told    func()         // called when all of it is durable
+	failed  func(error)    // called instead if it cannot be made so
+}
+
+// commits puts finished steps on record, many at a time: objects, then results, then journal, each durable before the
+// next. Only after that a step is acknowledged, but what needs its outputs may start before: they stand in the
+// workspace, and their content is known.
+type commits struct {
+	store func([]*ending) []error // makes steps durable, and says which failed
+
+	flushing sync.Mutex // held during a flush; taken before mu
+
+	mu    sync.Mutex
+	queue []*ending // in the order in which they are to be told
+	since time.Time // when its first was submitted
+	busy  bool      // a flush makes durable and tells what it took from the queue
+	timer *time.Timer
+}
+
+// submit takes a finished step. It returns at once.
+func (c *commits) submit(e *ending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.push(e)
+}
+
+// tell calls a function after all steps that were submitted before are told: a stage is not seen to start before what
+// it needs is seen to end.
+func (c *commits) tell(f func()) {
+	c.mu.Lock()
+	if c.busy || len(c.queue) > 0 {
+		c.push(&ending{told: f})
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	f()
+}
+
+// push adds to the queue. The caller holds mu.
+func (c *commits) push(e *ending) {
+	if len(c.queue) == 0 {
+		c.since = time.Now()
+	}
+	c.queue = append(c.queue, e)
+	c.arm()
+}
+
+// arm has the queue flushed a while after its first was submitted, or after the flush that goes on. The caller holds mu.
+func (c *commits) arm() {
+	if len(c.queue) > 0 && !c.busy && c.timer == nil {
+		c.timer = time.AfterFunc(gatherFor-time.Since(c.since), c.flush)
+	}
+}
+
+// flush puts on record what was submitted. Submitting goes on meanwhile.
+func (c *commits) flush() {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	c.mu.Lock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	batch := c.queue
+	c.queue, c.busy = nil, true
+	c.mu.Unlock()
+	errs := c.store(batch)
+	for i, e := range batch {
+		if errs[i] == nil {
+			e.told()
+		} else {
+			e.failed(errs[i])
+		}
+	}
+	c.mu.Lock()
+	c.busy = false
+	c.arm()
+	c.mu.Unlock()
+}
+
+// close flushes until nothing is left. Nothing may be submitted any more but by what is told.
+func (c *commits) close() {
+	for {
+		c.flush()
+		c.mu.Lock()
+		left := len(c.queue)
+		c.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
+}
+
+// commit makes finished steps durable: deposits, then the journal. The steps are finished whatever becomes of the run, so no
+// cancellation reaches here.
+func (x *execution) commit(batch []*ending) []error {
+	errs := make([]error, len(batch))
+	var deposits []*cache.Deposit
+	var at []int
+	for i, e := range batch {
+		if e.deposit != nil {
+			deposits, at = append(deposits, e.deposit), append(at, i)
+		}
+	}
+	if len(deposits) > 0 {
+		for k, err := range x.Cache.Commit(context.Background(), deposits) {
+			errs[at[k]] = err
+		}
+	}
+	var entries []entry
+	for i, e := range batch {
+		if errs[i] == nil {
+			entries = append(entries, e.entries...)
+		}
+	}
+	if len(entries) == 0 {
+		return errs
+	}
+	j, err := x.record(entries)
+	if err == nil {
+		err = j.sync()
+	}
+	if err != nil {
+		for i, e := range batch {
+			if len(e.entries) > 0 && errs[i] == nil {
+				errs[i] = err
+			}
+		}
+	}
+	return errs
+}

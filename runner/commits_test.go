@@ -1,0 +1,78 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Steps are told in the order of their submission, in few groups, and none later than promised.
+func TestCommitsTellInOrderAndInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		groups := 0
+		began := time.Now()
+		c := &commits{store: func(batch []*ending) []error {
+			groups++
+			time.Sleep(syncWithin - gatherFor) // the disk takes as long as it may
+			return make([]error, len(batch))
+		}}
+		c.tell(func() { told = append(told, "at once") })
+		if len(told) != 1 {
+			t.Error("with nothing before it, an event is told at once")
+		}
+		var want []string
+		for i := range 40 {
+			at := time.Since(began)
+			name := fmt.Sprint("step ", i)
+			want = append(want, name, "start after "+name)
+			c.submit(&ending{told: func() {
+				told = append(told, name)
+				if late := time.Since(began) - at; late > 2*syncWithin {
+					t.Errorf("%s was told %s late", name, late)
+				}
+			}})
+			c.tell(func() { told = append(told, "start after "+name) })
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(4 * syncWithin)
+		c.close()
+		if got := told[1:]; !slices.Equal(got, want) {
+			t.Errorf("told: %s", strings.Join(got, ", "))
+		}
+		if groups > 10 {
+			t.Errorf("%d groups in 200 ms", groups)
+		}
+	})
+}
+
+// A step that cannot be put on record is told as failed, others of its group are not touched, and what it then has to
+// say is told after them.
+func TestCommitsThatFail(t *testing.T) {
+	var told []string
+	full := errors.New("disk full")
+	c := &commits{store: func(batch []*ending) []error {
+		errs := make([]error, len(batch))
+		if len(batch) > 1 {
+			errs[1] = full
+		}
+		return errs
+	}}
+	for _, name := range []string{"a", "b", "c"} {
+		c.submit(&ending{
+			told: func() { told = append(told, name) },
+			failed: func(err error) {
+				told = append(told, fmt.Sprint(name, ": ", err))
+				c.tell(func() { told = append(told, "more about "+name) })
+			},
+		})
+	}
+	c.close()
+	if got := strings.Join(told, ", "); got != "a, b: disk full, c, more about b" {
+		t.Errorf("told: %s", got)
+	}
+}
