@@ -147,7 +147,7 @@ func TestLargePut(t *testing.T) {
 		t.Skip("large")
 	}
 	buckets(t, func(t *testing.T, b Bucket) {
-		data := bytes.Repeat([]byte("0123456789abcde\n"), (multipartFrom+5<<20)/16)
+		data := bytes.Repeat([]byte("0123456789abcde\n"), (partsFrom*uploadPart+5<<20)/16)
 		copy(data[uploadPart-3:], "seam")
 		noError(t, b.Put(t.Context(), "large/x", bytes.NewReader(data)))
 		r, err := b.Get(t.Context(), "large/x", 0, -1)

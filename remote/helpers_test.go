@@ -151,18 +151,21 @@ func faults(t *testing.T, list string) {
 	lock, err := cache.LockFile(t.Context(), filepath.Join(os.TempDir(), name), true, nil)
 	noError(t, err)
 	t.Cleanup(func() { lock.Release() })
-	set := func(list string) {
-		req, err := http.NewRequest(http.MethodPut, os.Getenv("LPIPE_TEST_S3_FAULTS"), strings.NewReader(list))
-		noError(t, err)
-		resp, err := http.DefaultClient.Do(req)
-		noError(t, err)
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			t.Fatalf("faults %q: %s", list, resp.Status)
-		}
+	t.Cleanup(func() { setFaults(t, "delay=0") })
+	setFaults(t, list)
+}
+
+// setFaults changes what the proxy does, for whoever called faults before.
+func setFaults(t *testing.T, list string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPut, os.Getenv("LPIPE_TEST_S3_FAULTS"), strings.NewReader(list))
+	noError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	noError(t, err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("faults %q: %s", list, resp.Status)
 	}
-	t.Cleanup(func() { set("delay=0") })
-	set(list)
 }
 
 // harmed is how many faults the proxy did.

@@ -39,6 +39,7 @@ type pusher struct {
 
 	small, big []cache.Object
 	results    []cache.Key
+	buffers    sync.Pool // of *bytes.Buffer
 
 	mu    sync.Mutex
 	stats Stats
@@ -212,7 +213,8 @@ func (p *pusher) pack(ctx context.Context, list []cache.Object) error {
 		return err
 	}
 	defer p.r.bytes.Release(min(size, p.r.o.InFlight))
-	b := bytes.NewBuffer(make([]byte, 0, size+int64(len(packMagic)+len(list)*40+32)))
+	b := p.buffer(size + int64(len(packMagic)+len(list)*45+32))
+	defer p.buffers.Put(b)
 	b.WriteString(packMagic)
 	for _, o := range list {
 		if err := p.copy(b, o); err != nil {
@@ -229,8 +231,18 @@ func (p *pusher) pack(ctx context.Context, list []cache.Object) error {
 	p.mu.Lock()
 	p.sent.packs = append(p.sent.packs, pack{id, int64(b.Len()), list})
 	p.mu.Unlock()
-	p.done(len(list), size)
+	p.moved(len(list), size, size)
 	return nil
+}
+
+// buffer is an empty one with that much room, used before if there is one: packs are all that a push keeps in memory.
+func (p *pusher) buffer(size int64) *bytes.Buffer {
+	b, ok := p.buffers.Get().(*bytes.Buffer)
+	if !ok || int64(b.Cap()) < size {
+		return bytes.NewBuffer(make([]byte, 0, max(size, p.r.o.PackSize+p.r.o.PackSize/16)))
+	}
+	b.Reset()
+	return b
 }
 
 // copy appends an object's verified bytes.
@@ -257,24 +269,25 @@ func (p *pusher) object(ctx context.Context, o cache.Object) error {
 		return err
 	}
 	defer f.Close()
-	v := &verifying{f: f, h: blake3.New(), id: o.ID, size: o.Size}
+	v := &verifying{f: f, h: blake3.New(), id: o.ID, size: o.Size, passed: func(n int64) { p.moved(0, 0, n) }}
 	if err := p.r.o.Retry.do(ctx, func() error { return p.r.bucket.Put(ctx, objectName(o.ID), v) }); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	p.sent.objects = append(p.sent.objects, o)
 	p.mu.Unlock()
-	p.done(1, o.Size)
+	p.moved(1, o.Size, 0)
 	return nil
 }
 
-func (p *pusher) done(objects int, bytes int64) {
+// moved counts objects that are sent, their bytes, and bytes on their way.
+func (p *pusher) moved(objects int, sent, passed int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stats.Objects += objects
-	p.stats.Bytes += bytes
+	p.stats.Bytes += sent
 	p.told.Objects += objects
-	p.told.Bytes += bytes
+	p.told.Bytes += passed
 	if p.progress != nil {
 		p.progress(p.told)
 	}
@@ -327,6 +340,9 @@ type verifying struct {
 	size int64
 	at   int64 // position
 	sum  int64 // bytes hashed; the hash is that of the first sum bytes
+
+	passed func(n int64) // is told of bytes that are read for the first time
+	most   int64         // bytes that it was told of
 }
 
 // Read hashes what is read in order.
@@ -335,6 +351,10 @@ func (v *verifying) Read(b []byte) (int, error) {
 	if v.at == v.sum {
 		v.h.Write(b[:n])
 		v.sum += int64(n)
+		if v.sum > v.most {
+			v.passed(v.sum - v.most)
+			v.most = v.sum
+		}
 	}
 	v.at += int64(n)
 	if n > 0 && v.sum >= v.size && v.at >= v.size {

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -33,6 +34,7 @@ type S3Options struct {
 	// ConnectTimeout is how long a connection may take to come about; 0: 5 s.
 	ConnectTimeout time.Duration
 	Retry          Retry // of the parts of large uploads
+	PartSize       int64 // bytes of such a part; 0: 8 MiB, S3 takes no less than 5 MiB
 }
 
 // S3 is a bucket of Amazon S3, or of another server that speaks its protocol.
@@ -42,6 +44,7 @@ type S3 struct {
 	provider atomic.Pointer[string] // of credentials, once known
 	extra    atomic.Int64           // requests beyond one a call
 
+	buffers    buffers
 	noChecksum atomic.Bool // the server knows none
 	anonymous  atomic.Bool // Sign found no credentials
 }
@@ -63,7 +66,10 @@ func NewS3(o S3Options) *S3 {
 		o.ConnectTimeout = 5 * time.Second
 	}
 	o.Prefix = strings.Trim(o.Prefix, "/")
-	b := &S3{o: o}
+	if o.PartSize == 0 {
+		o.PartSize = uploadPart
+	}
+	b := &S3{o: o, buffers: newBuffers()}
 	b.client = s3.NewFromConfig(o.Config, func(c *s3.Options) {
 		c.Region = o.Region
 		if o.Endpoint != "" {
@@ -147,7 +153,7 @@ func (b *S3) Put(ctx context.Context, name string, r io.ReadSeeker) error {
 	if err != nil {
 		return err
 	}
-	if size > multipartFrom {
+	if size > partsFrom*b.o.PartSize {
 		return b.multipart(ctx, name, r, size)
 	}
 	in := &s3.PutObjectInput{Bucket: &b.o.Bucket, Key: b.key(name), Body: r, ContentLength: &size}
@@ -183,13 +189,22 @@ func (b *S3) send(ctx context.Context, in *s3.PutObjectInput, r io.ReadSeeker) e
 
 // crc32c reads all and goes back to the start.
 func crc32c(r io.ReadSeeker) (string, error) {
-	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	h := crc32.New(castagnoli())
 	if _, err := io.Copy(h, struct{ io.Reader }{r}); err != nil {
 		return "", err
 	}
 	_, err := r.Seek(0, io.SeekStart)
 	return base64.StdEncoding.EncodeToString(h.Sum(nil)), err
 }
+
+// sumCRC32C is the checksum as S3 writes it: big endian, in base64.
+func sumCRC32C(data []byte) *string {
+	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli()))
+	return aws.String(base64.StdEncoding.EncodeToString(sum))
+}
+
+// castagnoli's table is made once by the standard library.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // PutNew implements Bucket with If-None-Match, and by looking first where the server does not know that.
 func (b *S3) PutNew(ctx context.Context, name string, r io.ReadSeeker) (bool, error) {

@@ -65,7 +65,7 @@ func TestFaultsInMultipart(t *testing.T) {
 	b := NewS3(s3Options(t, "LPIPE_TEST_S3_ENDPOINT"))
 	faults(t, "lose@0.2,slowdown@0.2,seed=9,match=uploads|uploadId")
 	mine, theirs := newCache(t), newCache(t)
-	content := folder(t, mine, 1, multipartFrom+3<<20)
+	content := folder(t, mine, 1, partsFrom*uploadPart+3<<20)
 	_, err := New(b, mine, Options{Retry: quick}).Push(t.Context(), []cache.Content{content}, nil, nil)
 	noError(t, err)
 	noError(t, New(b, theirs, Options{Retry: quick}).Content(t.Context(), content))
