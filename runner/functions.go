@@ -55,7 +55,7 @@ func (d *decoder) functions() map[string]function.Function {
 		"zipmap": stdlib.ZipmapFunc,
 
 		"csvdecode": stdlib.CSVDecodeFunc, "formatdate": stdlib.FormatDateFunc, "jsondecode": stdlib.JSONDecodeFunc,
-		"jsonencode": rounded(stdlib.JSONEncodeFunc), "timeadd": stdlib.TimeAddFunc,
+		"jsonencode": rounded(stdlib.JSONEncodeFunc), "timeadd": stdlib.TimeAddFunc, "yamldecode": yamlDecodeFunc,
 
 		"tobool": stdlib.MakeToFunc(cty.Bool), "tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
 		"tomap": stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)), "tonumber": stdlib.MakeToFunc(cty.Number),

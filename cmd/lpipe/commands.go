@@ -18,7 +18,7 @@ const (
 // commands lists every subcommand; each has a file of its own.
 func (p *program) commands() []*cli.Command {
 	return finish([]*cli.Command{
-		p.initCommand(),
+		p.initCommand(), p.importCommand(),
 		p.validateCommand(), p.fmtCommand(),
 		p.reproCommand(), p.watchCommand(), p.commitCommand(), p.expCommand(),
 		p.statusCommand(), p.whyCommand(), p.diffCommand(), p.graphCommand(), p.kindsCommand(), p.lsCommand(), p.duCommand(), p.showCommand(), p.metricsCommand(), p.logsCommand(), p.runsCommand(),

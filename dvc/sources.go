@@ -1,0 +1,283 @@
+package dvc
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// dvcFile makes a source of what a .dvc file tracks.
+func (c *converter) dvcFile(at string) error {
+	var file struct {
+		Cmd  string `yaml:"cmd"`
+		Deps []struct {
+			Path string `yaml:"path"`
+			Repo *struct {
+				URL string `yaml:"url"`
+			} `yaml:"repo"`
+		} `yaml:"deps"`
+		Outs []struct {
+			Path string `yaml:"path"`
+			MD5  string `yaml:"md5"`
+			Desc string `yaml:"desc"`
+		} `yaml:"outs"`
+		Wdir string `yaml:"wdir"`
+	}
+	node, err := c.readYAML(at)
+	if err == nil {
+		err = node.Decode(&file)
+	}
+	if err != nil {
+		return err
+	}
+	if file.Cmd != "" {
+		c.note(at, "dvc repro of an old project wrote it: write a stage with this command by hand", "a stage of DVC before 1.0: %s", file.Cmd)
+	}
+	for _, out := range file.Outs {
+		to := path.Join(path.Dir(at), file.Wdir, out.Path)
+		name := c.unique(strings.TrimSuffix(path.Base(to), path.Ext(to)), c.sources)
+		c.tracked[to] = name
+		c.track(to, out.MD5)
+		fmt.Fprintf(&c.out, "source %q { path = %s }\n", name, quote(to))
+		for _, dep := range file.Deps {
+			switch {
+			case dep.Repo != nil:
+				c.note(at, "lpipe tracks the files as they are here; to move on, put newer ones in their place", "import of %s from the repository %s", dep.Path, dep.Repo.URL)
+			case strings.Contains(dep.Path, "://"):
+				c.note(at, "lpipe tracks the file as it is here; to download it, write `"+downloaded(dep.Path)+"` in source "+name+" instead of path, which then is .lpipe/sources/"+name,
+					"import-url of %s", dep.Path)
+			}
+		}
+	}
+	if len(file.Outs) > 0 {
+		c.out.WriteString("\n")
+	}
+	return nil
+}
+
+func downloaded(address string) string {
+	if strings.HasPrefix(address, "s3://") {
+		return "s3 = " + quote(address)
+	}
+	return "url = " + quote(address)
+}
+
+func (c *converter) track(at, md5 string) {
+	if md5 != "" && !strings.HasPrefix(at, "../") {
+		c.tracks = append(c.tracks, Tracked{Path: at, MD5: md5})
+	}
+}
+
+// readLock collects the hashes of outputs in a dvc.lock.
+func (c *converter) readLock(at string) {
+	node, err := c.readYAML(at)
+	if err != nil {
+		return
+	}
+	type stages map[string]struct {
+		Outs []struct {
+			Path string `yaml:"path"`
+			MD5  string `yaml:"md5"`
+		} `yaml:"outs"`
+	}
+	var file struct {
+		Stages stages `yaml:"stages"`
+	}
+	if node.Decode(&file) != nil || len(file.Stages) == 0 {
+		if node.Decode(&file.Stages) != nil { // before 2.0 stages stood at the top
+			c.note(at, "none: outputs that stand here are accepted by lpipe commit", "a lock that cannot be read")
+			return
+		}
+	}
+	for _, name := range sortedKeys(file.Stages) {
+		for _, out := range file.Stages[name].Outs {
+			c.track(path.Join(path.Dir(at), out.Path), out.MD5)
+		}
+	}
+}
+
+// remotes reads .dvc/config, and config.local over it.
+func (c *converter) remotes() (blocks, settings string) {
+	config := map[string]map[string]string{}
+	for _, name := range []string{"config", "config.local"} {
+		c.readConfig(".dvc/"+name, config)
+	}
+	var b strings.Builder
+	var written []string
+	for _, section := range sortedKeys(config) {
+		name, ok := strings.CutPrefix(section, "remote ")
+		if !ok {
+			continue
+		}
+		if text := c.remote(strings.Trim(name, `"`), config[section]); text != "" {
+			b.WriteString(text)
+			written = append(written, strings.Trim(name, `"`))
+		}
+	}
+	var lines []string
+	if name := config["core"]["remote"]; len(written) > 1 && strings.Contains(b.String(), fmt.Sprintf("%q {", name)) {
+		lines = append(lines, "  remote = "+quote(name)+"\n")
+	}
+	if types := config["cache"]["type"]; types != "" {
+		var links []string
+		for _, one := range strings.Split(types, ",") {
+			links = append(links, quote(strings.TrimSpace(one)))
+		}
+		lines = append(lines, "  link = ["+strings.Join(links, ", ")+"]\n")
+	}
+	if dir := config["cache"]["dir"]; dir != "" {
+		c.note(".dvc/config", "lpipe { cache = \"...\" } or LPIPE_CACHE names a folder that projects share; DVC's and lpipe's caches do not mix", "cache.dir %s", dir)
+	}
+	if len(lines) > 0 {
+		settings = "lpipe {\n" + strings.Join(lines, "") + "}\n"
+	}
+	return b.String(), settings
+}
+
+func (c *converter) remote(name string, config map[string]string) string {
+	block := c.unique(name, map[string]bool{})
+	at, err := url.Parse(config["url"])
+	switch {
+	case err == nil && at.Scheme == "s3":
+		var b strings.Builder
+		fmt.Fprintf(&b, "remote \"s3\" %q {\n  bucket = %s\n  prefix = %s # beside what DVC stored: neither reads the other's\n", block, quote(at.Host),
+			quote(path.Join(strings.Trim(at.Path, "/"), "lpipe")))
+		for _, one := range [][2]string{{"region", "region"}, {"endpointurl", "endpoint"}, {"profile", "profile"}} {
+			if value := config[one[0]]; value != "" {
+				fmt.Fprintf(&b, "  %s = %s\n", one[1], quote(value))
+			}
+		}
+		return b.String() + "}\n"
+	case err == nil && at.Scheme == "" && config["url"] != "":
+		to := config["url"]
+		if !filepath.IsAbs(to) {
+			to = path.Join(".dvc", to)
+		}
+		return fmt.Sprintf("remote \"dir\" %q { path = %s }\n", block, quote(path.Join(to, "lpipe")))
+	}
+	c.note(".dvc/config", "dvc pull once, then lpipe add and lpipe push to an S3 bucket or a folder: remote \"s3\" or \"dir\"", "the remote %s at %s", name, config["url"])
+	return ""
+}
+
+// readConfig reads a file of Git's syntax.
+func (c *converter) readConfig(at string, into map[string]map[string]string) {
+	f, err := os.Open(filepath.Join(c.dir, filepath.FromSlash(at)))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	section := ""
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		line := strings.TrimSpace(lines.Text())
+		switch {
+		case line == "" || line[0] == '#' || line[0] == ';':
+		case line[0] == '[':
+			section = strings.Trim(strings.Trim(line, "[]"), `'`)
+		default:
+			if name, value, ok := strings.Cut(line, "="); ok {
+				if into[section] == nil {
+					into[section] = map[string]string{}
+				}
+				into[section][strings.TrimSpace(name)] = strings.Trim(strings.TrimSpace(value), `"`)
+			}
+		}
+	}
+}
+
+// Checkout copies to the project what it lacks of tracked content and DVC's cache holds, and tells how many files it
+// copied and which paths are nowhere.
+func Checkout(dir string, tracks []Tracked) (files int, absent []string, err error) {
+	for _, one := range tracks {
+		to := filepath.Join(dir, filepath.FromSlash(one.Path))
+		if _, err := os.Lstat(to); err == nil {
+			continue
+		}
+		n, err := checkoutOne(dir, to, one.MD5)
+		files += n
+		if errors.Is(err, fs.ErrNotExist) {
+			absent = append(absent, one.Path)
+		} else if err != nil {
+			return files, absent, fmt.Errorf("check out %s: %w", one.Path, err)
+		}
+	}
+	return files, absent, nil
+}
+
+func checkoutOne(dir, to, md5 string) (files int, err error) {
+	from, err := cached(dir, md5)
+	if err != nil {
+		return 0, err
+	}
+	if !strings.HasSuffix(md5, ".dir") {
+		return 1, copyFile(from, to)
+	}
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return 0, err
+	}
+	var list []struct {
+		MD5     string `json:"md5"`
+		Relpath string `json:"relpath"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return 0, fmt.Errorf("read DVC's list %s: %w", from, err)
+	}
+	for _, one := range list { // all or nothing
+		if _, err := cached(dir, one.MD5); err != nil {
+			return 0, err
+		}
+		if !filepath.IsLocal(filepath.FromSlash(one.Relpath)) {
+			return 0, fmt.Errorf("DVC's list %s names %q, outside of its folder", from, one.Relpath)
+		}
+	}
+	for _, one := range list {
+		from, err := cached(dir, one.MD5)
+		if err == nil {
+			err = copyFile(from, filepath.Join(to, filepath.FromSlash(one.Relpath)))
+		}
+		if err != nil {
+			return files, err
+		}
+		files++
+	}
+	return files, nil
+}
+
+// cached finds an object in DVC's cache, as DVC 3 or DVC 2 lays it out.
+func cached(dir, md5 string) (string, error) {
+	if len(md5) < 32 || strings.ContainsAny(md5, "/\\") {
+		return "", fmt.Errorf("%q is no MD5: %w", md5, fs.ErrNotExist)
+	}
+	for _, root := range []string{".dvc/cache/files/md5", ".dvc/cache"} {
+		at := filepath.Join(dir, filepath.FromSlash(root), md5[:2], md5[2:])
+		if _, err := os.Stat(at); err == nil {
+			return at, nil
+		}
+	}
+	return "", fs.ErrNotExist
+}
+
+func copyFile(from, to string) (err error) {
+	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
