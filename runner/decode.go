@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
+
+	"lpipe/cache"
 )
 
 // DecodeOptions say what to decode and with which values.
@@ -75,6 +77,7 @@ type decoder struct {
 	dirCtxs    map[string]*hcl.EvalContext // the same with paths relative to a folder
 
 	reads    []fileRead
+	witness  *cache.Witness // of all files and folders that were read
 	envNames map[string]bool
 	fields   map[string][]settingField // of each kind
 }
@@ -99,6 +102,7 @@ func newDecoder(opts DecodeOptions) *decoder {
 		d.kinds[kind.Name] = kind
 	}
 	d.p.Dir = d.opts.Dir
+	d.witness = cache.NewWitness(d.workspace())
 	d.funcs = d.functions()
 	return d
 }
@@ -129,6 +133,7 @@ func (d *decoder) decode(files []pipelineFile) {
 // finish brings diagnostics and pipeline into their final order.
 func (d *decoder) finish() (*Pipeline, hcl.Diagnostics) {
 	d.p.EnvNames = slices.Sorted(maps.Keys(d.envNames))
+	d.p.reads.witness = d.witness
 	return d.p, sortDiagnostics(d.diags, d.p.Files)
 }
 

@@ -32,7 +32,7 @@ func (d *decoder) load() []pipelineFile {
 	if len(names) == 0 {
 		return nil
 	}
-	d.p.Dir = filepath.Dir(d.abs(names[0]))
+	d.p.Dir = d.workspace()
 	var files []pipelineFile
 	for _, name := range names {
 		if body, ok := d.parse(name); ok {
@@ -40,7 +40,7 @@ func (d *decoder) load() []pipelineFile {
 		}
 	}
 	local := filepath.Join(filepath.Dir(names[0]), "pipeline.local.hcl")
-	if _, err := os.Lstat(d.abs(local)); err == nil && !slices.Contains(names, local) {
+	if d.exists(d.abs(local)) && !slices.Contains(names, local) {
 		if body, ok := d.parse(local); ok {
 			files = append(files, pipelineFile{name: local, local: true, body: body})
 		}
@@ -56,6 +56,17 @@ func (d *decoder) findFiles() []string {
 		d.fail("Folder cannot be read", fmt.Sprintf("%s: %s. Check its name and permissions.", dir, reason(err)), nil)
 		return nil
 	}
+	names := pipelineNames(entries)
+	d.p.reads.folder, d.p.reads.names = true, names
+	if len(names) == 0 {
+		d.fail("No pipeline file", fmt.Sprintf("%s holds neither pipeline.hcl nor a *.pipeline.hcl. "+
+			"Make one with lpipe init, or go to the project's folder (or name it with -C).", dir), nil)
+	}
+	return names
+}
+
+// pipelineNames are the pipeline files of a folder, pipeline.hcl first.
+func pipelineNames(entries []os.DirEntry) []string {
 	var names []string
 	for _, entry := range entries {
 		name := entry.Name()
@@ -66,11 +77,15 @@ func (d *decoder) findFiles() []string {
 			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
-		d.fail("No pipeline file", fmt.Sprintf("%s holds neither pipeline.hcl nor a *.pipeline.hcl. "+
-			"Make one with lpipe init, or go to the project's folder (or name it with -C).", dir), nil)
-	}
 	return names
+}
+
+// workspace is the folder of the first pipeline file.
+func (d *decoder) workspace() string {
+	if len(d.opts.Files) == 0 {
+		return d.opts.Dir
+	}
+	return filepath.Dir(d.abs(d.opts.Files[0]))
 }
 
 // abs resolves a file that the user named, relative to DecodeOptions.Dir.
@@ -83,7 +98,7 @@ func (d *decoder) abs(name string) string {
 
 // parse reads one HCL file; its mistakes are reported.
 func (d *decoder) parse(name string) (*hclsyntax.Body, bool) {
-	src, err := readSmall(d.abs(name), maxPipelineFile)
+	src, err := d.read(d.abs(name), maxPipelineFile)
 	if err != nil {
 		d.fail("File cannot be read", fmt.Sprintf("%s: %s. Check its name and permissions.", name, reason(err)), nil)
 		return nil, false
@@ -100,6 +115,19 @@ func (d *decoder) parseSource(name string, src []byte) (*hclsyntax.Body, bool) {
 		return nil, false
 	}
 	return file.Body.(*hclsyntax.Body), true
+}
+
+// read is readSmall before a witness.
+func (d *decoder) read(path string, limit int64) ([]byte, error) {
+	d.witness.Look(path, true)
+	return readSmall(path, limit)
+}
+
+// exists tells whether there is something at a path.
+func (d *decoder) exists(path string) bool {
+	d.witness.Look(path, false)
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // readSmall reads a regular file of at most limit bytes: a device or a huge file would never end.

@@ -3,7 +3,6 @@ package runner
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 
@@ -188,9 +187,4 @@ func (d *decoder) literal(attr *hclsyntax.Attribute, target any, want string) {
 	if err != nil {
 		d.failAt(attr.Expr.Range(), fmt.Sprintf("%s takes %s", attr.Name, want), "Here stands "+valueKind(v)+".")
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

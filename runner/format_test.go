@@ -1,9 +1,12 @@
 package runner
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -198,5 +201,36 @@ func TestPatterns(t *testing.T) {
 	}
 	if fixed, rest := splitPattern("*.py"); fixed != "." || rest != "*.py" {
 		t.Error(fixed, rest)
+	}
+}
+
+// TestFreshFormat writes .lpipe/fresh for two noted paths: a folder of the workspace, and a file that is not there.
+func TestFreshFormat(t *testing.T) {
+	row := func(words [5]uint64, mode, follow, end uint32) (b []byte) {
+		for _, word := range words {
+			b = binary.LittleEndian.AppendUint64(b, word)
+		}
+		for _, word := range []uint32{mode, follow, end} {
+			b = binary.LittleEndian.AppendUint32(b, word)
+		}
+		return b
+	}
+	marks := slices.Concat([]byte{2, 0, 0, 0}, row([5]uint64{}, 0, 0, 12), row([5]uint64{1, 2, 3, 4, 5}, 0o40755, 1, 16), []byte("/etc/missing"), []byte("data"))
+	read, err := cache.ReadMarks(marks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Pipeline{Dir: "/w", EnvNames: []string{"MOOD"}, reads: decodeReads{folder: true, names: []string{"pipeline.hcl"}}}
+	c := Circumstances{Decode: DecodeOptions{Dir: "/w", Profile: "prod", Version: "0.1.0", Vars: []string{"rank=8"}, Environ: []string{"LPIPE_VAR_x", "B"},
+		Getenv: func(name string) (string, bool) { return "good", name == "MOOD" }}, Env: []string{"HOME"}, Words: []string{"cpu"}}
+	digest, err := c.digest(p.EnvNames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := encodeBasis(freshMagic, digest, p, read.Witness("/w"), FreshReport{Stages: 1000, Sources: 7, Saved: 1.5}.encode())
+	golden(t, "fresh.hex", hex.Dump(data))
+	on, answer, err := decodeBasis(freshMagic, data)
+	if err != nil || on.circumstances != digest || on.marks.Len() != 2 || len(answer) != 11 {
+		t.Errorf("read back as %v, %d bytes of answer: %v", on, len(answer), err)
 	}
 }

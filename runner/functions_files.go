@@ -25,7 +25,7 @@ func (d *decoder) fileFunc() function.Function {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			name := args[0].AsString()
 			d.reads = append(d.reads, fileRead{pattern: d.relative(name)})
-			src, err := readSmall(d.inWorkspace(name), maxFile)
+			src, err := d.read(d.inWorkspace(name), maxFile)
 			if err != nil {
 				return cty.NilVal, function.NewArgErrorf(0, "%s: %s", name, reason(err))
 			}
@@ -83,6 +83,7 @@ func (d *decoder) glob(folder, pattern string) ([]string, error) {
 	fixed, rest := splitPattern(pattern)
 	root := d.inWorkspace(folder)
 	if rest == "" {
+		d.witness.Look(filepath.Join(root, fixed), true)
 		if info, err := os.Stat(filepath.Join(root, fixed)); err == nil && !info.IsDir() {
 			return []string{fixed}, nil
 		}
@@ -92,6 +93,7 @@ func (d *decoder) glob(folder, pattern string) ([]string, error) {
 	var names []string
 	err := filepath.WalkDir(filepath.Join(root, fixed), func(at string, entry fs.DirEntry, err error) error {
 		if err != nil {
+			d.witness.Look(at, false)
 			return skipMissing(err)
 		}
 		name, err := filepath.Rel(root, at)
@@ -99,11 +101,16 @@ func (d *decoder) glob(folder, pattern string) ([]string, error) {
 			return err
 		}
 		name = filepath.ToSlash(name)
+		top := at == filepath.Join(root, fixed)
 		if entry.IsDir() {
 			if name == ".lpipe" || name == ".git" || !deep && strings.Count(name, "/") >= strings.Count(pattern, "/") && name != fixed {
 				return fs.SkipDir
 			}
+			d.witness.Look(at, false)
 			return nil
+		}
+		if top {
+			d.witness.Look(at, false)
 		}
 		if matchPattern(pattern, name) {
 			names = append(names, name)

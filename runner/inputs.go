@@ -24,6 +24,17 @@ type view struct {
 	scans scanMemo
 	// fresh gives what this command has recorded of a source, before the lock says it; nil: nothing.
 	fresh func(path string) (LockSource, bool)
+	// witness notes all that is looked at; nil: nobody does.
+	witness *cache.Witness
+}
+
+// look scans a path.
+func (v *view) look(ctx context.Context, at string) (*cache.Scan, error) {
+	scan, err := v.Cache.Scan(ctx, v.State, at)
+	if err == nil {
+		v.witness.Saw(at, scan)
+	}
+	return scan, err
 }
 
 // source is what is on record of a source.
@@ -148,10 +159,10 @@ func matching(patterns []string) func(rel string) bool {
 // scan hashes what stands at an input's path.
 func (v *view) scan(ctx context.Context, in *nodeInput) (*cache.Scan, error) {
 	if in.origin == nil {
-		return v.Cache.Scan(ctx, v.State, v.Plan.abs(in.Path))
+		return v.look(ctx, v.Plan.abs(in.Path))
 	}
 	return v.scans.get(in.Path, func() (*cache.Scan, error) {
-		return v.Cache.Scan(ctx, v.State, v.originAt(in.Path))
+		return v.look(ctx, v.originAt(in.Path))
 	})
 }
 
@@ -199,13 +210,17 @@ func (v *view) walkCode(ctx context.Context, n *Node, workspace, from string, wa
 		if out, made := v.Plan.above(rel); made && (out.node == n || workspace != v.dir) {
 			return skip(d) // a stage's own output is never its code; another's is not the project's, but the workspace's
 		}
-		if d.IsDir() || !want(rel) {
+		if d.IsDir() {
+			v.witness.Look(at, false)
+			return nil
+		}
+		if !want(rel) {
 			return nil
 		}
 		if info, err := os.Stat(at); err != nil || !info.Mode().IsRegular() {
 			return err
 		}
-		scan, err := v.Cache.Scan(ctx, v.State, at)
+		scan, err := v.look(ctx, at)
 		if err == nil {
 			found[rel] = readFile{name: rel, path: at, content: scan.Content}
 		}
@@ -238,7 +253,7 @@ func (v *view) tools(ctx context.Context, n *Node) ([]readFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		scan, err := v.scans.get(at, func() (*cache.Scan, error) { return v.Cache.Scan(ctx, v.State, at) })
+		scan, err := v.scans.get(at, func() (*cache.Scan, error) { return v.look(ctx, at) })
 		if err != nil {
 			return nil, fmt.Errorf("tool %s: %w", name, err)
 		}
@@ -248,11 +263,13 @@ func (v *view) tools(ctx context.Context, n *Node) ([]readFile, error) {
 }
 
 // lookPath finds a program as the shell would, and what its links lead to.
-func (r *Runner) lookPath(name string) (string, error) {
+func (v *view) lookPath(name string) (string, error) {
 	if strings.Contains(name, "/") {
-		return filepath.EvalSymlinks(r.originAt(name))
+		v.witness.Look(v.originAt(name), true)
+		return filepath.EvalSymlinks(v.originAt(name))
 	}
-	for _, dir := range filepath.SplitList(lookup(r.Environ, "PATH")) {
+	for _, dir := range filepath.SplitList(lookup(v.Environ, "PATH")) {
+		v.witness.Look(filepath.Join(dir, name), true)
 		at, err := filepath.EvalSymlinks(filepath.Join(dir, name))
 		if err != nil {
 			continue

@@ -30,6 +30,8 @@ type Pipeline struct {
 
 	// HCL holds every file that was parsed, by the name that ranges carry: FormatDiagnostics takes it.
 	HCL map[string]*hcl.File
+
+	reads decodeReads // what of the disk it was made from
 }
 
 // Settings is the lpipe block.

@@ -97,6 +97,11 @@ type verdict struct {
 }
 
 func (r *Runner) assess(ctx context.Context, o ReproOptions) (StatusReport, error) {
+	return r.assessBefore(ctx, o, nil)
+}
+
+// assessBefore is assess before a witness of all that the report hangs on, if there is one.
+func (r *Runner) assessBefore(ctx context.Context, o ReproOptions, witness *cache.Witness) (StatusReport, error) {
 	report := StatusReport{Schema: 1, Stages: []StageStatus{}, Sources: []SourceStatus{}}
 	chosen, err := r.Plan.Select(Selection{o.Targets, o.Only, o.Downstream})
 	if err != nil {
@@ -106,7 +111,7 @@ func (r *Runner) assess(ctx context.Context, o ReproOptions) (StatusReport, erro
 		return report, r.lockErr
 	}
 	a := &assessment{opts: o, memory: readMemory(r.path("stages.json")), verdict: make([]verdict, len(r.Plan.Nodes)), sources: map[string]cache.Content{}}
-	a.view = view{Runner: r, made: a.made}
+	a.view = view{Runner: r, made: a.made, witness: witness}
 	needed := r.Plan.order
 	if !o.Downstream { // what a stage needs is looked at as well: its state hangs on theirs
 		needed, _ = r.Plan.Select(Selection{Targets: o.Targets})
@@ -229,7 +234,7 @@ func (a *assessment) outputStates(ctx context.Context, n *Node, recorded LockSta
 	for i := range n.Step.Out {
 		out := &n.Step.Out[i]
 		state := OutputStatus{Name: out.Name, Path: out.Path, State: Fresh}
-		scan, err := a.Cache.Scan(ctx, a.State, a.Plan.abs(out.Path))
+		scan, err := a.look(ctx, a.Plan.abs(out.Path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			state.State = Missing

@@ -161,7 +161,7 @@ func (d *decoder) readAutoVars() {
 	if len(d.opts.Files) > 0 {
 		name = filepath.Join(filepath.Dir(d.opts.Files[0]), name)
 	}
-	if exists(path) {
+	if d.exists(path) {
 		d.readVarFile(name, name)
 	}
 }

@@ -24,6 +24,7 @@ type program struct {
 	terminal       bool   // stderr is one
 	resultTerminal bool   // stdout is one
 	goOn           string // the command that goes on after an interrupt; "": lpipe repro
+	warned         bool   // a warning was printed
 
 	globals
 }
@@ -171,6 +172,7 @@ func (p *program) say(format string, args ...any) {
 
 // warn prints a warning on stderr, also when quiet.
 func (p *program) warn(format string, args ...any) {
+	p.warned = true
 	fmt.Fprintln(p.stderr, p.paint(yellow, "warning:"), fmt.Sprintf(format, args...))
 }
 

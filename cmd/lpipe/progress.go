@@ -111,6 +111,7 @@ func (v *progressView) event(e runner.RunEvent) {
 	case "stage":
 		v.stageDone(e)
 	case "warning":
+		v.p.warned = true
 		v.line("%s %s", v.p.paint(yellow, "warning:"), withStage(e))
 	case "note", "wait":
 		v.line("%s", withStage(e))

@@ -65,6 +65,7 @@ func (p *program) diagnose(diags hcl.Diagnostics, files map[string]*hcl.File) er
 	if diags.HasErrors() {
 		return diagnosed{diags, files}
 	}
+	p.warned = p.warned || len(diags) > 0
 	if len(diags) > 0 && !p.quiet {
 		return runner.FormatDiagnostics(p.stderr, diags, files, p.color)
 	}

@@ -40,6 +40,9 @@ func (p *program) repro(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return p.dryRun(c)
 	}
+	if p.knownFresh(c) {
+		return nil
+	}
 	view := p.newProgressView()
 	trace := newTrace(c.String("trace"))
 	pr, err := p.open(c.Context, projectOptions{
@@ -66,6 +69,9 @@ func (p *program) repro(c *cli.Context) error {
 	}
 	if summary.Run != "" || err == nil {
 		p.summarize(summary)
+	}
+	if err == nil && summary.Ran+summary.Skipped == 0 && p.asksAll(c) {
+		p.keepFresh(c.Context, pr)
 	}
 	if err == nil && c.Bool("push") {
 		err = p.pushProject(c.Context, pr, c.Args().Slice(), "", 0)

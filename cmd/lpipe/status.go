@@ -19,6 +19,12 @@ func (p *program) statusCommand() *cli.Command {
 }
 
 func (p *program) status(c *cli.Context) error {
+	if p.asksAll(c) {
+		if report, fresh := runner.ReadFresh(p.circumstances()); fresh {
+			p.sayAllFresh(report.Stages, report.Sources)
+			return nil
+		}
+	}
 	pr, err := p.open(c.Context, projectOptions{})
 	if err != nil {
 		return err
@@ -61,11 +67,17 @@ func (p *program) printStatus(report runner.StatusReport) error {
 	switch {
 	case p.quiet:
 	case len(rows) == 0:
-		p.result("%s and %s, all fresh", countText(fresh, "stage"), countText(len(report.Sources), "source"))
+		p.sayAllFresh(fresh, len(report.Sources))
 	case fresh > 0:
 		p.result("%s more, fresh", countText(fresh, "stage"))
 	}
 	return nil
+}
+
+func (p *program) sayAllFresh(stages, sources int) {
+	if !p.quiet {
+		p.result("%s and %s, all fresh", countText(stages, "stage"), countText(sources, "source"))
+	}
 }
 
 func stateColor(state string) string {
