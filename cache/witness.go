@@ -91,9 +91,15 @@ func (w *Witness) Saw(path string, s *Scan) {
 func (w *Witness) saw(path string, root bool, n *node) {
 	switch {
 	case n.typ == Dir:
-		w.Look(path, root)
-		for i := range n.kids {
-			w.saw(path+"/"+n.kids[i].name, false, &n.kids[i])
+		if !n.settled {
+			w.Doubt(fmt.Errorf("the times of %s do not tell whether its names changed", path))
+		}
+		w.note(path, root, n.fileStat)
+		for _, kid := range n.children() {
+			if kid.dev == 0 { // the state does not remember it
+				kid.dev = n.dev
+			}
+			w.saw(path+"/"+kid.name, false, &kid)
 		}
 	case n.typ == Link:
 		w.Look(path, false)
