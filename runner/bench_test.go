@@ -110,3 +110,28 @@ func BenchmarkNothingToDo(b *testing.B) {
 	}
 	b.ReportMetric(float64(decode.Microseconds())/float64(b.N)/1000, "decode-ms")
 }
+
+// BenchmarkReadDecoded is what replaces decoding while no pipeline file changes.
+func BenchmarkReadDecoded(b *testing.B) {
+	dir := copyWorkspace(b, 1000)
+	if err := os.MkdirAll(filepath.Join(dir, ".lpipe"), 0o777); err != nil {
+		b.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := runner.Circumstances{Decode: runner.DecodeOptions{Dir: dir, Kinds: shellOnly()}, Program: program}
+	for kept := false; !kept; time.Sleep(5 * time.Millisecond) {
+		p, diags := runner.Decode(c.Decode)
+		if diags.HasErrors() {
+			b.Fatal(diags)
+		}
+		kept = p.KeepDecoded(c) == nil
+	}
+	for b.Loop() {
+		if _, holds := runner.ReadDecoded(c); !holds {
+			b.Fatal("it does not hold")
+		}
+	}
+}

@@ -15,11 +15,21 @@ import (
 
 // decodeReads is what of the disk a pipeline was made from.
 type decodeReads struct {
-	witness *cache.Witness
+	from    string         // the folder that names of files are relative to
+	witness *cache.Witness // nil: marks say what it would
+	marks   cache.Marks
 	// folder says that the pipeline files are those found in the workspace; names are what was found. They are compared
 	// by name: the folder's own times change with every lock that is written there.
 	folder bool
 	names  []string
+}
+
+// again is the witness, also of a pipeline that was not decoded now.
+func (d decodeReads) again(workspace string) *cache.Witness {
+	if d.witness != nil {
+		return d.witness
+	}
+	return d.marks.Witness(workspace)
 }
 
 // Circumstances are what an answer hangs on beside files: how lpipe was called, in which environment, and which lpipe.
@@ -201,6 +211,16 @@ func (r *reader) byte() byte {
 
 func (r *reader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.b, r.bad = nil, true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.b)
 	if n <= 0 {
 		r.b, r.bad = nil, true
 		return 0

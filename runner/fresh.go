@@ -47,7 +47,7 @@ var errNotFresh = errors.New("not everything is fresh")
 // returns errNotFresh, or why the answer could not be relied on, which is no reason to worry.
 func (r *Runner) KeepFresh(ctx context.Context, c Circumstances) error {
 	witness := cache.NewWitness(r.dir)
-	witness.Join(r.Pipeline.reads.witness)
+	witness.Join(r.Pipeline.reads.again(r.dir))
 	for _, at := range r.restsOn() {
 		witness.Look(at, true)
 	}

@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"lpipe/cache"
 	"lpipe/runner"
+	"lpipe/stages"
 )
 
 // moody is a project whose answer hangs on everything that an answer can hang on.
@@ -308,6 +310,75 @@ func TestFreshSaysWhatTheLongWaySays(t *testing.T) {
 	}
 }
 
+// TestDecodedIsWhatDecodeMakes changes a project at random and asks Decode and ReadDecoded. Nothing of the project's
+// data, outputs and records makes ReadDecoded forget.
+func TestDecodedIsWhatDecodeMakes(t *testing.T) {
+	open := strings.Replace(moody, `env     = { MOOD = env("MOOD", "none") }`, `when    = env("MOOD", "none") != "bad"`, 1)
+	m := newMoodyProject(t)
+	m.must(os.MkdirAll(m.at(".lpipe"), 0o777))
+	changes := m.changes()
+	known := 0
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		m.write("pipeline.hcl", open)
+		m.keepDecoded()
+		os.MkdirAll(m.at("build/tree/sub"), 0o777) // what changes touch, though nothing ran
+		for _, path := range []string{"build/single.txt", "build/tree/sub/all", "pipeline.lock"} {
+			m.write(path, "made")
+		}
+		changes[name]()
+		if read, holds := runner.ReadDecoded(m.circumstances()); holds {
+			known++
+			if p, diags := runner.Decode(m.circumstances().Decode); len(diags) > 0 || !runner.SamePipeline(p, read) {
+				t.Errorf("after %q decode says %v %+v, and was remembered as %+v", name, diags, p, read)
+			}
+		} else if slices.Contains([]string{"nothing", "an input", "an output", "the lock", "file in a folder", "code", "something else"}, name) {
+			t.Errorf("after %q the pipeline is decoded again", name)
+		}
+		m.reset()
+	}
+	if known < len(changes)/2 {
+		t.Errorf("only %d of %d changes left what was decoded", known, len(changes))
+	}
+}
+
+// keepDecoded decodes until what that makes can be kept.
+func (m *moodyProject) keepDecoded() {
+	m.t.Helper()
+	var err error
+	for range 100 {
+		p, diags := runner.Decode(m.circumstances().Decode)
+		if len(diags) > 0 {
+			m.t.Fatal(diags)
+		}
+		if err = p.KeepDecoded(m.circumstances()); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	m.t.Fatal(err)
+}
+
+// TestSecretsAreNotKept: a pipeline in which a sensitive value, or one of the environment, stands is decoded anew.
+func TestSecretsAreNotKept(t *testing.T) {
+	for name, stage := range map[string]string{
+		"env":        `env = { A = env("MOOD", "none") }`,
+		"setting":    `dir = env("MOOD", ".")`,
+		"secret_env": `secret_env = { A = var.token }`,
+	} {
+		m := newMoodyProject(t)
+		m.must(os.MkdirAll(m.at(".lpipe"), 0o777))
+		m.env["MOOD"] = "."
+		m.write("pipeline.hcl", "variable \"token\" {\n default = \"x\"\n sensitive = true\n}\nstage \"shell\" \"a\" {\n  out = { o = \"o\" }\n  command = \"true\"\n  "+stage+"\n}\n")
+		p, diags := runner.Decode(m.circumstances().Decode)
+		if diags.HasErrors() {
+			t.Fatal(name, diags)
+		}
+		if err := p.KeepDecoded(m.circumstances()); err == nil || !strings.Contains(err.Error(), "sensitive") {
+			t.Errorf("%s: it is kept: %v", name, err)
+		}
+	}
+}
+
 // TestFreshIsWholeOrNothing: one that is cut, or in which a byte is another, is not believed.
 func TestFreshIsWholeOrNothing(t *testing.T) {
 	m := newMoodyProject(t)
@@ -331,5 +402,28 @@ func TestFreshIsWholeOrNothing(t *testing.T) {
 	m.must(os.WriteFile(path, append(whole, 0), 0o600))
 	if _, known := runner.ReadFresh(m.circumstances()); known {
 		t.Error("one that is too long is believed")
+	}
+}
+
+// TestExampleIsKept: the settings of the built-in kinds are read back as they were.
+func TestExampleIsKept(t *testing.T) {
+	m := newMoodyProject(t)
+	m.must(os.MkdirAll(m.at(".lpipe"), 0o777))
+	data, err := os.ReadFile("../pipeline.hcl")
+	m.must(err)
+	m.write("pipeline.hcl", string(data))
+	m.decode.Kinds = stages.Kinds()
+	m.keepDecoded()
+	read, holds := runner.ReadDecoded(m.circumstances())
+	p, _ := runner.Decode(m.circumstances().Decode)
+	if !holds || !runner.SamePipeline(p, read) {
+		t.Errorf("%v: %+v", holds, read)
+	}
+	kinds := map[string]bool{}
+	for _, step := range p.Steps {
+		kinds[step.Kind.Name] = true
+	}
+	if len(kinds) < 6 {
+		t.Errorf("the example has only %v", kinds)
 	}
 }

@@ -48,10 +48,7 @@ func (p *program) keepFresh(ctx context.Context, pr *project) {
 // circumstances are what an answer hangs on beside files.
 func (p *program) circumstances() runner.Circumstances {
 	return runner.Circumstances{
-		Decode: runner.DecodeOptions{
-			Dir: p.dir, Files: p.files, Profile: p.profile, Vars: p.vars, VarFiles: p.varFiles,
-			Getenv: p.lookupEnv, Environ: p.envNames(), Version: release,
-		},
+		Decode:  p.decodeOptions(),
 		Program: ownProgram(),
 		Env:     []string{"LPIPE_CACHE", "HOME", "PATH"},
 		Words:   []string{p.device},

@@ -33,7 +33,7 @@ func (p *program) graph(c *cli.Context) error {
 		return err
 	}
 	plan, diags := runner.NewPlan(pipeline, runner.PlanOptions{Known: func(string) bool { return true }})
-	if err := p.diagnose(diags, pipeline.HCL); err != nil {
+	if err := p.diagnosePlan(diags, pipeline); err != nil {
 		return err
 	}
 	chosen, err := plan.Select(runner.Selection{Targets: c.Args().Slice()})

@@ -78,7 +78,7 @@ func (p *program) choose(pipeline *runner.Pipeline, targets []string) ([]*runner
 		return pipeline.Steps, nil
 	}
 	plan, diags := runner.NewPlan(pipeline, runner.PlanOptions{Known: func(string) bool { return true }})
-	if err := p.diagnose(diags, pipeline.HCL); err != nil {
+	if err := p.diagnosePlan(diags, pipeline); err != nil {
 		return nil, err
 	}
 	nodes, err := plan.Select(runner.Selection{Targets: targets, Only: true})

@@ -37,7 +37,18 @@ type projectOptions struct {
 }
 
 // decode reads the pipeline files; what is wrong with them comes back as diagnosed, warnings are printed.
-func (p *program) decode() (*runner.Pipeline, error) { return p.decodeWith(p.decodeOptions()) }
+// What was decoded before is taken as it was, as long as nothing of what it was made from differs.
+func (p *program) decode() (*runner.Pipeline, error) {
+	c := runner.Circumstances{Decode: p.decodeOptions(), Program: ownProgram()}
+	if pipeline, known := runner.ReadDecoded(c); known {
+		return pipeline, nil
+	}
+	pipeline, err := p.decodeWith(c.Decode)
+	if err == nil && !p.warned {
+		_ = pipeline.KeepDecoded(c) // it saves time, nothing depends on it
+	}
+	return pipeline, err
+}
 
 func (p *program) decodeOptions() runner.DecodeOptions {
 	return runner.DecodeOptions{
@@ -70,6 +81,14 @@ func (p *program) diagnose(diags hcl.Diagnostics, files map[string]*hcl.File) er
 		return runner.FormatDiagnostics(p.stderr, diags, files, p.color)
 	}
 	return nil
+}
+
+// diagnosePlan is diagnose for what is found when a pipeline is planned.
+func (p *program) diagnosePlan(diags hcl.Diagnostics, pipeline *runner.Pipeline) error {
+	if len(diags) == 0 {
+		return nil
+	}
+	return p.diagnose(diags, pipeline.Parsed())
 }
 
 // open decodes the pipeline and opens cache, state and runner. The caller closes it.
@@ -117,7 +136,7 @@ func (p *program) openPipeline(ctx context.Context, pipeline *runner.Pipeline, o
 	if err != nil {
 		return nil, err
 	}
-	if err := p.diagnose(diags, pipeline.HCL); err != nil {
+	if err := p.diagnosePlan(diags, pipeline); err != nil {
 		return nil, err
 	}
 	pr.runner = r

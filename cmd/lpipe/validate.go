@@ -22,7 +22,7 @@ func (p *program) validate(c *cli.Context) error {
 		return err
 	}
 	plan, diags := runner.NewPlan(pipeline, runner.PlanOptions{Known: runner.KnownSources(pipeline)})
-	if err := p.diagnose(diags, pipeline.HCL); err != nil {
+	if err := p.diagnosePlan(diags, pipeline); err != nil {
 		return err
 	}
 	if p.json {

@@ -88,7 +88,7 @@ func (w *watcher) run(ctx context.Context) error {
 	}
 	r, diags, err := runner.New(options)
 	if err == nil {
-		err = w.diagnose(diags, w.pr.pipeline.HCL)
+		err = w.diagnosePlan(diags, w.pr.pipeline)
 	}
 	var summary runner.Summary
 	if err == nil {
@@ -158,7 +158,7 @@ func (w *watcher) lookOnce(ctx context.Context) (*project, runner.Watched, error
 	}
 	r, diags, err := runner.New(options)
 	if err == nil && diags.HasErrors() {
-		err = diagnosed{diags, pipeline.HCL}
+		err = diagnosed{diags, pipeline.Parsed()}
 	}
 	if err != nil {
 		return nil, runner.Watched{}, err
