@@ -53,6 +53,17 @@ func (r *Remote) Lacks(ctx context.Context, contents []cache.Content) ([]cache.C
 	return lacking, nil
 }
 
+// News gives those of the contents and keys that the bucket does not have: one request.
+func (r *Remote) News(ctx context.Context, contents []cache.Content, keys []cache.Key) ([]cache.Content, []cache.Key, error) {
+	x, err := r.load(ctx)
+	if err != nil {
+		return nil, nil, r.wrap("look into", err)
+	}
+	contents = slices.DeleteFunc(slices.Clone(contents), func(c cache.Content) bool { _, there := x.places[c.ID]; return there || c.ID.IsZero() })
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k cache.Key) bool { return x.results[k] })
+	return contents, keys, nil
+}
+
 type fetcher struct {
 	r        *Remote
 	progress func(Progress)

@@ -81,6 +81,9 @@ func New(bucket Bucket, c *cache.Cache, o Options) *Remote {
 // String says where the remote is.
 func (r *Remote) String() string { return r.bucket.String() }
 
+// Requests is how many were made since New.
+func (r *Remote) Requests() int { return r.bucket.requests() }
+
 // names in the bucket
 func objectName(id cache.ID) string { return hashName("objects", id) }
 func packName(id cache.ID) string   { return "packs/" + id.String() }

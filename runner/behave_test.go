@@ -429,7 +429,7 @@ stage "shell" "s" {
 	if _, err := w.open().Add(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	holdings, err := w.open().Holdings(t.Context(), nil, true)
+	holdings, err := w.open().Holdings(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -565,9 +565,12 @@ func TestHoldingsComeFromTheWorkspace(t *testing.T) {
 	w.repro()
 	os.RemoveAll(filepath.Join(w.dir, ".lpipe"))
 	r := w.open()
-	holdings, err := r.Holdings(t.Context(), []string{"clean"}, true)
+	holdings, err := r.Holdings(t.Context(), []string{"clean"})
 	if err != nil || len(holdings) != 1 {
 		t.Fatal(holdings, err)
+	}
+	if nowhere, err := r.TakeIn(t.Context(), holdings[0].Contents); err != nil || len(nowhere) > 0 {
+		t.Error(nowhere, err)
 	}
 	if !r.Cache.Has(holdings[0].Contents[0].ID) {
 		t.Error("the cache still lacks it")

@@ -83,9 +83,8 @@ type NamedContent struct {
 }
 
 // Holdings lists what the lock names of the targets, without any of everything: outputs that may be pushed, and added
-// sources. `push` sends it, `fetch` and `pull` bring it. With have, content that the cache lacks and that stands in the
-// workspace is taken into the cache first.
-func (r *Runner) Holdings(ctx context.Context, targets []string, have bool) ([]Holding, error) {
+// sources. `push` sends it, `fetch` and `pull` bring it. It looks at no content.
+func (r *Runner) Holdings(ctx context.Context, targets []string) ([]Holding, error) {
 	if err := r.needLock(); err != nil {
 		return nil, err
 	}
@@ -114,28 +113,31 @@ func (r *Runner) Holdings(ctx context.Context, targets []string, have bool) ([]H
 	for _, at := range sources {
 		all = append(all, Holding{Path: at, Contents: []NamedContent{{at, r.lock.Sources[at].Content}}})
 	}
-	if !have {
-		return all, nil
+	return all, ctx.Err()
+}
+
+// TakeIn sees to it that the cache holds contents: what it lacks and the workspace has is taken in. It returns what is nowhere.
+func (r *Runner) TakeIn(ctx context.Context, contents []NamedContent) ([]NamedContent, error) {
+	lacking, err := r.lacking(ctx, contents)
+	if err != nil || len(lacking) == 0 {
+		return nil, err // a push need not wait for a repro
 	}
-	lacking, err := r.lacking(ctx, all)
-	if err == nil && len(lacking) > 0 { // else a push need not wait for a repro
-		err = r.exclusive(ctx, func() error { return r.takeIn(ctx, lacking) })
+	if err := r.exclusive(ctx, func() error { return r.takeIn(ctx, lacking) }); err != nil {
+		return nil, err
 	}
-	return all, err
+	return r.lacking(ctx, lacking)
 }
 
 // lacking lists what the cache does not hold whole.
-func (r *Runner) lacking(ctx context.Context, all []Holding) ([]NamedContent, error) {
+func (r *Runner) lacking(ctx context.Context, contents []NamedContent) ([]NamedContent, error) {
 	var lacking []NamedContent
-	for _, holding := range all {
-		for _, one := range holding.Contents {
-			missing, err := r.Cache.Missing(ctx, one.Content)
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			if err != nil || len(missing) > 0 {
-				lacking = append(lacking, one)
-			}
+	for _, one := range contents {
+		missing, err := r.Cache.Missing(ctx, one.Content)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil || len(missing) > 0 {
+			lacking = append(lacking, one)
 		}
 	}
 	return lacking, nil

@@ -43,7 +43,7 @@ func (p *program) ls(c *cli.Context) error {
 	if c.Bool("remote") {
 		return p.lsRemote(c.Context, pr)
 	}
-	holdings, err := pr.runner.Holdings(c.Context, c.Args().Slice(), false)
+	holdings, err := pr.runner.Holdings(c.Context, c.Args().Slice())
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -67,37 +68,87 @@ func (p *program) pushProject(ctx context.Context, pr *project, targets []string
 	if err != nil {
 		return err
 	}
-	holdings, err := pr.runner.Holdings(ctx, targets, true)
+	holdings, err := pr.runner.Holdings(ctx, targets)
 	if err != nil {
 		return err
 	}
-	var contents []cache.Content
-	var keys []cache.Key
-	for _, h := range holdings {
-		whole := h.Stage != "" && !h.Partial
-		for _, one := range h.Contents {
-			missing, err := pr.cache.Missing(ctx, one.Content)
-			if err != nil {
-				return err
-			}
-			if len(missing) > 0 {
-				p.warn("%s is not pushed: neither the cache nor the workspace has the recorded content; lpipe repro makes it", one.Path)
-				whole = false
-				continue
-			}
-			contents = append(contents, one.Content)
+	return p.transfer("pushed to "+r.String(), func(progress func(remote.Progress)) (stats remote.Stats, err error) {
+		news, err := p.news(ctx, pr, r, block, holdings)
+		if err != nil || len(news.contents)+len(news.keys) == 0 {
+			return remote.Stats{Requests: r.Requests()}, err
 		}
-		if whole && block.Results != "off" && block.Results != "read" {
-			if _, err := pr.cache.Result(h.Key); err == nil {
-				keys = append(keys, h.Key)
-			} else if !errors.Is(err, cache.ErrNotFound) {
-				return err
+		stats, err = r.Push(ctx, news.contents, news.keys, progress)
+		stats.Requests = r.Requests() // with those that asked for the news
+		return stats, err
+	})
+}
+
+// news is what a remote does not have yet.
+type news struct {
+	contents []cache.Content
+	keys     []cache.Key
+}
+
+// news asks the remote first: of what it has nothing need be looked at here.
+func (p *program) news(ctx context.Context, pr *project, r *remote.Remote, block *runner.RemoteBlock, holdings []runner.Holding) (news, error) {
+	var all news
+	for _, h := range holdings {
+		for _, one := range h.Contents {
+			all.contents = append(all.contents, one.Content)
+		}
+		if h.Stage != "" && !h.Partial && block.Results != "off" && block.Results != "read" {
+			all.keys = append(all.keys, h.Key)
+		}
+	}
+	var lacks news
+	var err error
+	if lacks.contents, lacks.keys, err = r.News(ctx, all.contents, all.keys); err != nil {
+		return news{}, err
+	}
+	asked := map[cache.ID]bool{}
+	for _, c := range lacks.contents {
+		asked[c.ID] = true
+	}
+	nowhere, err := p.takeIn(ctx, pr, holdings, asked)
+	if err != nil {
+		return news{}, err
+	}
+	lacks.contents = slices.DeleteFunc(lacks.contents, func(c cache.Content) bool { return nowhere[c.ID] })
+	wanted := map[cache.Key]bool{}
+	for _, k := range lacks.keys {
+		wanted[k] = true
+	}
+	var whole []cache.Key
+	for _, h := range holdings {
+		if !wanted[h.Key] || slices.ContainsFunc(h.Contents, func(c runner.NamedContent) bool { return nowhere[c.ID] }) {
+			continue
+		}
+		if _, err := pr.cache.Result(h.Key); err == nil {
+			whole = append(whole, h.Key)
+		} else if !errors.Is(err, cache.ErrNotFound) {
+			return news{}, err
+		}
+	}
+	return news{lacks.contents, whole}, nil
+}
+
+// takeIn sees to it that the cache holds what is to be sent, and says what is nowhere.
+func (p *program) takeIn(ctx context.Context, pr *project, holdings []runner.Holding, asked map[cache.ID]bool) (nowhere map[cache.ID]bool, err error) {
+	var wanted []runner.NamedContent
+	for _, h := range holdings {
+		for _, one := range h.Contents {
+			if asked[one.ID] {
+				wanted = append(wanted, one)
 			}
 		}
 	}
-	return p.transfer("pushed to "+r.String(), func(progress func(remote.Progress)) (remote.Stats, error) {
-		return r.Push(ctx, contents, keys, progress)
-	})
+	absent, err := pr.runner.TakeIn(ctx, wanted)
+	nowhere = map[cache.ID]bool{}
+	for _, one := range absent {
+		nowhere[one.ID] = true
+		p.warn("%s is not pushed: neither the cache nor the workspace has the recorded content; lpipe repro makes it", one.Path)
+	}
+	return nowhere, err
 }
 
 // bring fetches what the lock names of the targets; with place it is put into the workspace too.
@@ -112,7 +163,7 @@ func (p *program) bring(c *cli.Context, place bool) error {
 	if err != nil {
 		return err
 	}
-	holdings, err := pr.runner.Holdings(ctx, c.Args().Slice(), false)
+	holdings, err := pr.runner.Holdings(ctx, c.Args().Slice())
 	if err != nil {
 		return err
 	}
