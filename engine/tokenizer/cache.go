@@ -10,14 +10,16 @@ const (
 	longMax  = 256 // longer pretokens hardly come twice
 
 	firstLines = 1 << 8  // 16 KB: what a short text needs
-	mostLines  = 1 << 16 // 4 MB
+	mostLines  = 1 << 18 // 16 MB: half a million pretokens
 
-	longSlots = 1 << 14
-	longBytes = 1 << 20
+	firstSlots = 1 << 8
+	mostSlots  = 1 << 18
+	longBytes  = 1 << 23
 )
 
 // shortCache remembers pretokens of up to 15 bytes with up to 4 ids: two slots of
-// 32 bytes share a cache line, and the older one of a full line makes room.
+// 32 bytes share a cache line. A full line shares the one beside it; when that is full
+// too, the oldest slot makes room.
 type shortCache struct {
 	lines []shortLine
 	used  int
@@ -44,6 +46,17 @@ func (c *shortCache) line(lo, hi uint64) *shortLine {
 	return &c.lines[shortHash(lo, hi)&uint64(len(c.lines)-1)]
 }
 
+// beside returns the slot of a key in the line beside its own, nil if it is not there.
+func (c *shortCache) beside(lo, hi uint64) *shortSlot {
+	line := &c.lines[(shortHash(lo, hi)&uint64(len(c.lines)-1))^1]
+	for i := range line {
+		if line[i].lo == lo && line[i].hi == hi {
+			return &line[i]
+		}
+	}
+	return nil
+}
+
 // add puts a key in that is not there yet. The cache grows while half of it fills.
 func (c *shortCache) add(s shortSlot) {
 	if c.used > len(c.lines) && len(c.lines) < mostLines {
@@ -61,10 +74,20 @@ func (c *shortCache) add(s shortSlot) {
 }
 
 func (c *shortCache) put(s shortSlot) {
-	line := c.line(s.lo, s.hi)
-	line[1] = line[0]
-	line[0] = s
+	at := shortHash(s.lo, s.hi) & uint64(len(c.lines)-1)
+	line, beside := &c.lines[at], &c.lines[at^1]
 	c.used++
+	switch {
+	case line[1].hi == 0:
+		line[1] = line[0]
+		line[0] = s
+	case beside[1].hi == 0:
+		beside[1] = beside[0]
+		beside[0] = s
+	default:
+		line[1] = line[0]
+		line[0] = s
+	}
 }
 
 // longCache remembers longer pretokens; when it is full it starts again.
@@ -88,7 +111,8 @@ func (c *longCache) find(hash uint64, piece []byte) ([]int32, bool) {
 	if c.used == 0 {
 		return nil, false
 	}
-	for i := hash & (longSlots - 1); ; i = (i + 1) & (longSlots - 1) {
+	mask := uint64(len(c.slots) - 1)
+	for i := hash & mask; ; i = (i + 1) & mask {
 		s := &c.slots[i]
 		if s.size == 0 {
 			return nil, false
@@ -100,21 +124,33 @@ func (c *longCache) find(hash uint64, piece []byte) ([]int32, bool) {
 }
 
 func (c *longCache) add(hash uint64, piece []byte, ids []int32) {
-	switch {
-	case c.slots == nil:
-		c.slots = make([]longSlot, longSlots)
-	case c.used > longSlots/2 || len(c.text) > longBytes:
+	switch full := 2*c.used >= len(c.slots); {
+	case full && len(c.slots) < mostSlots:
+		old := c.slots
+		c.slots = make([]longSlot, max(firstSlots, 4*len(old)))
+		for _, s := range old {
+			if s.size != 0 {
+				c.slots[c.free(s.hash)] = s
+			}
+		}
+	case full || len(c.text) > longBytes:
 		clear(c.slots)
 		c.text, c.ids, c.used = c.text[:0], c.ids[:0], 0
 	}
-	i := hash & (longSlots - 1)
-	for c.slots[i].size != 0 {
-		i = (i + 1) & (longSlots - 1)
-	}
-	c.slots[i] = longSlot{hash, uint32(len(c.text)), uint32(len(c.ids)), uint16(len(piece)), uint16(len(ids))}
+	c.slots[c.free(hash)] = longSlot{hash, uint32(len(c.text)), uint32(len(c.ids)), uint16(len(piece)), uint16(len(ids))}
 	c.text = append(c.text, piece...)
 	c.ids = append(c.ids, ids...)
 	c.used++
+}
+
+// free returns the index where a hash that is not there belongs.
+func (c *longCache) free(hash uint64) uint64 {
+	mask := uint64(len(c.slots) - 1)
+	i := hash & mask
+	for c.slots[i].size != 0 {
+		i = (i + 1) & mask
+	}
+	return i
 }
 
 // hashBytes hashes a pretoken of more than 8 bytes.

@@ -2,9 +2,7 @@ package tokenizer
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"slices"
-	"unicode/utf8"
 	"unsafe"
 )
 
@@ -20,7 +18,7 @@ const (
 )
 
 // Encoder encodes with a cache of its own; it belongs to one goroutine at a time.
-// Its memory is bounded whatever it reads: 16 KB at first, about 10 MB at most.
+// Its memory is bounded whatever it reads: 16 KB at first, about 40 MB at most.
 type Encoder struct {
 	v          *vocabulary
 	template   *chatTemplate
@@ -29,6 +27,8 @@ type Encoder struct {
 	long       longCache
 	merger     merger
 	cutter     pieceCutter
+	blocks     blockScanner
+	bounds     []uint32 // scratch: where pretokens begin
 	normalizer normalizer
 	valid, nfc []byte // scratch
 	replaced   int64
@@ -97,55 +97,79 @@ func (e *Encoder) encodeText(dst []int32, s []byte, mode Mode) []int32 {
 	return dst
 }
 
-// encodeNormal encodes valid, normalised text. The loop is for what most text is:
-// ASCII words with at most one character before them, cut eight bytes at a time
-// and found in the cache. pretokenEnd and slowPiece do the rest.
+// encodeNormal encodes valid, normalised text: where pretokens begin is found for some
+// thousands at a time, then each is looked up.
 func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 	digits := e.v.pre.digits
 	if digits == 0 {
 		e.cutter.cut(e.v.pre, s, func(piece []byte) { dst = e.piece(dst, piece) })
 		return dst
 	}
-	i := 0
-	for i+24 <= len(s) {
-		if cap(dst)-len(dst) < 4 {
-			dst = slices.Grow(dst, 64)
+	if len(s) > maxText {
+		cut := e.v.cut(s, maxText/2)
+		if cut == len(s) {
+			return e.encodePlainly(dst, s)
 		}
-		x := binary.LittleEndian.Uint64(s[i:])
-		end := i + wordLen(x)
-		switch {
-		case end == i:
-			end = pretokenEnd(s, i, digits)
-		case end == i+8:
-			end = asciiWordEnd(s, end)
-		case s[end] >= utf8.RuneSelf:
-			end = lettersEnd(s, end)
+		return e.encodeNormal(e.encodeNormal(dst, s[:cut]), s[cut:])
+	}
+	e.blocks.reset(digits)
+	bounds, i := e.bounds[:0], 0
+	for i < len(s) {
+		bounds, i = e.blocks.scan(s, i, bounds, someBounds)
+		if i == len(s) {
+			bounds = append(bounds, uint32(len(s)))
 		}
-		size := end - i
-		if size == 1 {
-			dst = append(dst, e.v.byteIDs[s[i]])
-			i = end
+		if len(bounds) < 2 {
 			continue
 		}
-		if size > shortMax {
-			dst = e.slowPiece(dst, s[i:end])
-			i = end
-			continue
-		}
-		lo, hi := x, uint64(size)<<56
-		if size < 8 {
-			lo &= 1<<(uint(size)*8) - 1
-		} else {
-			hi |= binary.LittleEndian.Uint64(s[i+8:]) & (1<<(uint(size-8)*8) - 1)
-		}
+		dst = e.pieces(dst, s, bounds)
+		bounds = append(bounds[:0], bounds[len(bounds)-1])
+	}
+	e.bounds = bounds
+	return dst
+}
+
+const (
+	someBounds = 2048    // that many positions and some more stay in the nearest cache
+	maxText    = 1 << 31 // positions have 32 bits
+)
+
+// encodePlainly encodes a text that is too long for blocks and cannot be cut.
+func (e *Encoder) encodePlainly(dst []int32, s []byte) []int32 {
+	for i := 0; i < len(s); {
+		end := pretokenEnd(s, i, e.v.pre.digits)
+		dst = e.piece(dst, s[i:end])
 		i = end
+	}
+	return dst
+}
+
+// pieces appends the ids of the pretokens between bounds. Most have at most 15 bytes and are
+// in the cache; then two words are compared and four ids copied, however many of them count.
+func (e *Encoder) pieces(dst []int32, s []byte, bounds []uint32) []int32 {
+	text := unsafe.Pointer(unsafe.SliceData(s))
+	for k := range len(bounds) - 1 {
+		from, size := int(bounds[k]), int(bounds[k+1]-bounds[k])
+		if size > shortMax || from+16 > len(s) {
+			dst = e.piece(dst, s[from:from+size])
+			continue
+		}
+		if cap(dst)-len(dst) < 4 {
+			dst = slices.Grow(dst, max(64, (len(s)-from)/3))
+		}
+		mask := &pieceMasks[size]
+		lo := *(*uint64)(unsafe.Add(text, from)) & mask[0] // from+16 <= len(s)
+		hi := *(*uint64)(unsafe.Add(text, from+8))&mask[1] | uint64(size)<<56
 		line := e.short.line(lo, hi)
-		slot := &line[0]
-		if slot.lo != lo || slot.hi != hi {
-			if slot = &line[1]; slot.lo != lo || slot.hi != hi {
-				dst = e.missShort(dst, s[end-size:end], lo, hi)
-				continue
-			}
+		other := line[0].lo ^ lo | line[0].hi ^ hi
+		way := 0
+		if other != 0 {
+			way = 1
+		}
+		slot := &line[way]
+		if slot.lo^lo|slot.hi^hi != 0 {
+			dst = e.missShort(dst, s[from:from+size], lo, hi)
+			continue
 		}
 		n := len(dst)
 		ids := (*[4]int32)(dst[n : n+4])
@@ -153,66 +177,18 @@ func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 		dst = dst[:n+int(uint32(ids[0])>>24)]
 		ids[0] &= maxID
 	}
-	for i < len(s) {
-		end := pretokenEnd(s, i, digits)
-		dst = e.slowPiece(dst, s[i:end])
-		i = end
-	}
 	return dst
 }
 
-// wordLen returns the length of the ASCII word at the start of eight bytes, with
-// the character before it: 8 where it may go on, 0 where there is none.
-func wordLen(x uint64) int {
-	other := nonLetters(x)
-	if other&0x80 != 0 {
-		if other&0x8000 != 0 || !joinsWord[byte(x)] {
-			return 0
-		}
-		other ^= 0x80
-	}
-	return bits.TrailingZeros64(other) >> 3
+// pieceMasks keep as many bytes of two words as a pretoken has.
+var pieceMasks = [16][2]uint64{
+	{0, 0}, {0xFF, 0}, {0xFFFF, 0}, {0xFFFFFF, 0}, {0xFFFFFFFF, 0}, {0xFFFFFFFFFF, 0}, {0xFFFFFFFFFFFF, 0}, {0xFFFFFFFFFFFFFF, 0},
+	{1<<64 - 1, 0}, {1<<64 - 1, 0xFF}, {1<<64 - 1, 0xFFFF}, {1<<64 - 1, 0xFFFFFF}, {1<<64 - 1, 0xFFFFFFFF}, {1<<64 - 1, 0xFFFFFFFFFF},
+	{1<<64 - 1, 0xFFFFFFFFFFFF}, {1<<64 - 1, 0xFFFFFFFFFFFFFF},
 }
 
-// nonLetters sets the upper bit of each byte of x that is no ASCII letter.
-func nonLetters(x uint64) uint64 {
-	t := (x | 0x2020202020202020) & ^uint64(highBits)
-	fromA := t + (0x80-'a')*0x0101010101010101
-	pastZ := t + (0x80-'z'-1)*0x0101010101010101
-	return ^(fromA &^ pastZ &^ x) & highBits
-}
-
-// joinsWord holds the ASCII characters that may begin `[^\r\n\p{L}\p{N}]?\p{L}+`;
-// the apostrophe is left out, for it may begin a contraction.
-var joinsWord = [256]bool{
-	0: true, 1: true, 2: true, 3: true, 4: true, 5: true, 6: true, 7: true, 8: true, '\t': true,
-	11: true, 12: true, 14: true, 15: true, 16: true, 17: true, 18: true, 19: true, 20: true,
-	21: true, 22: true, 23: true, 24: true, 25: true, 26: true, 27: true, 28: true, 29: true,
-	30: true, 31: true, ' ': true, '!': true, '"': true, '#': true, '$': true, '%': true,
-	'&': true, '(': true, ')': true, '*': true, '+': true, ',': true, '-': true, '.': true,
-	'/': true, ':': true, ';': true, '<': true, '=': true, '>': true, '?': true, '@': true,
-	'[': true, '\\': true, ']': true, '^': true, '_': true, '`': true, '{': true, '|': true,
-	'}': true, '~': true, 127: true,
-}
-
-// asciiWordEnd returns where the word that holds s[i-1] ends, eight ASCII letters
-// at a time.
-func asciiWordEnd(s []byte, i int) int {
-	for i+8 <= len(s) {
-		other := nonLetters(binary.LittleEndian.Uint64(s[i:]))
-		if i += bits.TrailingZeros64(other) >> 3; other != 0 {
-			break
-		}
-	}
-	return lettersEnd(s, i)
-}
-
-// slowPiece appends the ids of a pretoken at the end of the text or of more than
-// 15 bytes.
+// slowPiece appends the ids of a pretoken of more than 15 bytes.
 func (e *Encoder) slowPiece(dst []int32, piece []byte) []int32 {
-	if len(piece) == 1 {
-		return append(dst, e.v.byteIDs[piece[0]])
-	}
 	if len(piece) > longMax {
 		return e.merge(dst, piece)
 	}
@@ -228,7 +204,7 @@ func (e *Encoder) slowPiece(dst []int32, piece []byte) []int32 {
 
 // piece appends the ids of a pretoken of any length.
 func (e *Encoder) piece(dst []int32, piece []byte) []int32 {
-	if len(piece) == 1 || len(piece) > shortMax {
+	if len(piece) > shortMax {
 		return e.slowPiece(dst, piece)
 	}
 	var key [16]byte
@@ -258,6 +234,12 @@ func (e *Encoder) merge(dst []int32, piece []byte) []int32 {
 // missShort merges a short pretoken and remembers it: with the long ones if it has
 // many ids.
 func (e *Encoder) missShort(dst []int32, piece []byte, lo, hi uint64) []int32 {
+	if slot := e.short.beside(lo, hi); slot != nil {
+		from := len(dst)
+		dst = append(dst, slot.ids[:uint32(slot.ids[0])>>24]...)
+		dst[from] &= maxID
+		return dst
+	}
 	hash := hashBytes(piece)
 	if ids, ok := e.long.find(hash, piece); ok {
 		return append(dst, ids...)

@@ -58,7 +58,7 @@ func FuzzRepairGivesValidText(f *testing.F) {
 func TestCacheNeverChangesIDs(t *testing.T) {
 	tok, r := small(t), rand.New(rand.NewPCG(7, 8))
 	old := tok.NewEncoder()
-	for range 60 {
+	for range 150 {
 		var b strings.Builder
 		for range 2000 {
 			for range 2 + r.IntN(4)*r.IntN(2)*r.IntN(5) + r.IntN(3) {

@@ -237,7 +237,7 @@ func generated(whole string) ([]stretch, error) {
 func (c *interpretedChat) turns(whole string) ([]stretch, error) {
 	var out []stretch
 	for i, m := range c.messages {
-		if m.(pyObject).values["role"] != "assistant" || i == 0 {
+		if m.(pyObject).values["role"] != "assistant" {
 			continue
 		}
 		from, err := c.answerStart(whole, i)
@@ -260,6 +260,9 @@ func (c *interpretedChat) turns(whole string) ([]stretch, error) {
 // answerStart returns where the i-th message begins: behind the chat before it with the
 // generation prompt, or with as much of that prompt as really follows.
 func (c *interpretedChat) answerStart(whole string, i int) (int, error) {
+	if i == 0 {
+		return c.firstStart(whole)
+	}
 	prompt, err := c.render(i, true)
 	if err != nil || strings.HasPrefix(whole, prompt) {
 		return len(prompt), err
@@ -272,6 +275,16 @@ func (c *interpretedChat) answerStart(whole string, i int) (int, error) {
 		return 0, fmt.Errorf("message %d: what comes before it is rendered in another way when it follows, so it cannot be said which tokens are the answer", i+1)
 	}
 	return max(len(before), commonPrefix(whole, prompt)), nil
+}
+
+// firstStart is answerStart of the first message, before which there is nothing to render: its
+// answer begins where another text in its place does.
+func (c *interpretedChat) firstStart(whole string) (int, error) {
+	first := c.messages[0]
+	defer func() { c.messages[0] = first }()
+	c.messages[0] = pyObject{[]string{"role", "content"}, map[string]any{"role": "assistant", "content": generationBegin}}
+	other, err := c.render(1, false)
+	return commonPrefix(whole, other[:max(0, strings.Index(other, generationBegin))]), err
 }
 
 // turnEnd returns where the first control token that ends a turn ends, behind from; -1 if

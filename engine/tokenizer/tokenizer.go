@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"io"
+	"unsafe"
 )
 
 // Tokenizer is a vocabulary with its merges, added tokens and chat template.
@@ -74,13 +75,7 @@ func (t *Tokenizer) Cut(text string, size int) int {
 	if t.v.pre.digits == 0 || t.v.added.reachAcrossLines() {
 		return len(text)
 	}
-	for i := size; i+1 < len(text); i++ {
-		c := text[i+1] | 0x20
-		if text[i] == '\n' && (c >= 'a' && c <= 'z' || text[i+1] >= '0' && text[i+1] <= '9') {
-			return i + 1
-		}
-	}
-	return len(text)
+	return t.v.cut(unsafe.Slice(unsafe.StringData(text), len(text)), size)
 }
 
 // VocabSize is the largest id plus one, added tokens included.

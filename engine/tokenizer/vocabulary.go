@@ -90,3 +90,14 @@ func (v *vocabulary) rules() string {
 	}
 	return text
 }
+
+// cut is Tokenizer.Cut where no added token matters.
+func (v *vocabulary) cut(s []byte, size int) int {
+	for i := size; i+1 < len(s); i++ {
+		c := s[i+1] | 0x20
+		if s[i] == '\n' && (c >= 'a' && c <= 'z' || s[i+1] >= '0' && s[i+1] <= '9') {
+			return i + 1
+		}
+	}
+	return len(s)
+}

@@ -1,0 +1,281 @@
+package tokenizer
+
+import (
+	"math/bits"
+	"unicode/utf8"
+)
+
+// The scanner for Qwen2's and Llama 3's patterns works on 64 characters at once: a mask for
+// each class, one bit a character, and from these by a few operations a mask of the
+// characters that begin a pretoken. pretokenEnd (scan.go) is its plain twin.
+
+// classMasks are the classes of 64 characters. What is in none of letter, number, space and
+// newline is other; blank is U+0020, which is in space too, quote the apostrophe.
+type classMasks struct {
+	letter, number, space, newline, blank, quote uint64
+}
+
+// blockScanner finds the pretokens of one text, from left to right.
+type blockScanner struct {
+	digits int
+	masks  [batchBlocks]classMasks
+	at     [65]uint32 // where each character of a block that is not ASCII begins
+
+	// What stood before the block: bit 0 says it of the last character.
+	letter, number, blank, newline, other uint64
+	otherStart                            uint64 // it began a pretoken
+	attached                              uint64 // a newline that belongs to other characters before it
+	forced                                uint64 // characters of this block that begin a pretoken behind a contraction
+	run                                   uint64 // digits of the pretoken that was going on
+}
+
+// batchBlocks is how many blocks are classified at once.
+const batchBlocks = 16
+
+func (b *blockScanner) reset(digits int) { *b = blockScanner{digits: digits} }
+
+// scan finds where pretokens begin in s[i:], appends these positions and returns how far it
+// came. It stops when there are at least few of them, or at the end. The text begins at s[0],
+// and i is 0 or what the last call returned.
+func (b *blockScanner) scan(s []byte, i int, dst []uint32, few int) ([]uint32, int) {
+	if i == 0 {
+		b.forced |= 1
+	}
+	for i < len(s) && len(dst) < few {
+		n := 0
+		if len(s)-i >= 64 {
+			n = classify(b.masks[:min(batchBlocks, (len(s)-i)/64)], s[i:])
+		}
+		for k := range n {
+			starts := b.starts(&b.masks[k], 64, s, i, i+64, nil)
+			for ; starts != 0; starts &= starts - 1 {
+				dst = append(dst, uint32(i+bits.TrailingZeros64(starts)))
+			}
+			i += 64
+		}
+		if n == 0 {
+			dst, i = b.mixed(s, i, dst)
+		}
+	}
+	return dst, i
+}
+
+// mixed scans up to 64 characters one by one.
+func (b *blockScanner) mixed(s []byte, i int, dst []uint32) ([]uint32, int) {
+	var m classMasks
+	n := 0
+	for ; n < 64 && i < len(s); n++ {
+		b.at[n] = uint32(i)
+		bit := uint64(1) << n
+		var class uint8
+		if c := s[i]; c < utf8.RuneSelf {
+			class = propBlocks[c] & classMask
+			i++
+			switch c {
+			case ' ':
+				m.blank |= bit
+			case '\'':
+				m.quote |= bit
+			case '\r', '\n':
+				m.newline |= bit
+				continue
+			}
+		} else {
+			class, i = classAt(s, i)
+		}
+		switch class {
+		case classLetter:
+			m.letter |= bit
+		case classNumber:
+			m.number |= bit
+		case classSpace:
+			m.space |= bit
+		}
+	}
+	starts := b.starts(&m, n, s, 0, i, &b.at)
+	for ; starts != 0; starts &= starts - 1 {
+		dst = append(dst, b.at[bits.TrailingZeros64(starts)])
+	}
+	return dst, i
+}
+
+// starts returns which of n characters begin a pretoken. They end at s[end]; the k-th is at
+// s[at[k]], or at s[from+k] where at is nil.
+func (b *blockScanner) starts(m *classMasks, n int, s []byte, from, end int, at *[65]uint32) uint64 {
+	valid := ^uint64(0) >> (64 - uint(n))
+	letter, number, space, newline := m.letter, m.number, m.space, m.newline
+	other := valid &^ (letter | number | space | newline)
+	letter1, number1 := letter<<1|b.letter, number<<1|b.number
+	other1, blank1 := other<<1|b.other, m.blank<<1|b.blank
+	newline1 := newline<<1 | b.newline
+
+	// Characters other than letters, numbers and white space begin one unless they go on
+	// with such, or stand behind a blank.
+	otherStart := other &^ other1 &^ blank1
+	otherStart1 := otherStart<<1 | b.otherStart
+	// A letter joins letters, white space, and another character that begins one.
+	starts := otherStart | letter&(number1|newline1|other1&^otherStart1)
+	starts |= newline & (letter1 | number1)
+	if b.digits == 1 {
+		starts |= number
+	} else {
+		starts |= b.threes(number, n)
+	}
+	starts |= number1 & valid &^ number
+
+	// Newlines behind other characters belong to these.
+	first := newline & (other1 | b.attached)
+	attached := ((first + newline) ^ newline) & newline
+	attached1 := attached<<1 | b.attached
+
+	starts |= space & (letter1 | number1 | other1 | attached1)
+	starts |= b.spaces(space, newline, space&newline1&^attached1, n, s, end)
+
+	starts |= b.forced & valid
+	b.forced = 0
+	if quotes := m.quote & otherStart; quotes != 0 {
+		starts |= b.contractions(quotes, n, s, from, at)
+	}
+
+	last := uint(n - 1)
+	b.letter, b.number, b.newline = letter>>last&1, number>>last&1, newline>>last&1
+	b.other, b.blank, b.otherStart, b.attached = other>>last&1, m.blank>>last&1, otherStart>>last&1, attached>>last&1
+	return starts
+}
+
+// spaces returns the last character of each run of white space without newlines that other
+// text follows, and of behind – the first ones behind a newline – those whose run no newline
+// follows.
+func (b *blockScanner) spaces(space, newline, behind uint64, n int, s []byte, end int) uint64 {
+	last := space &^ (space >> 1) &^ (newline >> 1)
+	top := uint64(1) << (n - 1)
+	overNewline := false
+	if space&top != 0 {
+		next, following := spaceFollows(s, end)
+		if !next {
+			last &^= top
+		}
+		overNewline = following
+	}
+	// Adding the first bit of a run carries into the bit behind the run.
+	ends := (space + behind) &^ space & newline
+	if ends != 0 || overNewline {
+		behind = dropFollowed(space, newline, behind, overNewline, n)
+	}
+	return last | behind
+}
+
+// dropFollowed takes those out of behind whose run ends before a newline.
+func dropFollowed(space, newline, behind uint64, overNewline bool, n int) uint64 {
+	for rest := behind; rest != 0; rest &= rest - 1 {
+		k := bits.TrailingZeros64(rest)
+		end := k + bits.TrailingZeros64(^(space >> k))
+		if end >= n && overNewline || end < n && newline>>end&1 != 0 {
+			behind &^= 1 << k
+		}
+	}
+	return behind
+}
+
+// spaceFollows looks behind a block that ends with a space: does other text follow at once,
+// and does a newline follow the run?
+func spaceFollows(s []byte, i int) (text, newline bool) {
+	for from := i; i < len(s); {
+		class, next := classAt(s, i)
+		if c := s[i]; c == '\r' || c == '\n' {
+			return false, true
+		}
+		if class != classSpace {
+			return i == from, false
+		}
+		i = next
+	}
+	return false, false
+}
+
+// contractions looks behind each apostrophe, and returns which characters follow a contraction.
+func (b *blockScanner) contractions(quotes uint64, n int, s []byte, from int, at *[65]uint32) (starts uint64) {
+	for ; quotes != 0; quotes &= quotes - 1 {
+		k := bits.TrailingZeros64(quotes)
+		p := from + k
+		if at != nil {
+			p = int(at[k])
+		}
+		size := contractionLen(s[p+1:])
+		if size == 0 {
+			continue
+		}
+		if s[p+1] >= utf8.RuneSelf {
+			size = 1 // the long s is one character
+		}
+		if k += 1 + size; k < n {
+			starts |= 1 << k
+		} else {
+			b.forced |= 1 << (k - n)
+		}
+	}
+	return starts
+}
+
+// threes returns every third number of a run, beginning with its first.
+func (b *blockScanner) threes(number uint64, n int) (starts uint64) {
+	count := b.run
+	for rest := number; rest != 0; {
+		k := bits.TrailingZeros64(rest)
+		size := bits.TrailingZeros64(^(number >> k))
+		if k > 0 || b.number == 0 {
+			count = 0
+		}
+		for j := k; j < k+size; j++ {
+			if count == 0 {
+				starts |= 1 << j
+			}
+			if count++; count == 3 {
+				count = 0
+			}
+		}
+		if k+size >= 64 {
+			break
+		}
+		rest &^= 1<<(k+size) - 1
+	}
+	if number>>(n-1)&1 == 0 {
+		count = 0
+	}
+	b.run = count
+	return starts
+}
+
+// classifyPlain fills masks with the classes of 64 bytes each, as long as all are ASCII, and
+// returns how many blocks were.
+func classifyPlain(masks []classMasks, s []byte) int {
+	for k := range masks {
+		m := classMasks{}
+		for j, c := range s[k*64 : k*64+64] {
+			if c >= utf8.RuneSelf {
+				return k
+			}
+			bit := uint64(1) << j
+			switch propBlocks[c] & classMask {
+			case classLetter:
+				m.letter |= bit
+			case classNumber:
+				m.number |= bit
+			case classSpace:
+				if c == '\r' || c == '\n' {
+					m.newline |= bit
+					break
+				}
+				m.space |= bit
+				if c == ' ' {
+					m.blank |= bit
+				}
+			}
+			if c == '\'' {
+				m.quote |= bit
+			}
+		}
+		masks[k] = m
+	}
+	return len(masks)
+}

@@ -1,0 +1,55 @@
+#include "textflag.h"
+
+// func classify512(masks *classMasks, s *byte, n int, table *[128]byte) int
+TEXT ·classify512(SB), NOSPLIT, $0-40
+	MOVQ masks+0(FP), DI
+	MOVQ s+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ table+24(FP), R8
+	VMOVDQU8 (R8), Z1
+	VMOVDQU8 64(R8), Z2
+
+	// A register for each bit of the table.
+	MOVL $1, R9
+	VPBROADCASTB R9, Z10
+	MOVL $2, R9
+	VPBROADCASTB R9, Z11
+	MOVL $4, R9
+	VPBROADCASTB R9, Z12
+	MOVL $8, R9
+	VPBROADCASTB R9, Z13
+	MOVL $16, R9
+	VPBROADCASTB R9, Z14
+	MOVL $32, R9
+	VPBROADCASTB R9, Z15
+	XORQ AX, AX
+
+block:
+	CMPQ AX, CX
+	JGE  done
+	VMOVDQU8 (SI), Z0
+	VPMOVB2M Z0, K1
+	KTESTQ K1, K1
+	JNZ  done
+	VPERMI2B Z2, Z1, Z0
+	VPTESTMB Z10, Z0, K1
+	VPTESTMB Z11, Z0, K2
+	VPTESTMB Z12, Z0, K3
+	VPTESTMB Z13, Z0, K4
+	VPTESTMB Z14, Z0, K5
+	VPTESTMB Z15, Z0, K6
+	KMOVQ K1, (DI)
+	KMOVQ K2, 8(DI)
+	KMOVQ K3, 16(DI)
+	KMOVQ K4, 24(DI)
+	KMOVQ K5, 32(DI)
+	KMOVQ K6, 40(DI)
+	ADDQ $48, DI
+	ADDQ $64, SI
+	INCQ AX
+	JMP  block
+
+done:
+	VZEROUPPER
+	MOVQ AX, ret+32(FP)
+	RET

@@ -1,0 +1,87 @@
+package tokenizer
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sameBoundaries fails unless the block scanner and its plain twin cut s alike.
+func sameBoundaries(t *testing.T, s []byte, digits int) {
+	t.Helper()
+	var want, got []uint32
+	for i := 0; i < len(s); i = pretokenEnd(s, i, digits) {
+		want = append(want, uint32(i))
+	}
+	var b blockScanner
+	b.reset(digits)
+	for i := 0; i < len(s); {
+		got, i = b.scan(s, i, got, len(got)+10)
+	}
+	if !slices.Equal(got, want) {
+		k := 0
+		for k < min(len(got), len(want)) && got[k] == want[k] {
+			k++
+		}
+		from := 0
+		if k > 0 {
+			from = int(want[k-1])
+		}
+		t.Fatalf("%d digits: cut differently in %q: %v, want %v", digits, s[from:min(len(s), from+80)], got[k:min(k+3, len(got))], want[k:min(k+3, len(want))])
+	}
+}
+
+func TestBlockScannerEqualsItsTwin(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	ascii := strings.Split("a,b,The,apples,HTTP, ,  ,\n,\r\n,\t,',','s,'LL,'re,'x,1,22,4567,!,..,==,(,_,\x00,\x7f,\v,\f, \n, '", ",")
+	for range 6000 {
+		var b strings.Builder
+		pieces := ascii
+		for range 1 + r.IntN(200) {
+			if r.IntN(60) == 0 {
+				b.WriteString(randomText(r))
+			}
+			if r.IntN(40) == 0 {
+				b.WriteString(strings.Repeat(pieces[r.IntN(len(pieces))], r.IntN(150)))
+			}
+			b.WriteString(pieces[r.IntN(len(pieces))])
+		}
+		for _, digits := range []int{1, 3} {
+			sameBoundaries(t, []byte(b.String()), digits)
+		}
+	}
+}
+
+func TestBlockScannerOnEveryPairAtEveryOffset(t *testing.T) {
+	parts := []string{"a", "S", "'", "1", " ", "\n", "\r", "\t", "!", "\u00a0", "é", "ſ", "1234"}
+	for offset := 55; offset < 70; offset++ {
+		prefix := strings.Repeat("x", offset)
+		for _, a := range parts {
+			for _, b := range parts {
+				for _, c := range parts {
+					for _, d := range []string{"", "z", " ", "\n", "\n" + strings.Repeat(" ", 70), strings.Repeat(" ", 70) + "\nq"} {
+						sameBoundaries(t, []byte(prefix+a+b+c+d), 3)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestClassifyEqualsItsTwin(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	for range 2000 {
+		s := make([]byte, 64*(1+r.IntN(batchBlocks)))
+		for i := range s {
+			s[i] = byte(r.IntN(128))
+		}
+		if r.IntN(2) == 0 {
+			s[r.IntN(len(s))] = 0xC3
+		}
+		got, want := make([]classMasks, len(s)/64), make([]classMasks, len(s)/64)
+		if n, plain := classify(got, s), classifyPlain(want, s); n != plain || !slices.Equal(got[:n], want[:n]) {
+			t.Fatalf("%d blocks, want %d, of %q", n, plain, s)
+		}
+	}
+}
