@@ -33,7 +33,7 @@ fuzz: ## every fuzz target, 60 s each (FUZZTIME=5s for less)
 
 .PHONY: crash
 crash: ## every command killed, without power, on a full or failing disk at each of its changes
-	LPIPE_CRASH=full $(GO) test ./cmd/lpipe/crash -v -timeout 90m
+	@tools/crash.sh
 
 .PHONY: parity
 parity: build ## logits, gradients and training runs beside torch, transformers and PEFT

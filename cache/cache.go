@@ -107,13 +107,8 @@ func (c *Cache) prepare(repair bool) error {
 		return fmt.Errorf("it has format %q, this lpipe reads %q: use the lpipe that made it, or another folder",
 			strings.TrimSpace(string(text)), strings.TrimSpace(formatText))
 	case errors.Is(err, fs.ErrNotExist):
-		if err := c.disk.mkdirDurable(c.dir); err != nil {
+		if err := c.folders(); err != nil {
 			return err
-		}
-		for _, sub := range []string{"objects", "trees", "results", "tmp", "projects"} {
-			if err := c.disk.mkdirAll(c.in(sub)); err != nil {
-				return err
-			}
 		}
 		if err := c.disk.writeFile(c.in("tmp"), c.in("format"), []byte(formatText), 0o644); err != nil {
 			return err
@@ -124,6 +119,19 @@ func (c *Cache) prepare(repair bool) error {
 	st, err := lstat(c.in("objects"))
 	c.dev = st.dev
 	return err
+}
+
+// folders makes the cache's folders, durably: the format's name says that they are there.
+func (c *Cache) folders() error {
+	if err := c.disk.mkdirDurable(c.dir); err != nil {
+		return err
+	}
+	for _, sub := range []string{"objects", "trees", "results", "tmp", "projects"} {
+		if err := c.disk.mkdirAll(c.in(sub)); err != nil {
+			return err
+		}
+	}
+	return c.disk.syncPath(c.dir)
 }
 
 // wrongBit tells whether text is this version's format but for one bit outside of the version, which another lpipe may

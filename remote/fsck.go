@@ -270,7 +270,7 @@ func (f *checker) repair(ctx context.Context, x *index, all *contents) error {
 	}
 	// What promised content in a lost pack is no promise any more: a tree stands for all that it names.
 	f.dropBroken(rest)
-	if err := f.r.replaceIndex(ctx, x, rest); err != nil {
+	if _, err := f.r.replaceIndex(ctx, x, rest); err != nil {
 		return err
 	}
 	var names []string

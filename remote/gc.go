@@ -213,7 +213,8 @@ func (s stored) started() time.Time {
 	return s.result.Record.Started
 }
 
-// sweep removes results, then the promises, then what nobody promises any more.
+// sweep takes results out of the index, then removes them, then takes what only they needed out of the index, and removes
+// that: wherever it is killed, an index promises only what is there, and a result only what an index names.
 func (g *collector) sweep(ctx context.Context, dropped []stored) error {
 	rest, dead := g.rest(dropped)
 	orphans, err := g.orphans(ctx, rest, dead)
@@ -224,11 +225,19 @@ func (g *collector) sweep(ctx context.Context, dropped []stored) error {
 	for _, s := range dropped {
 		names = append(names, resultName(s.key))
 	}
-	if err := g.r.deleteAll(ctx, names); err != nil {
-		return err
+	x := g.x
+	if len(names) > 0 {
+		all, _ := x.merged()
+		all.results = rest.results
+		if x, err = g.r.replaceIndex(ctx, x, all); err != nil {
+			return err
+		}
+		if err := g.r.deleteAll(ctx, names); err != nil {
+			return err
+		}
 	}
-	if len(dead)+len(names) > 0 {
-		if err := g.r.replaceIndex(ctx, g.x, rest); err != nil {
+	if len(dead) > 0 {
+		if _, err := g.r.replaceIndex(ctx, x, rest); err != nil {
 			return err
 		}
 	}
@@ -308,11 +317,11 @@ func (g *collector) orphans(ctx context.Context, rest *contents, dead map[string
 }
 
 // replaceIndex stores an index that says what rest says, and removes all others.
-func (r *Remote) replaceIndex(ctx context.Context, x *index, rest *contents) error {
+func (r *Remote) replaceIndex(ctx context.Context, x *index, rest *contents) (*index, error) {
 	data := rest.encode()
 	id := cache.Sum(data)
 	if err := r.put(ctx, indexName(id), data); err != nil {
-		return err
+		return nil, err
 	}
 	var names []string
 	for old := range x.files {
@@ -321,10 +330,9 @@ func (r *Remote) replaceIndex(ctx context.Context, x *index, rest *contents) err
 		}
 	}
 	if err := r.deleteAll(ctx, names); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := r.load(ctx)
-	return err
+	return r.load(ctx)
 }
 
 // deleteAll removes names side by side.

@@ -42,6 +42,7 @@ type place struct {
 	program  string
 	root     string
 	home     string
+	env      []string // beside what every command gets
 	prepared map[*scenario]prepared
 }
 
@@ -57,7 +58,7 @@ func newPlace(t *testing.T, program string) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &place{program, filepath.Join(dir, "w"), filepath.Join(dir, "home"), map[*scenario]prepared{}}
+	p := &place{program, filepath.Join(dir, "w"), filepath.Join(dir, "home"), nil, map[*scenario]prepared{}}
 	if err := os.Mkdir(p.home, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +71,7 @@ func (p *place) command(folder string, args ...string) *exec.Cmd {
 	cmd.Args[0] = p.program
 	cmd.Dir = p.home
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "NO_COLOR=1", "LANG=C", "GOMAXPROCS=1", "AWS_EC2_METADATA_DISABLED=true"}
+	cmd.Env = append(cmd.Env, p.env...)
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"} {
 		cmd.Env = append(cmd.Env, name+"="+os.Getenv(name))
 	}

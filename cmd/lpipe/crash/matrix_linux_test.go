@@ -233,7 +233,7 @@ func (x trial) explained(ended Ended) error {
 	return nil
 }
 
-// inputs are a person's files in the project: they never change, whatever happens.
+// inputs are a person's files in the project: they never change, whatever happens. Without want they only must be there.
 func (p *place) inputs(folder string, want map[string]string) error {
 	for _, path := range []string{"pipeline.hcl", "rows.jsonl", "data/one", "data/sub/two"} {
 		rel := filepath.Join(folder, path)
@@ -241,7 +241,7 @@ func (p *place) inputs(folder string, want map[string]string) error {
 		if err != nil {
 			return fmt.Errorf("a person's file is gone: %w", err)
 		}
-		if !strings.HasSuffix(want[rel], " "+string(text)) {
+		if want != nil && !strings.HasSuffix(want[rel], " "+string(text)) {
 			return fmt.Errorf("a person's file changed: %s is %.100q", rel, text)
 		}
 	}

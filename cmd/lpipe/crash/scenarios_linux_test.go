@@ -131,15 +131,8 @@ func (s *scenario) bringAbout(p *place) (before *Node, want map[string]string, e
 	if err := p.clear(); err != nil {
 		return nil, nil, err
 	}
-	for path, text := range map[string]string{
-		"pipeline.hcl": pipeline,
-		"rows.jsonl":   `{"instruction":"one","output":"two"}` + "\n" + `{"instruction":"three","output":"four"}` + "\n",
-		"data/one":     "first\n",
-		"data/sub/two": "second\n",
-	} {
-		if err := p.write("project/"+path, text); err != nil {
-			return nil, nil, err
-		}
+	if err := s.files(p); err != nil {
+		return nil, nil, err
 	}
 	if s.before != nil {
 		if err := s.before(p); err != nil {
@@ -159,6 +152,21 @@ func (s *scenario) bringAbout(p *place) (before *Node, want map[string]string, e
 		return nil, nil, err
 	}
 	return before, want, nil
+}
+
+// files writes the project's files.
+func (s *scenario) files(p *place) error {
+	for path, text := range map[string]string{
+		"pipeline.hcl": pipeline,
+		"rows.jsonl":   `{"instruction":"one","output":"two"}` + "\n" + `{"instruction":"three","output":"four"}` + "\n",
+		"data/one":     "first\n",
+		"data/sub/two": "second\n",
+	} {
+		if err := p.write("project/"+path, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // collected are the prints after a gc that takes all that nothing needs.
@@ -254,6 +262,14 @@ func (p *place) sharedWhole() error {
 	if err != nil {
 		return err
 	}
+	if err := p.outputsAlike(); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(p.root, "clone"))
+}
+
+// outputsAlike tells whether a clone's workspace has what the project's has.
+func (p *place) outputsAlike() error {
 	prints, err := p.prints()
 	if err != nil {
 		return err
@@ -267,8 +283,5 @@ func (p *place) sharedWhole() error {
 			ours[rest] = text
 		}
 	}
-	if err := differences(ours, theirs); err != nil {
-		return err
-	}
-	return os.RemoveAll(filepath.Join(p.root, "clone"))
+	return differences(ours, theirs)
 }
