@@ -86,5 +86,6 @@ stage "shell" "b" {
 		t.Fatal(err)
 	}
 	equal(t, "next run", w.repro(), "a:ran b:ran")
+	equal(t, "messages", w.messages(), "")
 	equal(t, "b", w.read("out/b"), "made\n")
 }

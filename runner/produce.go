@@ -71,6 +71,7 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 			leave()
 			job.execution.scratch.done(job.scratch) // not before: without a result, a checkpoint in it is all there is
 		}
+		done.discard = job.discard
 	}
 	return done, job.close(ctx, err)
 }

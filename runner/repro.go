@@ -313,6 +313,9 @@ func (x *execution) finish(err error) error {
 	x.commits.close()
 	for at, one := range x.late {
 		x.outcomes[at] = one
+		if one.discard != nil {
+			one.discard()
+		}
 	}
 	if x.Shared == nil {
 		x.guard.close()

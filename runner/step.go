@@ -20,6 +20,7 @@ type outcome struct {
 	changed bool           // an input changed while the stage ran: nothing of it is on record
 	deposit *cache.Deposit // of a stage that ran: what the cache is yet to store
 	settled func()         // called when that is stored, or cannot be
+	discard func()         // called if it cannot, at the end of the run: stages may read the outputs until then
 	spared  float64        // of a known result: the seconds that making it took, where the result was read
 	err     error
 }
