@@ -34,7 +34,7 @@ stage "shell" "tree" {
 stage "shell" "large" {
   in      = { text = stage.upper.text }
   out     = { data = "build/large.bin" }
-  command = "yes 0123456789 | head -c 1500000 > build/large.bin"
+  command = "yes 0123456789 | head -c 1100000 > build/large.bin"
 }
 stage "shell" "last" {
   in      = { all = stage.tree.all, data = stage.large.data }
@@ -139,6 +139,15 @@ func (f *flips) copyOf() *flips {
 		f.t.Fatalf("%v\n%s", err, out)
 	}
 	return g
+}
+
+func (f *flips) read(name string) []byte {
+	f.t.Helper()
+	data, err := os.ReadFile(f.at(name))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return data
 }
 
 // flip changes bit i of a file and returns what puts it back.
