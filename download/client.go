@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -188,11 +189,11 @@ func (c *Client) retry(ctx context.Context, f func() (progress bool, err error))
 	}
 }
 
-var rateReset = regexp.MustCompile(`(?:^|;)\s*t=(\d+)`)
+var rateReset = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:^|;)\s*t=(\d+)`) })
 
 // waitTime reads how long a server wants to be left alone: `RateLimit: "resolvers";r=0;t=55`, else Retry-After.
 func waitTime(h http.Header) time.Duration {
-	if match := rateReset.FindStringSubmatch(h.Get("RateLimit")); match != nil {
+	if match := rateReset().FindStringSubmatch(h.Get("RateLimit")); match != nil {
 		if seconds, err := strconv.Atoi(match[1]); err == nil {
 			return time.Duration(max(seconds, 1)) * time.Second
 		}

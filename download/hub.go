@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Repo is a repository of a hub: a model, or a data set.
@@ -19,12 +20,12 @@ type Repo struct {
 	Dataset bool
 }
 
-var repoName = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[\w.-]+$`)
+var repoName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[\w.-]+$`) })
 
 // ParseRepo reads "ORG/NAME" or "datasets/ORG/NAME".
 func ParseRepo(text string) (Repo, error) {
 	name, dataset := strings.CutPrefix(text, "datasets/")
-	if !repoName.MatchString(name) || strings.Contains(name, "..") {
+	if !repoName().MatchString(name) || strings.Contains(name, "..") {
 		return Repo{}, fmt.Errorf("%q names no repository: ORG/NAME is a model, datasets/ORG/NAME a data set", text)
 	}
 	return Repo{name, dataset}, nil
@@ -64,8 +65,8 @@ type File struct {
 }
 
 var (
-	commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	hashForm   = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	commitForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{40}$`) })
+	hashForm   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
 )
 
 // maxAnswer bounds a page of an answer in JSON: 1,000 entries are some 300 kB.
@@ -74,7 +75,7 @@ const maxAnswer = 64 << 20
 // Resolve returns the commit that a branch, tag or abbreviation stands for now. A whole commit is returned as it is,
 // without asking.
 func (c *Client) Resolve(ctx context.Context, repo Repo, revision string) (commit string, err error) {
-	if commitForm.MatchString(revision) {
+	if commitForm().MatchString(revision) {
 		return revision, nil
 	}
 	var info struct {
@@ -84,7 +85,7 @@ func (c *Client) Resolve(ctx context.Context, repo Repo, revision string) (commi
 	if _, err := c.ask(ctx, address, repo, revision, &info); err != nil {
 		return "", err
 	}
-	if !commitForm.MatchString(info.SHA) {
+	if !commitForm().MatchString(info.SHA) {
 		return "", &Error{Kind: Server, Status: 200, URL: address, Message: fmt.Sprintf("the hub gives no commit for %s at %q", repo, revision)}
 	}
 	return info.SHA, nil
@@ -141,7 +142,7 @@ func (e treeEntry) file() (File, error) {
 		return f, nil
 	case !filepath.IsLocal(filepath.FromSlash(f.Path)) || path.Clean(f.Path) != f.Path || strings.ContainsAny(f.Path, "\\\x00"):
 		return f, fmt.Errorf("the hub lists a file with the path %q, which is no place inside a folder", f.Path)
-	case !hashForm.MatchString(f.Hash) || f.Size < 0:
+	case !hashForm().MatchString(f.Hash) || f.Size < 0:
 		return f, fmt.Errorf("the hub lists %s without a hash and a size that could be checked", f.Path)
 	}
 	return f, nil
@@ -198,11 +199,11 @@ func redirect(answer *http.Response) (*url.URL, bool) {
 	return nil, false
 }
 
-var nextLink = regexp.MustCompile(`<([^>]+)>\s*;[^,]*\brel="?next"?`)
+var nextLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`<([^>]+)>\s*;[^,]*\brel="?next"?`) })
 
 // nextPage reads `Link: <…>; rel="next"`.
 func nextPage(answer *http.Response) string {
-	match := nextLink.FindStringSubmatch(strings.Join(answer.Header.Values("Link"), ", "))
+	match := nextLink().FindStringSubmatch(strings.Join(answer.Header.Values("Link"), ", "))
 	if match == nil {
 		return ""
 	}
@@ -245,7 +246,7 @@ func (c *Client) locate(ctx context.Context, repo Repo, commit string, f File) (
 	if err != nil {
 		return at, err
 	}
-	if hashForm.MatchString(at.tag) && at.tag != f.Hash || at.size >= 0 && at.size != f.Size {
+	if hashForm().MatchString(at.tag) && at.tag != f.Hash || at.size >= 0 && at.size != f.Size {
 		return at, &Error{Kind: Damaged, URL: shown(address), Message: fmt.Sprintf("the hub lists %s with %d bytes and hash %s, and offers %d bytes and hash %s", f.Path, f.Size, f.Hash, at.size, at.tag)}
 	}
 	return at, nil

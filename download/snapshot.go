@@ -204,7 +204,7 @@ func (c *Client) snapshotOffline(s *Snapshot, o SnapshotOptions) error {
 			return err
 		}
 		f := File{Path: rel, Size: info.Size(), Hash: filepath.Base(blob)}
-		if !hashForm.MatchString(f.Hash) {
+		if !hashForm().MatchString(f.Hash) {
 			return needs(rel + " in the cache is not kept by its hash")
 		}
 		if err := check(blob, f); err != nil {

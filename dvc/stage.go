@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -46,7 +47,7 @@ func (c *converter) stage(at, name string, node *yaml.Node, scopes []scope) erro
 	}
 	b.dir = path.Dir(at)
 	if wdir := field(body, "wdir"); wdir != nil {
-		if interpolation.MatchString(wdir.Value) {
+		if interpolation().MatchString(wdir.Value) {
 			c.note(b.where, "write dir by hand", "wdir with a template: %s", wdir.Value)
 		}
 		b.dir = path.Join(b.dir, wdir.Value)
@@ -103,7 +104,7 @@ func (b *block) foreach(node *yaml.Node) error {
 // looped is what a loop goes over, and its expression.
 func (b *block) looped(node *yaml.Node) (any, string, error) {
 	if node.Kind == yaml.ScalarNode {
-		m := interpolation.FindStringSubmatch(node.Value)
+		m := interpolation().FindStringSubmatch(node.Value)
 		if m == nil || m[0] != node.Value {
 			return nil, "", fmt.Errorf("a loop over %q", node.Value)
 		}
@@ -213,9 +214,9 @@ func (b *block) read(at string, body *yaml.Node) error {
 }
 
 var (
-	environment = regexp.MustCompile(`\$\{?([A-Z_][A-Z0-9_]*)`)
+	environment = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{?([A-Z_][A-Z0-9_]*)`) })
 	given       = []string{"PATH", "HOME", "USER", "SHELL", "LANG", "TZ", "TERM", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "HF_HOME", "CUDA_VISIBLE_DEVICES"}
-	keepsState  = regexp.MustCompile(`(^|[;&|]\s*)(cd|export|set|umask|ulimit)\s`)
+	keepsState  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(^|[;&|]\s*)(cd|export|set|umask|ulimit)\s`) })
 )
 
 // command writes cmd; each line of a list runs in a shell of its own, as with DVC, if it would leave something behind.
@@ -225,7 +226,7 @@ func (b *block) command(node *yaml.Node) error {
 		lines = nil
 		for _, one := range node.Content {
 			line := one.Value
-			if len(node.Content) > 1 && keepsState.MatchString(line) {
+			if len(node.Content) > 1 && keepsState().MatchString(line) {
 				line = "(" + line + ")"
 			}
 			lines = append(lines, line)
@@ -233,7 +234,7 @@ func (b *block) command(node *yaml.Node) error {
 	}
 	text := strings.TrimRight(strings.Join(lines, "\n"), "\n")
 	var needed []string
-	for _, m := range environment.FindAllStringSubmatch(interpolation.ReplaceAllString(text, ""), -1) {
+	for _, m := range environment().FindAllStringSubmatch(interpolation().ReplaceAllString(text, ""), -1) {
 		if !slices.Contains(given, m[1]) && !slices.Contains(needed, quote(m[1])) && !strings.Contains(text, m[1]+"=") {
 			needed = append(needed, quote(m[1]))
 		}
@@ -278,11 +279,11 @@ func (b *block) dep(text string) error {
 		expr = reference
 	case tracked:
 		expr = "source." + name + ".path"
-	case !interpolation.MatchString(at) && b.c.looksLikeCode(at):
+	case !interpolation().MatchString(at) && b.c.looksLikeCode(at):
 		b.code = append(b.code, quote(at))
 		return nil
 	}
-	b.in = append(b.in, b.c.unique(strings.TrimSuffix(path.Base(interpolation.ReplaceAllString(at, "")), path.Ext(at)), b.ports)+" = "+expr)
+	b.in = append(b.in, b.c.unique(strings.TrimSuffix(path.Base(interpolation().ReplaceAllString(at, "")), path.Ext(at)), b.ports)+" = "+expr)
 	return nil
 }
 
@@ -319,7 +320,7 @@ func (b *block) param(node *yaml.Node) error {
 }
 
 func (b *block) paramKey(file, key string) error {
-	if inner, err := template(b.scopes, key); err == nil && interpolation.MatchString(key) {
+	if inner, err := template(b.scopes, key); err == nil && interpolation().MatchString(key) {
 		b.c.note(b.where, "write it by hand", "a parameter named by a template: %s", inner)
 		return nil
 	}
@@ -353,7 +354,7 @@ func (b *block) paramKey(file, key string) error {
 
 // outputPort is what an output is called, after its file.
 func outputPort(at string) string {
-	base := path.Base(interpolation.ReplaceAllString(at, ""))
+	base := path.Base(interpolation().ReplaceAllString(at, ""))
 	return strings.TrimSuffix(base, path.Ext(base))
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -22,15 +23,15 @@ type scope struct {
 type reference []any
 
 var (
-	interpolation = regexp.MustCompile(`(\\?)\$\{([^}]*)\}`)
-	referencePart = regexp.MustCompile(`^(?:\.?([^.\[\]]+)|\[([^\]]+)\])`)
-	identifier    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	interpolation = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(\\?)\$\{([^}]*)\}`) })
+	referencePart = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:\.?([^.\[\]]+)|\[([^\]]+)\])`) })
+	identifier    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`) })
 )
 
 func parseReference(text string) (reference, error) {
 	var ref reference
 	for rest := strings.TrimSpace(text); rest != ""; {
-		m := referencePart.FindStringSubmatch(rest)
+		m := referencePart().FindStringSubmatch(rest)
 		if m == nil {
 			return nil, fmt.Errorf("${%s} is not a path of names", text)
 		}
@@ -82,7 +83,7 @@ func (r reference) hcl(base string) string {
 		case int:
 			base += fmt.Sprintf("[%d]", p)
 		case string:
-			if identifier.MatchString(p) {
+			if identifier().MatchString(p) {
 				base += "." + p
 			} else {
 				base += "[" + quote(p) + "]"
@@ -123,7 +124,7 @@ type bound struct {
 // template makes an HCL expression of a text with ${…}: the expression itself if the text is one reference alone, else a
 // quoted template.
 func template(scopes []scope, text string) (string, error) {
-	if m := interpolation.FindStringSubmatch(text); m != nil && m[0] == text && m[1] == "" {
+	if m := interpolation().FindStringSubmatch(text); m != nil && m[0] == text && m[1] == "" {
 		expr, _, err := find(scopes, m[2])
 		return expr, err
 	}
@@ -134,8 +135,8 @@ func template(scopes []scope, text string) (string, error) {
 // evaluate gives the text that a template makes, false where it hangs on a loop or names a list or mapping.
 func evaluate(scopes []scope, text string) (string, bool) {
 	known := true
-	done := interpolation.ReplaceAllStringFunc(text, func(one string) string {
-		m := interpolation.FindStringSubmatch(one)
+	done := interpolation().ReplaceAllStringFunc(text, func(one string) string {
+		m := interpolation().FindStringSubmatch(one)
 		ref, err := parseReference(m[2])
 		if m[1] != "" || err != nil {
 			known = false
@@ -163,7 +164,7 @@ func evaluate(scopes []scope, text string) (string, bool) {
 func interpolate(scopes []scope, text string, literal func(string) string) (string, error) {
 	var b strings.Builder
 	for {
-		at := interpolation.FindStringSubmatchIndex(text)
+		at := interpolation().FindStringSubmatchIndex(text)
 		if at == nil {
 			b.WriteString(literal(text))
 			return b.String(), nil

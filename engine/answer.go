@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // AnswerKind says how a final answer is found in a text and compared.
@@ -118,11 +119,13 @@ func braced(s string) (string, bool) {
 	return "", false
 }
 
-var numberPattern = regexp.MustCompile(`[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?`)
+var numberPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?`)
+})
 
 func lastNumber(text string) (string, bool) {
 	found := ""
-	for _, at := range numberPattern.FindAllStringIndex(text, -1) {
+	for _, at := range numberPattern().FindAllStringIndex(text, -1) {
 		m := text[at[0]:at[1]]
 		if !strings.ContainsAny(m, "0123456789") {
 			continue
@@ -158,16 +161,16 @@ var (
 		`\dfrac`, `\frac`, `\tfrac`, `\frac`, `\cdot`, `\times`, `\$`, "", "$", "", `\%`, "", "%", "",
 		`^\circ`, "", `^{\circ}`, "", `\(`, "", `\)`, "", `\[`, "", `\]`, "", "−", "-", "\u00a0", "",
 	)
-	textPattern     = regexp.MustCompile(`\\(?:text|mathrm|textbf|mathbf|mbox)\{([^{}]*)\}`)
-	shortFraction   = regexp.MustCompile(`\\frac(\d)(\d)`)
-	simpleFraction  = regexp.MustCompile(`^([-+]?)\\frac\{([-+]?[\d.]+)\}\{([-+]?[\d.]+)\}$`)
-	groupedThousand = regexp.MustCompile(`^[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$`)
-	decimalNumber   = regexp.MustCompile(`^[-+]?(?:\d+\.?\d*|\.\d+)$`)
-	plainFraction   = regexp.MustCompile(`^[-+]?\d+/\d+$`)
+	textPattern     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\\(?:text|mathrm|textbf|mathbf|mbox)\{([^{}]*)\}`) })
+	shortFraction   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\\frac(\d)(\d)`) })
+	simpleFraction  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([-+]?)\\frac\{([-+]?[\d.]+)\}\{([-+]?[\d.]+)\}$`) })
+	groupedThousand = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$`) })
+	decimalNumber   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[-+]?(?:\d+\.?\d*|\.\d+)$`) })
+	plainFraction   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[-+]?\d+/\d+$`) })
 )
 
 func plainMath(s string) string {
-	s = textPattern.ReplaceAllString(s, "$1")
+	s = textPattern().ReplaceAllString(s, "$1")
 	s = mathWords.Replace(s)
 	s = strings.Join(strings.Fields(s), "")
 	s = strings.TrimSuffix(s, ".")
@@ -175,18 +178,18 @@ func plainMath(s string) string {
 	if name, value, ok := strings.Cut(s, "="); ok && len(name) <= 2 && name != "" {
 		s = value
 	}
-	s = shortFraction.ReplaceAllString(s, `\frac{$1}{$2}`)
+	s = shortFraction().ReplaceAllString(s, `\frac{$1}{$2}`)
 	return s
 }
 
 func rational(s string) (*big.Rat, bool) {
-	if groupedThousand.MatchString(s) {
+	if groupedThousand().MatchString(s) {
 		s = strings.ReplaceAll(s, ",", "")
 	}
 	if len(s) > 100 { // big.Rat would compute for ever on a hostile exponent; digits alone are bounded by length
 		return nil, false
 	}
-	if m := simpleFraction.FindStringSubmatch(s); m != nil {
+	if m := simpleFraction().FindStringSubmatch(s); m != nil {
 		above, okA := rational(m[1] + m[2])
 		below, okB := rational(m[3])
 		if !okA || !okB || below.Sign() == 0 {
@@ -195,12 +198,12 @@ func rational(s string) (*big.Rat, bool) {
 		return above.Quo(above, below), true
 	}
 	switch {
-	case plainFraction.MatchString(s):
+	case plainFraction().MatchString(s):
 		_, below, _ := strings.Cut(s, "/")
 		if strings.Trim(below, "0") == "" {
 			return nil, false
 		}
-	case !decimalNumber.MatchString(s):
+	case !decimalNumber().MatchString(s):
 		return nil, false
 	}
 	return new(big.Rat).SetString(strings.TrimPrefix(s, "+"))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -204,11 +205,11 @@ func orKind(text string, v cty.Value) string {
 	return strconv.Quote(text)
 }
 
-var sizeForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)\s*([kKMGTP]i?)?B?$`)
+var sizeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)\s*([kKMGTP]i?)?B?$`) })
 
 // parseSize reads "40GiB", "1.5GB", "512MiB" or a bare number of bytes.
 func parseSize(text string) (int64, error) {
-	parts := sizeForm.FindStringSubmatch(text)
+	parts := sizeForm().FindStringSubmatch(text)
 	if parts == nil {
 		return 0, fmt.Errorf("%q is no size", text)
 	}

@@ -91,7 +91,7 @@ func (body *stageBody) readPort(attr *hclsyntax.Attribute, name string, v cty.Va
 			return
 		}
 		port = *known
-	} else if !blockName.MatchString(name) {
+	} else if !blockName().MatchString(name) {
 		d.failAt(at, fmt.Sprintf("%q is no name for an input", name), "A name begins with a letter or _, and goes on with letters, digits, _ and -.")
 		return
 	}

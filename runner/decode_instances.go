@@ -124,7 +124,7 @@ func (d *decoder) axis(attr *hclsyntax.Attribute, name string, v cty.Value) ([]c
 		d.failAt(at, fmt.Sprintf("matrix.%s takes a list", name), fmt.Sprintf("Here stands %s. Write it as: %s = [...].", valueKind(bare), name))
 		return nil, false
 	}
-	if !blockName.MatchString(name) {
+	if !blockName().MatchString(name) {
 		d.failAt(at, fmt.Sprintf("%q is no name in a matrix", name), "A name begins with a letter or _, and goes on with letters, digits, _ and -.")
 		return nil, false
 	}
@@ -163,7 +163,7 @@ func (d *decoder) checkInstances(attr *hclsyntax.Attribute, instances []*instanc
 	ok := true
 	for i, inst := range instances {
 		switch {
-		case !instanceName.MatchString(inst.key) || len(inst.key) > maxInstanceName:
+		case !instanceName().MatchString(inst.key) || len(inst.key) > maxInstanceName:
 			d.failAt(attr.Expr.Range(), fmt.Sprintf("%q is no name for an instance", inst.key), "It becomes a folder's name: letters, digits and _ . , = + - only, "+
 				"not a dot first, at most 200 bytes. Use a map with short names as keys: for_each = { a = ..., b = ... }.")
 			ok = false

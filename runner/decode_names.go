@@ -5,13 +5,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // blockName is what stages, variables, sources, profiles, remotes, experiments and shell's ports may be called.
-var blockName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+var blockName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`) })
 
 // instanceName is what may follow the @: it becomes a folder's name and stands on command lines.
-var instanceName = regexp.MustCompile(`^[A-Za-z0-9_+-][A-Za-z0-9_.,=+-]*$`)
+var instanceName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+-][A-Za-z0-9_.,=+-]*$`) })
 
 // suggest is the remedy for an unknown name: the nearest one, else all there are.
 func suggest(name string, known []string, plural string) string {

@@ -65,7 +65,7 @@ func (d *decoder) outNames(attr *hclsyntax.Attribute, step *Step, v cty.Value) {
 
 // outName checks the name of a shell's output.
 func (d *decoder) outName(step *Step, name string, at hcl.Range) bool {
-	if !blockName.MatchString(name) {
+	if !blockName().MatchString(name) {
 		d.failAt(at, fmt.Sprintf("%q is no name for an output", name), `A name begins with a letter or _, and goes on with letters, digits, _ and -. A path goes with a name: out = { NAME = "PATH" }.`)
 		return false
 	}

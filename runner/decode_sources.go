@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -143,8 +144,8 @@ func (d *decoder) sourceWay(block *hclsyntax.Block) string {
 const defaultRevision = "main"
 
 var (
-	hfName       = regexp.MustCompile(`^(datasets/)?[A-Za-z0-9][\w.-]*/[\w.-]+$`)
-	checksumForm = regexp.MustCompile(`^(sha256|blake3):[0-9a-f]{64}$`)
+	hfName       = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(datasets/)?[A-Za-z0-9][\w.-]*/[\w.-]+$`) })
+	checksumForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(sha256|blake3):[0-9a-f]{64}$`) })
 )
 
 // checkSource checks the form of each download.
@@ -157,7 +158,7 @@ func (d *decoder) checkSource(block *hclsyntax.Block, way string, settings sourc
 	}
 	switch way {
 	case "hf":
-		form(hfName.MatchString(settings.HF), settings.HF, `Name a repository: hf = "ORG/NAME" for a model, "datasets/ORG/NAME" for a data set.`)
+		form(hfName().MatchString(settings.HF), settings.HF, `Name a repository: hf = "ORG/NAME" for a model, "datasets/ORG/NAME" for a data set.`)
 	case "url":
 		u, err := url.Parse(settings.URL)
 		form(err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "", settings.URL, `Give the whole address: url = "https://example.com/file.csv".`)
@@ -172,7 +173,7 @@ func (d *decoder) checkSource(block *hclsyntax.Block, way string, settings sourc
 			d.failAt(at, "The experiment's output is not named", `Say which: output = "STAGE.OUTPUT".`)
 		}
 	}
-	if attr := block.Body.Attributes["checksum"]; attr != nil && !checksumForm.MatchString(settings.Checksum) {
+	if attr := block.Body.Attributes["checksum"]; attr != nil && !checksumForm().MatchString(settings.Checksum) {
 		d.failAt(attr.Expr.Range(), "checksum is none", `Write it as "sha256:" and 64 digits, as sha256sum prints them, or as "blake3:" and those of b3sum.`)
 	}
 }
@@ -193,7 +194,7 @@ func (d *decoder) checkBucketFolder(block *hclsyntax.Block, settings sourceBlock
 	}
 }
 
-var plainExt = regexp.MustCompile(`^(\.[A-Za-z0-9]{1,8}){1,2}$`)
+var plainExt = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(\.[A-Za-z0-9]{1,8}){1,2}$`) })
 
 // urlExt is the extension of the file that a URL names: ".csv", ".jsonl.gz".
 func urlExt(address string) string {
@@ -206,7 +207,7 @@ func urlExt(address string) string {
 	if inner := path.Ext(strings.TrimSuffix(base, ext)); ext == ".gz" || ext == ".zst" {
 		ext = inner + ext
 	}
-	if !plainExt.MatchString(ext) {
+	if !plainExt().MatchString(ext) {
 		return ""
 	}
 	return ext

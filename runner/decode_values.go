@@ -134,7 +134,7 @@ func (d *decoder) checkRepeats(attr *hclsyntax.Attribute) {
 // checkName checks a label against the form of names.
 func (d *decoder) checkName(block *hclsyntax.Block, label int, noun string) bool {
 	name := block.Labels[label]
-	if blockName.MatchString(name) {
+	if blockName().MatchString(name) {
 		return true
 	}
 	d.failAt(block.LabelRanges[label], fmt.Sprintf("%q is no name for a %s", name, noun),

@@ -5,23 +5,24 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-var versionBound = regexp.MustCompile(`^(>=|<=|!=|~>|=|>|<)?\s*v?(\d+(?:\.\d+){0,2})$`)
+var versionBound = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(>=|<=|!=|~>|=|>|<)?\s*v?(\d+(?:\.\d+){0,2})$`) })
 
 // checkVersion holds required_version (">= 0.1, < 2") against the program's version.
 func (d *decoder) checkVersion(attr *hclsyntax.Attribute, required string) {
 	at := attr.Expr.Range()
 	version, _, _ := strings.Cut(strings.TrimPrefix(d.opts.Version, "v"), "-") // 0.2.0-rc1 counts as 0.2.0
 	for bound := range strings.SplitSeq(required, ",") {
-		parts := versionBound.FindStringSubmatch(strings.TrimSpace(bound))
+		parts := versionBound().FindStringSubmatch(strings.TrimSpace(bound))
 		if parts == nil {
 			d.failAt(at, fmt.Sprintf("%q is no bound on versions", strings.TrimSpace(bound)), `Write it as: required_version = ">= 0.1".`)
 			return
 		}
-		have := versionBound.FindStringSubmatch(version)
+		have := versionBound().FindStringSubmatch(version)
 		if have == nil {
 			continue // a build without a version suits everyone
 		}

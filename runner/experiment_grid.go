@@ -166,7 +166,7 @@ func ValueText(value string) string {
 
 // CheckExperimentName refuses what cannot be an experiment's name.
 func CheckExperimentName(name string) error {
-	if !blockName.MatchString(name) {
+	if !blockName().MatchString(name) {
 		return usage("%q is no name for an experiment: letters, digits, _ and -, not a digit first", name)
 	}
 	return nil

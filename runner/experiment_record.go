@@ -217,7 +217,7 @@ func rawPoint(vars map[string]string) map[string]json.RawMessage {
 // FindExperiments returns the records that a name means: an experiment's, or one instance's.
 func FindExperiments(project, name string) (*Experiment, []*ExperimentRecord, error) {
 	exp, instance, single := strings.Cut(strings.TrimSuffix(name, "/"), "/")
-	if !blockName.MatchString(exp) || single && !instanceName.MatchString(instance) {
+	if !blockName().MatchString(exp) || single && !instanceName().MatchString(instance) {
 		return nil, nil, unknownExperiment(project, name)
 	}
 	e, err := readExperiment(project, exp)
@@ -258,7 +258,7 @@ func unknownExperiment(project, name string) error {
 func RemoveExperiment(project, name string) error {
 	e, records, err := FindExperiments(project, name)
 	exp, _, single := strings.Cut(strings.TrimSuffix(name, "/"), "/")
-	if errors.Is(err, cache.ErrDamaged) && blockName.MatchString(exp) && !single {
+	if errors.Is(err, cache.ErrDamaged) && blockName().MatchString(exp) && !single {
 		return removeAll(filepath.Join(experimentsDir(project), exp))
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2/ext/tryfunc"
 	"github.com/zclconf/go-cty/cty"
@@ -241,10 +242,10 @@ var shquoteFunc = function.New(&function.Spec{
 	},
 })
 
-var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+var shellSafe = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`) })
 
 func shellQuoted(text string) string {
-	if shellSafe.MatchString(text) {
+	if shellSafe().MatchString(text) {
 		return text
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'"'"'`) + "'"

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"lpipe/cache"
 )
@@ -72,8 +73,8 @@ func contentWords(c cache.Content) string {
 }
 
 var (
-	sourceLine = regexp.MustCompile(`^    ("(?:[^"\\]|\\.)*"): (\{"id":.*\}),?$`)
-	stageStart = regexp.MustCompile(`^    ("(?:[^"\\]|\\.)*"): \{$`)
+	sourceLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^    ("(?:[^"\\]|\\.)*"): (\{"id":.*\}),?$`) })
+	stageStart = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^    ("(?:[^"\\]|\\.)*"): \{$`) })
 )
 
 // salvage reads from a damaged lock the records that stand for themselves: those whose check fits, and of locks without
@@ -85,9 +86,9 @@ func salvage(data []byte) *Lock {
 	lines := strings.Split(string(data), "\n")
 	checked := strings.Contains(string(data), `"check":`)
 	for i, line := range lines {
-		if m := sourceLine.FindStringSubmatch(line); m != nil {
+		if m := sourceLine().FindStringSubmatch(line); m != nil {
 			lock.salvageSource(m[1], m[2], checked, torn)
-		} else if m := stageStart.FindStringSubmatch(line); m != nil {
+		} else if m := stageStart().FindStringSubmatch(line); m != nil {
 			if end := slices.IndexFunc(lines[i:], func(l string) bool { return l == "    }" || l == "    }," }); end > 0 {
 				lock.salvageStage(m[1], "{"+strings.Join(lines[i+1:i+end], "\n")+"}", torn)
 			}
