@@ -73,13 +73,16 @@ type adder struct {
 // item is a file on its way into the cache.
 type item struct {
 	*node
-	path    string
+	dir     string // path of its folder
+	base    string // its name there
 	how     how
 	first   *item  // with the same content, which is stored instead of this one
 	touched bool   // its stat changed by what we did
 	frozen  bool   // we took its write permission, and it is no object yet
 	held    string // of a Deposit: the temporary name of a file that will be an object
 }
+
+func (f *item) path() string { return f.dir + "/" + f.base }
 
 type how byte
 
@@ -117,30 +120,26 @@ func (a *adder) store(ctx context.Context) error {
 
 // prepare says how each file gets into the cache, and writes what is new to temporary names.
 func (a *adder) prepare(ctx context.Context) error {
-	a.collect(a.root, a.path)
+	a.collect(a.root, filepath.Dir(a.path), filepath.Base(a.path))
 	if err := a.plan(ctx); err != nil {
 		return err
 	}
 	if err := a.copy(ctx); err != nil {
 		return err
 	}
-	for i, t := range a.trees {
-		if err := a.batch.bytes(t.ID, true, a.data[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.crew.each(ctx, len(a.trees), 16, func(i int) error { return a.batch.bytes(a.trees[i].ID, true, a.data[i]) })
 }
 
 // collect lists the files, and the trees that the cache lacks.
-func (a *adder) collect(n *node, path string) {
+func (a *adder) collect(n *node, dir, base string) {
 	switch n.typ {
 	case File, Exec:
-		a.files = append(a.files, &item{node: n, path: path})
+		a.files = append(a.files, &item{node: n, dir: dir, base: base})
 	case Dir:
 		n.kids, n.held = n.children(), nil // what becomes of the files is noted in them
+		path := dir + "/" + base
 		for i := range n.kids {
-			a.collect(&n.kids[i], path+"/"+n.kids[i].name)
+			a.collect(&n.kids[i], path, n.kids[i].name)
 		}
 		if _, err := a.c.readTree(n.sum.ID); err != nil {
 			data := n.tree().Encode()
@@ -154,21 +153,25 @@ func (a *adder) collect(n *node, path string) {
 func (a *adder) plan(ctx context.Context) error {
 	firsts := make(map[ID]*item, len(a.files))
 	for _, f := range a.files {
-		if one, ok := firsts[f.sum.ID]; ok {
+		if one, ok := firsts[f.id]; ok {
 			f.first = one
 			continue
 		}
-		firsts[f.sum.ID] = f
+		firsts[f.id] = f
 	}
 	return a.crew.each(ctx, len(a.files), 256, func(i int) error {
 		f := a.files[i]
 		if f.first != nil || f.placed {
 			return nil
 		}
-		now, err := a.c.verify(f.sum.ID)
+		if !a.c.records.has(f.id) && a.adoptable(f) {
+			f.how = adopt // should there be an object all the same, link will tell
+			return nil
+		}
+		now, err := a.c.verify(f.id)
 		switch {
 		case err == nil:
-			a.c.records.use(f.sum.ID, now, a.c.now())
+			a.c.records.use(f.id, now, a.c.now())
 		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged):
 			return err
 		case a.adoptable(f):
@@ -194,9 +197,9 @@ func (a *adder) copy(ctx context.Context) error {
 		if f.first != nil || f.how != copied {
 			return nil
 		}
-		err := a.batch.file(f.sum.ID, f.path, f.size)
+		err := a.batch.file(f.id, f.path(), f.size)
 		if errors.Is(err, ErrDamaged) {
-			return fmt.Errorf("%s: %w", f.path, ErrChanged)
+			return fmt.Errorf("%s: %w", f.path(), ErrChanged)
 		}
 		return err
 	})
@@ -219,7 +222,7 @@ func (a *adder) barrier() error {
 	}
 	for _, f := range a.files {
 		if f.first == nil && f.how == adopt {
-			if err := a.c.disk.syncPath(f.path); err != nil {
+			if err := a.c.disk.syncPath(f.path()); err != nil {
 				return err
 			}
 		}
@@ -230,22 +233,40 @@ func (a *adder) barrier() error {
 // freeze takes write permission from the files that will be objects, before the barrier: then no loss of power leaves
 // an object that can be written to.
 func (a *adder) freeze(ctx context.Context) error {
-	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
-		f := a.files[i]
-		if f.first != nil || f.how != adopt {
-			return nil
-		}
-		now, err := lstat(f.path)
+	return a.adoptees(ctx, func(f *item, folder int, look *statBuffer) error {
+		now, err := look.at(folder, f.base)
 		if err != nil {
-			return err
+			return pathError("lstat", f.path(), err)
 		}
 		if !now.same(f.fileStat) {
-			return fmt.Errorf("%s: %w", f.path, ErrChanged)
+			return fmt.Errorf("%s: %w", f.path(), ErrChanged)
 		}
-		if err := a.c.disk.chmod(f.path, fs.FileMode(now.mode&0o444)); err != nil {
+		if err := a.c.disk.chmodAt(folder, f.dir, f.base, now.mode&0o444); err != nil {
 			return err
 		}
 		f.touched, f.frozen = true, true
+		return nil
+	})
+}
+
+// adoptees calls do for the files that become objects themselves, with the folder that each is in, open: a name in it
+// is found faster than a path.
+func (a *adder) adoptees(ctx context.Context, do func(f *item, folder int, look *statBuffer) error) error {
+	return a.crew.pieces(ctx, len(a.files), 64, func(from, to int) error {
+		var look statBuffer
+		folder := openFolder{fd: -1}
+		defer folder.close()
+		for _, f := range a.files[from:to] {
+			if f.first != nil || f.how != adopt {
+				continue
+			}
+			if err := cmpErr(ctx.Err(), folder.open(f.dir)); err != nil {
+				return err
+			}
+			if err := do(f, folder.fd, &look); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 }
@@ -262,25 +283,21 @@ func (f *item) thaw() {
 		return
 	}
 	f.frozen = false
-	os.Chmod(f.path, fs.FileMode(f.mode&0o777))
-	if now, err := lstat(f.path); err == nil && now.ino == f.ino && now.size == f.size && now.mtime == f.mtime {
+	os.Chmod(f.path(), fs.FileMode(f.mode&0o777))
+	if now, err := lstat(f.path()); err == nil && now.ino == f.ino && now.size == f.size && now.mtime == f.mtime {
 		f.fileStat = now // only ctime moved, by us
 	}
 }
 
 // adopt gives the files a second name, as objects. The bytes are durable by now.
 func (a *adder) adopt(ctx context.Context) error {
-	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
-		f := a.files[i]
-		if f.first != nil || f.how != adopt {
-			return nil
-		}
-		err := a.adoptOne(f)
+	return a.adoptees(ctx, func(f *item, folder int, look *statBuffer) error {
+		err := a.adoptOne(f, folder, look)
 		if cannotLink(err) {
 			f.how = copied // a bind mount, say: one device, but no links across
 			f.thaw()
 			a.batch.unsynced()
-			return a.batch.file(f.sum.ID, f.path, f.size)
+			return a.batch.file(f.id, f.path(), f.size)
 		}
 		return err
 	})
@@ -291,31 +308,47 @@ func cannotLink(err error) bool {
 	return errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP)
 }
 
-func (a *adder) adoptOne(f *item) (err error) {
-	c, to := a.c, a.c.Path(f.sum.ID)
-	err = a.batch.named(to, func() error { return c.disk.link(f.path, to) })
-	if errors.Is(err, fs.ErrExist) {
-		if _, err = c.verify(f.sum.ID); err == nil { // another process was first
-			f.thaw()
-			f.fileStat, err = lstat(f.path)
-		}
-		return err
-	}
+func (a *adder) adoptOne(f *item, folder int, look *statBuffer) error {
+	c, to := a.c, a.c.Path(f.id)
+	there, err := a.nameObject(f, to, func() error { return c.disk.linkAt(folder, f.dir, f.base, to) })
 	if err != nil {
 		return err
 	}
-	now, err := lstat(to)
+	if there {
+		f.thaw() // relink replaces it
+		return nil
+	}
+	now, err := look.at(unix.AT_FDCWD, to)
 	if err == nil && (now.size != f.size || now.mtime != f.mtime || now.ino != f.ino) {
 		c.disk.remove(to)
-		err = fmt.Errorf("%s: %w", f.path, ErrChanged)
+		err = fmt.Errorf("%s: %w", f.path(), ErrChanged)
 	}
 	if err != nil {
 		return err
 	}
 	f.frozen = false
 	f.entry = f.asLinked(now)
-	c.records.note(f.sum.ID, now, f.settled)
+	c.records.note(f.id, now, f.settled)
 	return nil
+}
+
+// nameObject gives a file its name as an object by a link. It tells whether a good object has the name already; a damaged
+// one is set aside first.
+func (a *adder) nameObject(f *item, to string, link func() error) (there bool, err error) {
+	for range 2 {
+		if err = a.batch.named(to, link); !errors.Is(err, fs.ErrExist) {
+			return false, err
+		}
+		now, bad := a.c.verify(f.id)
+		if bad == nil {
+			a.c.records.use(f.id, now, a.c.now())
+			return true, nil
+		}
+		if !errors.Is(bad, ErrDamaged) && !errors.Is(bad, ErrNotFound) {
+			return false, bad
+		}
+	}
+	return false, err
 }
 
 // asLinked is the entry of a file that is a link of its object. A file that was hashed when its mtime was settled
@@ -335,7 +368,7 @@ func (a *adder) relink(ctx context.Context) error {
 		if f.placed || f.first == nil && f.how == adopt && f.linked {
 			return nil
 		}
-		object, err := lstat(a.c.Path(f.sum.ID))
+		object, err := lstat(a.c.Path(f.id))
 		if err != nil {
 			return err
 		}
@@ -346,11 +379,11 @@ func (a *adder) relink(ctx context.Context) error {
 		if f.exec() || a.c.linkFor(f.dev) == "copy" || a.c.linkFor(f.dev) == "reflink" && f.first == nil && f.how == copied {
 			return nil
 		}
-		now, err := lstat(f.path)
+		now, err := lstat(f.path())
 		if err != nil || !f.unchanged(now, f.nlink > 1) { // taking another name of it away was us
-			return fmt.Errorf("%s: %w", f.path, cmpErr(err, ErrChanged))
+			return fmt.Errorf("%s: %w", f.path(), cmpErr(err, ErrChanged))
 		}
-		e, err := a.c.placeFile(f.sum, f.path)
+		e, err := a.c.placeFile(f.content(), f.path())
 		if err != nil {
 			return err
 		}

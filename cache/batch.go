@@ -221,16 +221,11 @@ func (b *Batch) nameAll(ctx context.Context) error {
 	if err := b.sync(); err != nil {
 		return err
 	}
-	for len(b.written) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := b.name(b.written[0]); err != nil {
-			return err
-		}
-		b.written = b.written[1:]
+	err := newCrew().each(ctx, len(b.written), 16, func(i int) error { return b.name(b.written[i]) })
+	if err == nil {
+		b.written = nil // else drop removes what is left of them
 	}
-	return nil
+	return err
 }
 
 func (b *Batch) sync() error {

@@ -236,22 +236,29 @@ func (w *crew) failed() error {
 
 // each calls f for 0..n-1, in pieces, and returns the first error.
 func (w *crew) each(ctx context.Context, n, piece int, f func(i int) error) error {
-	var wg sync.WaitGroup
-	for at := 0; at < n; at += piece {
-		w.run(&wg, func() error {
-			for i := at; i < min(at+piece, n); i++ {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if err := f(i); err != nil {
-					return err
-				}
+	return w.pieces(ctx, n, piece, func(from, to int) error {
+		for i := from; i < to; i++ {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
-			return nil
-		})
-		if w.failed() != nil {
-			break
+			if err := f(i); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+}
+
+// pieces calls f for the pieces of 0..n-1 and returns the first error.
+func (w *crew) pieces(ctx context.Context, n, piece int, f func(from, to int) error) error {
+	var wg sync.WaitGroup
+	for at := 0; at < n && w.failed() == nil; at += piece {
+		w.run(&wg, func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return f(at, min(at+piece, n))
+		})
 	}
 	wg.Wait()
 	return w.failed()

@@ -307,3 +307,20 @@ func TestLargeFileSettles(t *testing.T) {
 		t.Errorf("a large output would be hashed again: %+v", e)
 	}
 }
+
+// TestAddOverDamage: an object that is in the way, unknown to the records, is looked at before it is taken for good.
+func TestAddOverDamage(t *testing.T) {
+	for name, found := range map[string]string{"good": "text", "damaged": "tex?"} {
+		p := newProject(t, "hardlink")
+		object := p.cache.Path(Sum([]byte("text")))
+		write(t, object, found, 0o444)
+		p.write("data/f", "text")
+		c := p.add("data", true)
+		if p.read("data/f") != "text" || !p.cache.Has(c.ID) || !p.cache.Has(Sum([]byte("text"))) {
+			t.Errorf("%s: %+v", name, c)
+		}
+		if now, err := lstat(p.path("data/f")); err != nil || now.nlink != 2 || now.mode&0o222 != 0 {
+			t.Errorf("%s: %+v, %v", name, now, err)
+		}
+	}
+}

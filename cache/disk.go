@@ -96,6 +96,60 @@ func (d disk) link(from, to string) error {
 	return os.Link(from, to)
 }
 
+// linkAt links a name in an open folder, whose path is dir.
+func (d disk) linkAt(folder int, dir, name, to string) error {
+	if err := d.check("link", to); err != nil {
+		return err
+	}
+	if err := retry(func() error { return unix.Linkat(folder, name, unix.AT_FDCWD, to, 0) }); err != nil {
+		return &os.LinkError{Op: "link", Old: dir + "/" + name, New: to, Err: err}
+	}
+	return nil
+}
+
+// chmodAt changes the permissions of a file in an open folder, whose path is dir.
+func (d disk) chmodAt(folder int, dir, name string, mode uint32) error {
+	if d.fault != nil {
+		if err := d.check("chmod", dir+"/"+name); err != nil {
+			return err
+		}
+	}
+	if err := retry(func() error { return unix.Fchmodat(folder, name, mode, 0) }); err != nil {
+		return pathError("chmod", dir+"/"+name, err)
+	}
+	return nil
+}
+
+// openFolder keeps the folder open that was asked for last.
+type openFolder struct {
+	path string
+	fd   int // -1: none
+}
+
+func (o *openFolder) open(path string) (err error) {
+	if o.fd >= 0 && o.path == path {
+		return nil
+	}
+	o.close()
+	err = retry(func() (err error) {
+		o.fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		o.fd = -1
+		return pathError("open", path, err)
+	}
+	o.path = path
+	return nil
+}
+
+func (o *openFolder) close() {
+	if o.fd >= 0 {
+		unix.Close(o.fd)
+		o.fd = -1
+	}
+}
+
 func (d disk) symlink(text, path string) error {
 	if err := d.check("symlink", path); err != nil {
 		return err

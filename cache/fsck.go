@@ -122,7 +122,7 @@ func (f *checker) object(ctx context.Context, one hashFile) error {
 		f.problem(Problem{Path: one.path, What: "object", Err: damaged("it is not a file")}, func() error { return f.aside(one.path, id) })
 		return nil
 	case f.o.Full || !f.c.records.intact(id, now):
-		got, s, at, err := f.c.hashers.file(ctx, unix.AT_FDCWD, "", one.path, false)
+		got, s, at, err := f.c.hashers.file(ctx, unix.AT_FDCWD, "", one.path, nil, false)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -171,11 +171,11 @@ func (a *adder) hold(ctx context.Context) error {
 		if f.first != nil || f.how != adopt {
 			return nil
 		}
-		held, err := a.c.linkTemp(f.path)
+		held, err := a.c.linkTemp(f.path())
 		if cannotLink(err) {
 			f.how = copied
 			f.thaw()
-			return a.batch.file(f.sum.ID, f.path, f.size)
+			return a.batch.file(f.id, f.path(), f.size)
 		}
 		f.held = held
 		return err
@@ -216,19 +216,16 @@ func (a *adder) nameHeld(f *item) error {
 	if f.held == "" {
 		return nil
 	}
-	c, to := a.c, a.c.Path(f.sum.ID)
+	c, to := a.c, a.c.Path(f.id)
 	now, err := lstat(f.held)
 	if err != nil {
 		return err
 	}
 	if now.ino != f.ino || now.size != f.size || now.mtime != f.mtime {
-		return fmt.Errorf("%s: %w", f.path, ErrChanged)
+		return fmt.Errorf("%s: %w", f.path(), ErrChanged)
 	}
-	err = a.batch.named(to, func() error { return c.disk.link(f.held, to) })
-	if errors.Is(err, fs.ErrExist) {
-		if _, err := c.verify(f.sum.ID); err != nil {
-			return err
-		}
+	there, err := a.nameObject(f, to, func() error { return c.disk.link(f.held, to) })
+	if there {
 		f.thaw() // relink replaces it
 		return nil
 	}
@@ -243,7 +240,7 @@ func (a *adder) nameHeld(f *item) error {
 	}
 	f.held, f.frozen = "", false
 	f.entry = f.asLinked(now)
-	c.records.note(f.sum.ID, now, f.settled)
+	c.records.note(f.id, now, f.settled)
 	return nil
 }
 

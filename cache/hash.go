@@ -39,8 +39,9 @@ func (p *hashers) take() *hashing {
 func (p *hashers) give(h *hashing) { p.pool.Put(h) }
 
 // file hashes dir/name, open folder dirfd, and returns the stat of the version that it hashed, and when it began.
-// With settle it first waits until a later write to a large file must show in its times.
-func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, settle bool) (ID, fileStat, time.Time, error) {
+// seen, if not nil, is its stat of just before, which spares one. With settle it first waits until a later write to a large
+// file must show in its times.
+func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, seen *fileStat, settle bool) (ID, fileStat, time.Time, error) {
 	path := filepath.Join(dir, name)
 	fd := -1
 	err := retry(func() (err error) {
@@ -52,10 +53,11 @@ func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, settle 
 	}
 	defer unix.Close(fd)
 	for try := 0; ; try++ {
-		before, err := fstat(fd, path)
+		before, err := before(fd, path, seen)
 		if err != nil {
 			return ID{}, fileStat{}, time.Time{}, err
 		}
+		seen = nil
 		at := time.Now()
 		if settle && before.size >= 1<<20 && !before.settled(at, true) && before.settled(at.Add(2*tick), true) {
 			time.Sleep(tick + time.Millisecond)
@@ -80,6 +82,13 @@ func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, settle 
 			return ID{}, fileStat{}, time.Time{}, pathError("seek", path, err)
 		}
 	}
+}
+
+func before(fd int, path string, seen *fileStat) (fileStat, error) {
+	if seen != nil {
+		return *seen, nil
+	}
+	return fstat(fd, path)
 }
 
 // sum hashes an open file from its beginning to its end, which was at size bytes when last looked at.

@@ -20,15 +20,19 @@ type Scan struct {
 type node struct {
 	entry // of a file: name, stat, ID; of a Dir: name, its own stat, settled: whether a change of its names must show in it
 	typ   Type
-	link  string // text of a Link
-	sum   Content
-	kids  []node // of a Dir, sorted by name; only the folders among them if held says the rest
-	// held is a Dir whose files and links are as the state remembers them.
-	held *folder
-	// others are the names in a Dir that do not count.
-	others []known
 	// placed tells a symbolic link into the cache, which stands for the file that it names.
-	placed bool
+	placed   bool
+	link     string // text of a Link
+	*dirNode        // of a Dir
+}
+
+type dirNode struct {
+	sum  Content
+	kids []node // sorted by name; only the folders among them if held says the rest
+	// held is a folder whose files and links are as the state remembers them.
+	held *folder
+	// others are the names that do not count.
+	others []known
 }
 
 // gone is the type of a node that does not count.
@@ -76,7 +80,15 @@ func (s *Scan) Digest(match func(rel string) bool) ID {
 	return id
 }
 
-func (n *node) content() Content { return n.sum }
+func (n *node) content() Content {
+	switch n.typ {
+	case Dir:
+		return n.sum
+	case Link:
+		return Content{}
+	}
+	return Content{ID: n.id, Exec: n.typ == Exec, Size: n.size, Files: 1}
+}
 
 // children are all kids of a folder; where the state holds them, they are made now.
 func (n *node) children() []node {
@@ -107,17 +119,16 @@ func (k *known) node() node {
 	case knownOther:
 		n = node{typ: gone, entry: entry{linked: k.linked}}
 	default:
-		n.sumUp()
+		n.typ = n.fileType()
 	}
 	return n
 }
 
-// sumUp fills in what follows from a file's entry.
-func (n *node) sumUp() {
-	if n.exec() {
-		n.typ = Exec
+func (e *entry) fileType() Type {
+	if e.exec() {
+		return Exec
 	}
-	n.sum = Content{ID: n.id, Exec: n.exec(), Size: n.size, Files: 1}
+	return File
 }
 
 // rest are the folders that are known, not looked at yet, and the names that did not count.
@@ -157,12 +168,10 @@ func (n *node) tree() *Tree {
 	t := &Tree{Entries: make([]Entry, len(kids))}
 	for i := range kids {
 		k := &kids[i]
-		t.Entries[i] = Entry{Name: k.name, Type: k.typ, Link: k.link}
-		if k.typ != Link {
-			t.Entries[i].ID, t.Entries[i].Size = k.sum.ID, k.sum.Size
-		}
+		c := k.content()
+		t.Entries[i] = Entry{Name: k.name, Type: k.typ, ID: c.ID, Size: c.Size, Link: k.link}
 		if k.typ == Dir {
-			t.Entries[i].Files = k.sum.Files
+			t.Entries[i].Files = c.Files
 		}
 	}
 	return t

@@ -34,6 +34,8 @@ type record struct {
 
 const (
 	recordSize = 80
+	// flushSize bounds what is kept to be appended.
+	flushSize = 1 << 20
 	// recordMagic fills the file's first record; the digit is the version.
 	recordMagic = "lpipe stat 1\n"
 )
@@ -56,6 +58,17 @@ func (r *records) intact(id ID, now fileStat) bool {
 	return false
 }
 
+// has tells whether there is a record of id, as far as this process has read them.
+func (r *records) has(id ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known == nil {
+		r.refresh()
+	}
+	_, ok := r.known[id]
+	return ok
+}
+
 // note records that id's file is good.
 func (r *records) note(id ID, s fileStat, settled bool) {
 	r.mu.Lock()
@@ -72,7 +85,9 @@ func (r *records) note(id ID, s fileStat, settled bool) {
 
 func (r *records) put(id ID, k record) {
 	r.known[id] = k
-	r.pending = k.append(r.pending, id)
+	if r.pending = k.append(r.pending, id); len(r.pending) > flushSize {
+		r.appendPending()
+	}
 }
 
 // use records that content was added whose object was there already, so that a gc that runs before somebody
@@ -96,6 +111,10 @@ func (r *records) use(id ID, s fileStat, at time.Time) {
 func (r *records) flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.appendPending()
+}
+
+func (r *records) appendPending() {
 	if len(r.pending) == 0 {
 		return
 	}

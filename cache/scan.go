@@ -90,7 +90,7 @@ const piece = 256
 // dir looks at a folder: its names, their stats, then its folders. What the state says of it is compared first;
 // where that holds, nothing is built.
 func (s *scanner) dir(ctx context.Context, path string) (node, error) {
-	n := node{typ: Dir}
+	n := node{typ: Dir, dirNode: &dirNode{}}
 	f, err := os.Open(path)
 	if err != nil {
 		return n, err
@@ -289,7 +289,7 @@ func (s *scanner) file(ctx context.Context, fd int, dir, open, name string, now 
 		if fd == unix.AT_FDCWD {
 			hashDir = ""
 		}
-		id, st, at, err := s.c.hashers.file(ctx, fd, hashDir, open, s.settle)
+		id, st, at, err := s.c.hashers.file(ctx, fd, hashDir, open, &now, s.settle)
 		if err != nil {
 			return n, false, err
 		}
@@ -300,7 +300,7 @@ func (s *scanner) file(ctx context.Context, fd int, dir, open, name string, now 
 		}
 		n.entry = entry{name: name, fileStat: st, id: id, settled: st.settled(at, linked), linked: linked}
 	}
-	n.sumUp()
+	n.typ = n.fileType()
 	return n, changed, nil
 }
 
@@ -362,7 +362,6 @@ func (s *scanner) placedLink(path, name string) (node, error) {
 		return node{}, fmt.Errorf("%s links to an object of the cache: %w", path, errors.Join(err, fs.ErrNotExist))
 	}
 	n := node{placed: true, entry: entry{name: name, id: id, fileStat: now}}
-	n.sum = Content{ID: id, Size: now.size, Files: 1}
 	return n, nil
 }
 
@@ -386,9 +385,9 @@ func (c *Cache) verify(id ID) (fileStat, error) {
 // rehash looks at the object's bytes, whatever its record says.
 func (c *Cache) rehash(id ID) (fileStat, error) {
 	path := c.Path(id)
-	got, now, at, err := c.hashers.file(context.Background(), unix.AT_FDCWD, "", path, false)
+	got, now, at, err := c.hashers.file(context.Background(), unix.AT_FDCWD, "", path, nil, false)
 	if errors.Is(err, unix.EIO) { // a bad sector is bad twice, a loose cable perhaps not
-		got, now, at, err = c.hashers.file(context.Background(), unix.AT_FDCWD, "", path, false)
+		got, now, at, err = c.hashers.file(context.Background(), unix.AT_FDCWD, "", path, nil, false)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -67,7 +67,7 @@ func TestCutWhileHashed(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, _, err := p.file(cancelled, unix.AT_FDCWD, "", path, false); !errors.Is(err, context.Canceled) {
+	if _, _, _, err := p.file(cancelled, unix.AT_FDCWD, "", path, nil, false); !errors.Is(err, context.Canceled) {
 		t.Fatalf("cancelled: %v", err)
 	}
 	if p.helpers.busy.Load() != 0 {
