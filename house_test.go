@@ -129,6 +129,31 @@ func TestNoInitAndNoPackageState(t *testing.T) {
 	}
 }
 
+// Expressions that stand in variables of a package are compiled when they are first used: each costs every start of the
+// program some ten microseconds.
+func TestNoExpressionIsCompiledAtStart(t *testing.T) {
+	for _, files := range packages(t) {
+		for path, file := range files {
+			if strings.HasSuffix(path, "_test.go") || file.Name.Name == "main" && !strings.HasPrefix(path, "cmd/lpipe/") {
+				continue
+			}
+			for _, d := range file.Decls {
+				if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.VAR {
+					ast.Inspect(g, func(n ast.Node) bool {
+						if _, later := n.(*ast.FuncLit); later {
+							return false
+						}
+						if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "MustCompile" {
+							t.Errorf("%s compiles an expression at start: write sync.OnceValue(func() *regexp.Regexp { … })", path)
+						}
+						return true
+					})
+				}
+			}
+		}
+	}
+}
+
 // packages parses every Go file of the module, by folder.
 func packages(t *testing.T) map[string]map[string]*ast.File {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"lpipe/dataset"
 )
@@ -240,7 +241,7 @@ func messagesRow(r dataset.Record) (dataset.Row, string) {
 	return row, ""
 }
 
-var calculator = regexp.MustCompile(`<<[^<>]*>>`)
+var calculator = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`<<[^<>]*>>`) })
 
 // gsm8kRow reads GSM8K: the worked solution loses its calculator notes (<<6*2=12>>), and its last line,
 // "#### 12", becomes \boxed{12}.
@@ -248,7 +249,7 @@ func gsm8kRow(r dataset.Record) (dataset.Row, string) {
 	if !r.Has("question") || !r.Has("answer") {
 		return dataset.Row{}, "missing column: question and answer"
 	}
-	text := calculator.ReplaceAllString(r.Get("answer").String(), "")
+	text := calculator().ReplaceAllString(r.Get("answer").String(), "")
 	steps, final, ok := cutLast(text, "####")
 	if !ok {
 		return dataset.Row{}, "no final answer behind ####"

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -88,10 +89,10 @@ func (s *shell) argv() (argv []string, shown string) {
 	return append(append([]string{}, s.Shell...), s.Command.line), s.Command.line
 }
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+var plainWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`) })
 
 func quoteWord(word string) string {
-	if plainWord.MatchString(word) {
+	if plainWord().MatchString(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
@@ -253,9 +254,9 @@ func names(dir string, env *runner.Env) []string {
 	return vars
 }
 
-var notInVariable = regexp.MustCompile(`[^A-Za-z0-9_]`)
+var notInVariable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^A-Za-z0-9_]`) })
 
-func variable(name string) string { return notInVariable.ReplaceAllString(name, "_") }
+func variable(name string) string { return notInVariable().ReplaceAllString(name, "_") }
 
 // logFile is what the command writes to: the log itself where that is a file, else a pipe into it. drain waits until
 // all that came through the pipe is in the log.
