@@ -26,7 +26,7 @@ type Witness struct {
 	mu    sync.Mutex // guards what follows
 	marks map[markKey]fileStat
 	lists map[uint64]bool // by device: whether the times of its folders tell that names changed
-	doubt error // why this is no witness, nil if it is
+	doubt error           // why this is no witness, nil if it is
 }
 
 // markKey is a path, and whether a link there is followed.
