@@ -318,15 +318,15 @@ func (a *adder) adoptOne(f *item, folder int, look *statBuffer) error {
 		f.thaw() // relink replaces it
 		return nil
 	}
+	f.frozen = false // an object now, whatever comes
 	now, err := look.at(unix.AT_FDCWD, to)
 	if err == nil && (now.size != f.size || now.mtime != f.mtime || now.ino != f.ino) {
-		c.disk.remove(to)
+		f.frozen = c.disk.remove(to) == nil
 		err = fmt.Errorf("%s: %w", f.path(), ErrChanged)
 	}
 	if err != nil {
 		return err
 	}
-	f.frozen = false
 	f.entry = f.asLinked(now)
 	c.records.note(f.id, now, f.settled)
 	return nil

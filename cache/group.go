@@ -229,16 +229,16 @@ func (a *adder) nameHeld(f *item) error {
 		f.thaw() // relink replaces it
 		return nil
 	}
-	if err == nil {
-		err = c.disk.remove(f.held)
-	}
-	if err == nil {
-		now, err = lstat(to)
-	}
 	if err != nil {
 		return err
 	}
-	f.held, f.frozen = "", false
+	f.frozen = false // an object now, whatever comes
+	if c.disk.remove(f.held) == nil {
+		f.held = "" // else Discard tries once more, and gc after it
+	}
+	if now, err = lstat(to); err != nil {
+		return err
+	}
 	f.entry = f.asLinked(now)
 	c.records.note(f.id, now, f.settled)
 	return nil
