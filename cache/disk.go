@@ -107,6 +107,19 @@ func (d disk) linkAt(folder int, dir, name, to string) error {
 	return nil
 }
 
+// linkInto links a file to a name in an open folder, whose path is dir.
+func (d disk) linkInto(from string, folder int, dir, name string) error {
+	if d.fault != nil {
+		if err := d.check("link", dir+"/"+name); err != nil {
+			return err
+		}
+	}
+	if err := retry(func() error { return unix.Linkat(unix.AT_FDCWD, from, folder, name, 0) }); err != nil {
+		return &os.LinkError{Op: "link", Old: from, New: dir + "/" + name, Err: err}
+	}
+	return nil
+}
+
 // chmodAt changes the permissions of a file in an open folder, whose path is dir.
 func (d disk) chmodAt(folder int, dir, name string, mode uint32) error {
 	if d.fault != nil {

@@ -193,7 +193,10 @@ func (c *Cache) placeDir(ctx context.Context, st *State, want Content, path stri
 	if err := c.disk.removeAll(temp); err != nil {
 		return err
 	}
-	p := placer{c: c, crew: newCrew(), known: map[string][]known{}}
+	p := placer{c: c, st: st, crew: newCrew(), place: path, bodies: map[string][]byte{}}
+	if above, err := lstat(filepath.Dir(path)); err == nil {
+		p.hard = c.linkFor(above.dev) == "hardlink"
+	}
 	err := p.dir(ctx, want.ID, temp, "")
 	if err != nil {
 		c.disk.removeAll(temp)
@@ -210,8 +213,8 @@ func (c *Cache) placeDir(ctx context.Context, st *State, want Content, path stri
 		c.disk.removeAll(temp)
 		return err
 	}
-	for rel, list := range p.known {
-		st.setFolder(filepath.Join(path, rel), folderFacts{list: list})
+	for dir, body := range p.bodies {
+		st.setBody(dir, body)
 	}
 	return nil
 }
@@ -263,11 +266,14 @@ func (c *Cache) carry(from, to string) error {
 
 // placer builds a folder under a temporary name.
 type placer struct {
-	c    *Cache
-	crew *crew
+	c     *Cache
+	st    *State
+	crew  *crew
+	place string // where the folder will stand
+	hard  bool   // hard links come first
 
-	mu    sync.Mutex
-	known map[string][]known // by path within the folder: what the state will know
+	mu     sync.Mutex
+	bodies map[string][]byte // by folder: what the state will know
 }
 
 func (p *placer) dir(ctx context.Context, id ID, path, rel string) error {
@@ -281,14 +287,23 @@ func (p *placer) dir(ctx context.Context, id ID, path, rel string) error {
 	if err := os.Mkdir(path, 0o777); err != nil {
 		return err
 	}
+	folder := openFolder{fd: -1}
+	if err := folder.open(path); err != nil {
+		return err
+	}
+	defer folder.close()
 	files := make([]known, len(tree.Entries))
 	var wg sync.WaitGroup
 	const piece = 128
 	for at := 0; at < len(tree.Entries); at += piece {
 		p.crew.run(&wg, func() error {
+			var look statBuffer
 			for i := at; i < min(at+piece, len(tree.Entries)); i++ {
 				if err := cmpErr(ctx.Err(), p.crew.failed()); err != nil {
 					return err
+				}
+				if p.link(&tree.Entries[i], path, folder.fd, &look, &files[i].entry) {
+					continue
 				}
 				if err := p.entry(tree.Entries[i], path, rel, &files[i].entry); err != nil {
 					return fmt.Errorf("%s: %w", filepath.Join(rel, tree.Entries[i].Name), err)
@@ -303,10 +318,39 @@ func (p *placer) dir(ctx context.Context, id ID, path, rel string) error {
 		}
 	}
 	wg.Wait()
+	p.remember(filepath.Join(p.place, rel), files)
+	return p.crew.failed()
+}
+
+// remember keeps what the state will know of a folder once it stands. Files without a name are not to be known.
+func (p *placer) remember(dir string, files []known) {
+	if p.st == nil {
+		return
+	}
+	facts := folderFacts{list: slices.DeleteFunc(files, func(k known) bool { return k.name == "" })}
+	body := facts.encode(p.st.key(dir))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.known[rel] = slices.DeleteFunc(files, func(k known) bool { return k.name == "" })
-	return p.crew.failed()
+	p.bodies[dir] = body
+}
+
+// link makes a hard link of an object that its record says is good, in an open folder: the usual way, with the least asked
+// of the disk. Where it does not succeed, entry tries all ways.
+func (p *placer) link(t *Entry, dir string, folder int, look *statBuffer, e *entry) bool {
+	if !p.hard || t.Type != File {
+		return false
+	}
+	object := p.c.Path(t.ID)
+	now, err := look.at(unix.AT_FDCWD, object)
+	if err != nil || !now.regular() || !p.c.records.intact(t.ID, now) || p.c.disk.linkInto(object, folder, dir, t.Name) != nil {
+		return false
+	}
+	if now, err = look.at(folder, t.Name); err != nil {
+		unix.Unlinkat(folder, t.Name, 0)
+		return false
+	}
+	*e = p.c.placed(t.ID, t.Name, "hardlink", now)
+	return true
 }
 
 // entry makes a file or link; e stays empty for what the state does not keep.

@@ -281,8 +281,12 @@ func (s *State) setFolder(dir string, facts folderFacts) {
 	if s == nil {
 		return
 	}
+	s.setBody(dir, facts.encode(s.key(dir)))
+}
+
+// setBody is setFolder with what is encoded already.
+func (s *State) setBody(dir string, body []byte) {
 	k := s.key(dir)
-	body := facts.encode(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.folders[k]; d != nil && len(d.singles) == 0 && d.good() && bytes.Equal(d.body, body) {

@@ -250,15 +250,23 @@ func (x *execution) checkout(ctx context.Context, n *Node, out *StepOutput, want
 		*done = append(*done, one)
 		return nil
 	}
-	lacks, err := x.Cache.Missing(ctx, want)
-	if err != nil && !errors.Is(err, cache.ErrNotFound) {
-		return fmt.Errorf("check out %s: %w", out.Path, err)
+	lacks := false
+	if !errors.Is(err, fs.ErrNotExist) { // what is in the way is kept only if something else can stand there
+		list, err := x.Cache.Missing(ctx, want)
+		if err != nil && !errors.Is(err, cache.ErrNotFound) {
+			return fmt.Errorf("check out %s: %w", out.Path, err)
+		}
+		lacks = len(list) > 0 || err != nil
 	}
-	if len(lacks) > 0 || err != nil {
+	if !lacks {
+		err = x.place(ctx, n, out, want)
+		lacks = errors.Is(err, cache.ErrNotFound) || errors.Is(err, cache.ErrDamaged)
+	}
+	if lacks {
 		missing.Paths = append(missing.Paths, out.Path)
 		return nil
 	}
-	if err := x.place(ctx, n, out, want); err != nil {
+	if err != nil {
 		return fmt.Errorf("check out %s: %w", out.Path, writeError(x.dir, err))
 	}
 	one.Changed = true
