@@ -25,8 +25,7 @@ type Witness struct {
 
 	mu    sync.Mutex // guards what follows
 	marks map[markKey]fileStat
-	lists map[uint64]bool // by device: whether the times of its folders tell that names changed
-	doubt error           // why this is no witness, nil if it is
+	doubt error // why this is no witness, nil if it is
 }
 
 // markKey is a path, and whether a link there is followed.
@@ -37,7 +36,7 @@ type markKey struct {
 
 // NewWitness begins a look. Call it before the first path is looked at.
 func NewWitness(base string) *Witness {
-	return &Witness{base: base, began: time.Now(), marks: map[markKey]fileStat{}, lists: map[uint64]bool{}}
+	return &Witness{base: base, began: time.Now(), marks: map[markKey]fileStat{}}
 }
 
 // Doubt makes w no witness.
@@ -73,21 +72,7 @@ func (w *Witness) Look(path string, follow bool) {
 		w.Doubt(pathError("stat", path, err))
 		return
 	}
-	if now.dir() && !w.listsByTime(path, now.dev) {
-		w.Doubt(fmt.Errorf("the times of %s do not tell whether its names changed", path))
-	}
 	w.note(path, follow, now)
-}
-
-func (w *Witness) listsByTime(path string, dev uint64) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	tells, known := w.lists[dev]
-	if !known {
-		tells = listsByTime(path)
-		w.lists[dev] = tells
-	}
-	return tells
 }
 
 // Saw notes what a Scan of a path found.

@@ -305,11 +305,6 @@ func (p *pusher) putResults(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if p.r.signer != nil {
-			if result, err = sign(k, result, p.r.signer); err != nil {
-				return err
-			}
-		}
 		data, err := result.Encode(k)
 		if err != nil {
 			return err
@@ -322,11 +317,9 @@ func (p *pusher) putResults(ctx context.Context) error {
 		if made || err != nil {
 			return err
 		}
-		_, err = p.r.Result(ctx, k)
-		if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrUntrusted) {
+		if _, err := p.r.Result(ctx, k); errors.Is(err, cache.ErrDamaged) {
 			return p.r.put(ctx, resultName(k), data) // what stands there helps nobody
-		}
-		if !errors.Is(err, cache.ErrNotFound) {
+		} else if !errors.Is(err, cache.ErrNotFound) {
 			return err
 		}
 		return nil

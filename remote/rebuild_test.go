@@ -73,3 +73,27 @@ func TestIndexIsMadeAgain(t *testing.T) {
 		})
 	}
 }
+
+// FuzzPack: the entries that a pack tells fill it.
+func FuzzPack(f *testing.F) {
+	list := []cache.Object{{ID: cache.Sum([]byte("abc")), Size: 3}, {ID: cache.Sum(nil), Tree: true}}
+	table := appendEntries(nil, list)
+	good := append([]byte(packMagic+"abc"), table...)
+	good = append(good, byte(len(table)), 0, 0, 0, 0, 0, 0, 0)
+	f.Add(good)
+	f.Add([]byte(packMagic + "\x00\x01\x00\x00\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := decodePack(cache.ID{}, data)
+		if err != nil {
+			return
+		}
+		at := int64(len(packMagic))
+		for _, o := range p.entries {
+			_ = data[at : at+o.Size]
+			at += o.Size
+		}
+		if at > int64(len(data)-8) {
+			t.Errorf("objects to %d of %d bytes", at, len(data))
+		}
+	})
+}

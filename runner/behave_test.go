@@ -526,8 +526,18 @@ stage "counter" "c" {
 		In: []runner.Port{{Name: "data", Reads: []string{"tokenizer.json", "**/vocab.json"}}}, Out: []runner.Port{{Name: "data", Ext: ".txt"}}})
 	equal(t, "first", w.repro(), "c:ran")
 	w.write("model/weights.bin", "2")
+	why := func() string {
+		stages, err := w.open().Why(t.Context(), "c")
+		return fmt.Sprint(stages[0].Reasons, stages[0].Unmoved, err)
+	}
+	contains(t, "why", why(), "other files of it changed; this stage reads only tokenizer.json, **/vocab.json")
 	equal(t, "what it does not read", w.repro(), "c:workspace")
 	w.write("model/sub/vocab.json", "2")
+	w.write("model/weights.bin", "3")
+	contains(t, "why", why(), "input data/sub/vocab.json: ")
+	if strings.Contains(why(), "weights") {
+		t.Error(why())
+	}
 	equal(t, "what it reads", w.repro(), "c:ran")
 	os.RemoveAll(filepath.Join(w.dir, "model"))
 	equal(t, "without the folder", w.repro(), "c:workspace")

@@ -68,7 +68,7 @@ func (j *job) collect(ctx context.Context, key cache.Key, description string, be
 		done.out[one.Name] = content
 	}
 	if !done.changed {
-		result := &cache.Result{Outputs: done.out, Description: description, Record: j.entry(ctx, deposit, began, done.seconds)}
+		result := &cache.Result{Outputs: done.out, Description: description, Record: j.entry(ctx, deposit, began, done.seconds), Inputs: j.listFiles(ctx, j.node, j.in)}
 		if err := deposit.PutResult(key, result); err != nil {
 			return writeError(j.dir, err)
 		}

@@ -142,10 +142,9 @@ type RemoteBlock struct {
 	Prefix     string
 	Region     string
 	Endpoint   string
-	AWSProfile string   // `profile` in the block
-	Path       string   // of "dir"
-	Results    string   // "read-write" (default), "read", "off"
-	Trust      []string // public keys, and files of such, whose results count; none: everybody's
+	AWSProfile string // `profile` in the block
+	Path       string // of "dir"
+	Results    string // "read-write" (default), "read", "off"
 	Range      hcl.Range
 }
 

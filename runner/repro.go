@@ -23,6 +23,8 @@ type ReproOptions struct {
 	KeepGoing    bool     // after a failure, run what does not depend on it
 	AllowMissing bool     // leave stages alone whose key is as recorded and whose outputs are nowhere to be had
 	NoRemote     bool     // do not ask the Fetcher
+
+	explain bool // of Why: say of what is up to date what was compared
 }
 
 // Summary counts what a run did.

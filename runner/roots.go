@@ -20,18 +20,6 @@ func Roots(dir string) (cache.GCRoots, error) {
 		return roots, err
 	}
 	for _, dir := range append(workspaces, instances...) {
-		// The journal first: what has left it since is in the lock by then.
-		entries, _, _, err := readJournal(filepath.Join(dir, ".lpipe", "journal"))
-		if err != nil {
-			return roots, err
-		}
-		lock := newLock()
-		for _, e := range entries {
-			lock.apply([]entry{e}, e.Profile)
-			addRoots(&roots, lock)
-			clear(lock.Stages)
-			clear(lock.Sources)
-		}
 		locks, err := lockFiles(dir)
 		if err != nil {
 			return roots, err
@@ -42,6 +30,17 @@ func Roots(dir string) (cache.GCRoots, error) {
 				return roots, err
 			}
 			addRoots(&roots, lock)
+		}
+		entries, _, _, err := readJournal(filepath.Join(dir, ".lpipe", "journal"))
+		if err != nil {
+			return roots, err
+		}
+		lock := newLock()
+		for _, e := range entries {
+			lock.apply([]entry{e}, e.Profile)
+			addRoots(&roots, lock)
+			clear(lock.Stages)
+			clear(lock.Sources)
 		}
 		pins, err := readPins(filepath.Join(dir, ".lpipe", "pins"))
 		if err != nil {

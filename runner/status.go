@@ -43,6 +43,7 @@ type StageStatus struct {
 	Outputs []OutputStatus `json:"outputs"`
 	Would   string         `json:"would,omitempty"`
 	Seconds float64        `json:"seconds,omitempty"` // how long it took last
+	Unmoved []Unmoved      `json:"unmoved,omitempty"` // of `why`, where nothing is to be done: what was compared
 }
 
 // OutputStatus is one output: as recorded ("fresh"), "missing", or "changed" outside lpipe.
@@ -76,7 +77,7 @@ func (r *Runner) Why(ctx context.Context, target string) ([]StageStatus, error) 
 	if _, err := r.Plan.Target(target); err != nil {
 		return nil, err
 	}
-	report, err := r.assess(ctx, ReproOptions{Targets: []string{target}, Only: true})
+	report, err := r.assess(ctx, ReproOptions{Targets: []string{target}, Only: true, explain: true})
 	return report.Stages, err
 }
 
@@ -158,6 +159,9 @@ func (a *assessment) judge(ctx context.Context, n *Node) verdict {
 	v.Outputs = a.outputStates(ctx, n, recorded)
 	if n.Step.Frozen {
 		v.State, v.stays = Frozen, true // what stands there counts, whatever it is
+		if a.opts.explain {
+			v.Unmoved = a.unmoved(n, recorded.Key, ingredients{})
+		}
 		return v
 	}
 	if stop := a.upstream(n, &v); stop {
@@ -190,6 +194,9 @@ func (a *assessment) judge(ctx context.Context, n *Node) verdict {
 		a.foresee(ctx, n, &v, want)
 	} else {
 		v.out, v.stays = want, true
+		if a.opts.explain {
+			v.Unmoved = a.unmoved(n, key, in)
+		}
 	}
 	if v.State == Stale && a.memory.stages[n.Step.Name].Failed != "" {
 		v.State = Failed
@@ -371,15 +378,16 @@ func (v *view) reasons(ctx context.Context, n *Node, key cache.Key, description 
 		return nil
 	}
 	var reasons []Reason
-	if result, err := v.Cache.Result(recorded.Key); err == nil && result.Description != "" {
-		reasons = compareDescriptions(result.Description, description)
+	if made, err := v.Cache.Result(recorded.Key); err == nil && made.Description != "" {
+		reasons = v.openListed(ctx, n, made, in, compareDescriptions(made.Description, description))
 	} else {
 		reasons = compareLocked(recorded, lockStage(n, key, description, in, nil))
 	}
 	if v.lock == nil {
+		nameReferences(n, reasons)
 		return reasons
 	}
-	return v.openFolders(ctx, reasons, func(name string) (before, after cache.ID, scan *cache.Scan) {
+	reasons = v.openFolders(ctx, reasons, func(name string) (before, after cache.ID, scan *cache.Scan) {
 		i := slices.IndexFunc(in.inputs, func(one readInput) bool { return one.Name == name })
 		if i < 0 || !in.inputs[i].content.Dir {
 			return before, after, nil
@@ -398,6 +406,8 @@ func (v *view) reasons(ctx context.Context, n *Node, key cache.Key, description 
 		}
 		return before, one.content.ID, scan
 	})
+	nameReferences(n, reasons)
+	return reasons
 }
 
 // String is the one-line form of a reason.

@@ -42,16 +42,7 @@ func (x *execution) step(ctx context.Context, n *Node) outcome {
 	}
 	description := describe(n, in)
 	key := cache.SumKey(description)
-	release, err := x.hold(ctx) // until what is found is on record: before, a gc knows nobody who needs it
-	if err != nil {
-		return x.failed(ctx, n, outcome{err: err})
-	}
 	done, found, err := x.find(ctx, n, key)
-	if err == nil && found {
-		done.settled = release
-	} else {
-		release()
-	}
 	if err == nil && !found {
 		leave()
 		done, err = x.produce(ctx, n, key, description, in)
@@ -193,10 +184,6 @@ func (x *execution) ask(ctx context.Context, n *Node, key cache.Key) (*cache.Res
 		return nil, false
 	}
 	result, err := x.Fetcher.Result(ctx, key)
-	if errors.Is(err, cache.ErrUntrusted) {
-		x.warn(n.Step.Name, "not used: %v", err)
-		return nil, false
-	}
 	if err == nil && cache.SumKey(result.Description) != key {
 		x.warn(n.Step.Name, "the remote's result for key %s describes something else and is not used", key)
 		return nil, false
@@ -283,10 +270,7 @@ func (x *execution) acknowledge(n *Node, key cache.Key, description string, in i
 	at := x.Now()
 	told := func() { x.finished(n, done, at) }
 	if len(entries) == 0 && done.deposit == nil {
-		x.commits.tell(func() {
-			done.settle()
-			told()
-		})
+		x.commits.tell(told)
 		return
 	}
 	x.commits.submit(&ending{deposit: done.deposit, entries: entries,

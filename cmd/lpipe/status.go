@@ -156,8 +156,14 @@ func (p *program) why(c *cli.Context) error {
 
 func (p *program) printWhy(s runner.StageStatus) {
 	p.result("%s is %s%s", p.paintResult(bold, s.Name), p.paintResult(stateColor(s.State), s.State), wouldText(s))
-	if len(s.Reasons) == 0 {
+	if len(s.Reasons) == 0 && s.State != runner.Frozen {
 		p.result("  nothing changed: inputs, settings, code and outputs are as in the recorded run")
+	}
+	for _, u := range s.Unmoved {
+		p.result("  %s: %s", strings.TrimSpace(u.What+" "+u.Name), u.Note)
+	}
+	if len(s.Unmoved) > 0 && s.Kind == "shell" && s.State != runner.Frozen {
+		p.result("  files that the command reads beside these do not count: name them in `in` or code, or find them with sandbox = true")
 	}
 	for _, r := range s.Reasons {
 		p.result("  %s", strings.TrimSpace(r.What+" "+r.Name)+change(r, 0))
