@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"lpipe/dataset"
@@ -79,7 +80,9 @@ func BenchmarkStages(b *testing.B) {
 				size += info.Size()
 			}
 			b.SetBytes(size)
+			before, passes := userSeconds(b), 0
 			for b.Loop() {
+				passes++
 				w := newBench(b)
 				w.cpu = 1
 				w.in[c.port] = c.files
@@ -90,6 +93,7 @@ func BenchmarkStages(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(size)*float64(passes)/1e6/(userSeconds(b)-before), "MB/user-s")
 		})
 	}
 }
@@ -157,4 +161,13 @@ func peakMB(b *testing.B) float64 {
 		}
 	}
 	return 0
+}
+
+// userSeconds is the processor time that this program has used, without that of the system.
+func userSeconds(b *testing.B) float64 {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return float64(used.Utime.Sec) + float64(used.Utime.Usec)/1e6
 }

@@ -3,6 +3,7 @@ package stages
 import (
 	"encoding/binary"
 	"html"
+	"math/bits"
 	"regexp"
 	"strings"
 	"sync"
@@ -23,9 +24,6 @@ type cleaner struct {
 	wanted        uint // rules of which examples are wanted, as bits
 	before, after [rules]string
 }
-
-// begin takes up a row.
-func (c *cleaner) begin(r *ruleReport) { c.did, c.wanted = 0, r.wanted() }
 
 func (c *cleaner) clean(text string) string {
 	p := c.settings
@@ -111,12 +109,23 @@ func stripControl(s string) string {
 	return b.String()
 }
 
-// hasControl says whether stripControl may have work to do.
+// hasControl says whether stripControl has work to do. All but the ASCII ones begin in UTF-8 with C2 (C1 controls, soft hyphen),
+// D8 (U+061C), E1 (U+180E), E2 or EF (byte order mark); these bytes begin other characters much more often.
 func hasControl(s string) bool {
 	for i := 0; i < len(s); i++ {
-		// All of them in UTF-8 begin with C2 (C1 controls, soft hyphen), D8 (U+061C), E1 (U+180E), E2, EF (BOM).
-		if c := s[i]; c < 0x20 && c != '\n' && c != '\t' || c == 0x7f || c == 0xc2 || c == 0xd8 || c == 0xe1 || c == 0xe2 || c == 0xef {
+		if i += unremarkable(s[i:]); i == len(s) {
+			return false
+		}
+		switch c := s[i]; {
+		case c == '\n', c == '\t':
+		case c < utf8.RuneSelf:
 			return true
+		case c == 0xc2 || c == 0xd8 || c == 0xe1 || c == 0xe2 || c == 0xef:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == '\u200c' || r == '\u200d' || r == '\u2028' || r == '\u2029' || invisible(r) {
+				return true
+			}
+			i += size - 1
 		}
 	}
 	return false
@@ -139,6 +148,13 @@ func invisible(r rune) bool {
 // collapse puts one blank for many and one empty line for many, and takes the blanks at the ends of lines and
 // of the text. Indentation stays, and so does everything inside code and LaTeX.
 func collapse(s string) string {
+	if isCollapsed(s) {
+		return s
+	}
+	return collapseSlowly(s)
+}
+
+func collapseSlowly(s string) string {
 	var w blanks
 	w.out = make([]byte, 0, len(s))
 	for text, kept := range pieces(s) {
@@ -153,6 +169,85 @@ func collapse(s string) string {
 		return s
 	}
 	return string(w.out)
+}
+
+// isCollapsed finds most texts that collapse would not change, without writing them again: none that it would.
+func isCollapsed(s string) bool {
+	for i := 0; i < len(s); {
+		i += printable(s[i:])
+		if i == len(s) {
+			return true
+		}
+		switch c := s[i]; {
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r != '\u0085' && unicode.IsSpace(r) {
+				return false
+			}
+			i += size
+		case i == 0:
+			return false
+		case c == ' ': // one, between two words
+			if i++; i == len(s) || s[i] <= ' ' {
+				return false
+			}
+		case c == '\n': // one or two, any indent, and a word
+			if i++; i < len(s) && s[i] == '\n' {
+				i++
+			}
+			for i < len(s) && (s[i] == ' ' || s[i] == '\t') {
+				i++
+			}
+			if i == len(s) || s[i] <= ' ' {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// unremarkable is the number of bytes before the first that is no printable ASCII character and no blank.
+func unremarkable(s string) int {
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		x := word(s[i:])
+		if found := (x | (x - lowBits*0x20) | (x + lowBits)) & highBits; found != 0 {
+			break // one of the eight is remarkable
+		}
+	}
+	for i < len(s) && s[i] >= ' ' && s[i] < 0x7f {
+		i++
+	}
+	return i
+}
+
+// printable is the number of bytes before the first that is no printable ASCII character.
+func printable(s string) int {
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		x := word(s[i:])
+		// A byte below 0x21 borrows from its high bit; borrows go upwards only, so that the lowest mark is right.
+		if found := (x | (x - lowBits*0x21)) & highBits; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for i < len(s) && s[i] > ' ' && s[i] < utf8.RuneSelf {
+		i++
+	}
+	return i
+}
+
+// word is the first eight bytes of a text that has them, the first one lowest.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // blanks writes text, with its white space put off until what follows it is known.
@@ -250,12 +345,41 @@ func outsideCode(s string, do func(string) string) string {
 
 // promptHash is a hash of a text, blind for case and blanks.
 func promptHash(text string) (hi, lo uint64) {
-	plain := make([]byte, 0, len(text))
-	for word := range strings.FieldsSeq(text) {
-		plain = append(plain, strings.ToLower(word)...)
+	space := promptSpaces.Get().(*[]byte)
+	defer promptSpaces.Put(space)
+	*space = appendPlain((*space)[:0], text)
+	return hash128(*space)
+}
+
+// promptSpaces are buffers for promptHash.
+var promptSpaces = sync.Pool{New: func() any { return new([]byte) }}
+
+// appendPlain appends the words of a text in lower case, a blank behind each.
+func appendPlain(plain []byte, text string) []byte {
+	start, inside := len(plain), false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c >= utf8.RuneSelf: // other scripts have blanks and cases of their own
+			plain = plain[:start]
+			for word := range strings.FieldsSeq(text) {
+				plain = append(append(plain, strings.ToLower(word)...), ' ')
+			}
+			return plain
+		case c == ' ' || c >= '\t' && c <= '\r':
+			if inside {
+				plain, inside = append(plain, ' '), false
+			}
+		default:
+			if c >= 'A' && c <= 'Z' {
+				c |= 0x20
+			}
+			plain, inside = append(plain, c), true
+		}
+	}
+	if inside {
 		plain = append(plain, ' ')
 	}
-	return hash128(plain)
+	return plain
 }
 
 // textHash is a hash of a text as it is.

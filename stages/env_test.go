@@ -65,6 +65,11 @@ func (b *bench) run(s runner.Stage) error {
 			return err
 		}
 	}
+	return s.Run(b.t.Context(), b.env())
+}
+
+// env is what a stage is run with.
+func (b *bench) env() *runner.Env {
 	env := &runner.Env{Dir: b.dir, Name: "test", In: map[string][]runner.Input{}, Out: b.out, CPUs: b.cpu,
 		Scratch: filepath.Join(b.dir, ".scratch"), Log: &b.log, Report: func(runner.Event) {}}
 	for port, paths := range b.in {
@@ -72,7 +77,7 @@ func (b *bench) run(s runner.Stage) error {
 			env.In[port] = append(env.In[port], runner.Input{Path: path})
 		}
 	}
-	return s.Run(b.t.Context(), env)
+	return env
 }
 
 func (b *bench) must(s runner.Stage) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"lpipe/dataset"
 	"lpipe/runner"
@@ -134,6 +135,44 @@ func (k *kept) add(w *dataset.RowWriter, r *dataset.Row) {
 	} else {
 		k.rows = append(k.rows, *r)
 	}
+}
+
+// expect makes room for rows.
+func (k *kept) expect(w *dataset.RowWriter, rows []dataset.Row) {
+	if !w.Lines() {
+		return
+	}
+	size := 0
+	for i := range rows {
+		size += rows[i].Bytes() + 160
+	}
+	k.lines = make([]byte, 0, size+size/16)
+}
+
+// remove takes out the rows of these indexes, which rise; end tells where the line of row i ends.
+func (k *kept) remove(gone []int, end func(i int) int) {
+	if len(gone) == 0 {
+		return
+	}
+	if k.rows != nil {
+		for n, i := range gone {
+			k.rows = slices.Delete(k.rows, i-n, i-n+1)
+		}
+	}
+	if k.lines != nil {
+		to, from := 0, 0
+		for _, i := range gone {
+			begin := 0
+			if i > 0 {
+				begin = end(i - 1)
+			}
+			to += copy(k.lines[to:], k.lines[from:begin])
+			from = end(i)
+		}
+		to += copy(k.lines[to:], k.lines[from:])
+		k.lines = k.lines[:to]
+	}
+	k.n -= len(gone)
 }
 
 func (k *kept) write(w *dataset.RowWriter) error {

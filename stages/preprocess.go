@@ -78,14 +78,26 @@ func (p *Preprocess) Check() error {
 	return nil
 }
 
-// Run cleans. With dedupe the rows are read twice: first to find the repeated ones, then to write the others.
+// Run cleans. Rows that stood before are told by their hashes in memory; of very many rows they are found in a pass of their own.
 func (p *Preprocess) Run(ctx context.Context, env *runner.Env) error {
-	repeated := &duplicates{}
+	var found *duplicates
 	if p.Dedupe != "none" {
-		var err error
-		if repeated, err = p.findRepeated(ctx, env); err != nil {
+		err := p.run(ctx, env, &duplicates{seen: newHashSet(hashesInMemory)})
+		if !errors.Is(err, errCrowded) {
 			return err
 		}
+		logf(env, "more than %d rows: their duplicates are found in a pass of their own", hashesInMemory)
+		if found, err = p.findRepeated(ctx, env); err != nil {
+			return err
+		}
+	}
+	return p.run(ctx, env, found)
+}
+
+// run cleans and writes, without the duplicates that are known or told on the way; nil: all rows stay.
+func (p *Preprocess) run(ctx context.Context, env *runner.Env, repeated *duplicates) error {
+	if repeated == nil {
+		repeated = &duplicates{}
 	}
 	out, err := dataset.CreateRows(env.Out["data"])
 	if err != nil {
@@ -94,14 +106,16 @@ func (p *Preprocess) Run(ctx context.Context, env *runner.Env) error {
 	defer out.Abandon()
 	var read int64
 	rep := newRuleReport(p)
-	rows := &pass[cleaned]{
+	rows := &pass[*cleaned]{
 		env: env, files: paths(env, "data"), columns: dataset.RowColumns(), message: "cleaning",
 		done: repeated.share, share: 1 - repeated.share,
-		work: func(_ int, b *dataset.Batch) (cleaned, error) { return p.clean(out, b, repeated) },
-		emit: func(v cleaned) error {
-			read += v.read
-			rep.merge(v.rules)
-			return v.write(out)
+		work: func(_ int, b *dataset.Batch) (*cleaned, error) { return p.clean(out, b, repeated.seen != nil) },
+		emit: func(v *cleaned) error {
+			read += int64(len(v.rows))
+			if err := v.settle(repeated, rep); err != nil {
+				return err
+			}
+			return v.kept.write(out)
 		},
 	}
 	if err := rows.run(ctx); err != nil {
@@ -127,33 +141,49 @@ func anyRows(env *runner.Env, read int64) error {
 	return fmt.Errorf("%s: no rows in it: look at what the stage before dropped, or whether it is the right file", path)
 }
 
-// cleaned is what became of a batch.
+// cleaned is what became of a batch, all of its rows still in it.
 type cleaned struct {
 	kept
-	read  int64
-	rules *ruleReport
+	batch *dataset.Batch
+	rows  []cleanedRow
+	shown []shownChange
 }
 
-func (p *Preprocess) clean(out *dataset.RowWriter, b *dataset.Batch, repeated *duplicates) (cleaned, error) {
-	v := cleaned{rules: newRuleReport(p)}
+// cleanedRow is what is to be known of a row once those before it are settled.
+type cleanedRow struct {
+	row    *dataset.Row
+	hash   pair // of what may not stand twice; empty without a prompt
+	did    uint // rules that changed it, as bits
+	end    int  // of its line in kept
+	number int64
+}
+
+// shownChange is the first place that a rule changed in a row.
+type shownChange struct {
+	row, rule     int
+	before, after string
+}
+
+// spare is how many more examples a batch keeps than are wanted: their rows may turn out to be duplicates.
+const spare = 4
+
+func (p *Preprocess) clean(out *dataset.RowWriter, b *dataset.Batch, hashed bool) (*cleaned, error) {
 	rows, err := b.Rows()
 	if err != nil {
-		return v, err
+		return nil, err
 	}
-	v.read = int64(len(rows))
-	if n, first := b.Replaced(); n > 0 {
-		v.rules.count(ruleEncoding, n, b.Where(first))
-		v.rules.show(ruleEncoding, b.Number(first), &rows[first], "", "")
-	}
+	v := &cleaned{batch: b, rows: make([]cleanedRow, len(rows))}
+	v.kept.expect(out, rows)
 	c := cleaner{settings: p}
+	var shown [rules]int
 	for i := range rows {
 		row := &rows[i]
-		if repeated.drop.has(b.Number(i)) {
-			v.rules.count(ruleRepeated, 1, b.Where(i))
-			v.rules.show(ruleRepeated, b.Number(i), row, row.Prompt(), "")
-			continue
+		c.did, c.wanted = 0, 0
+		for rule := range shown {
+			if shown[rule] < spare*p.Examples {
+				c.wanted |= 1 << rule
+			}
 		}
-		c.begin(v.rules)
 		for m := range row.Messages {
 			row.Messages[m].Content = c.clean(row.Messages[m].Content)
 		}
@@ -161,14 +191,67 @@ func (p *Preprocess) clean(out *dataset.RowWriter, b *dataset.Batch, repeated *d
 			row.Answer = c.clean(row.Answer)
 		}
 		for rule := range ruleRepeated {
-			if c.did>>rule&1 == 1 {
-				v.rules.count(rule, 1, b.Where(i))
-				v.rules.show(rule, b.Number(i), row, c.before[rule], c.after[rule])
+			if bit := uint(1) << rule; c.did&c.wanted&bit != 0 {
+				shown[rule]++
+				v.shown = append(v.shown, shownChange{i, rule, c.before[rule], c.after[rule]})
 			}
 		}
-		v.add(out, row)
+		one := cleanedRow{row: row, did: c.did, number: b.Number(i)}
+		if hashed {
+			one.hash = p.hash(row)
+		}
+		v.kept.add(out, row)
+		one.end = len(v.kept.lines)
+		v.rows[i] = one
 	}
 	return v, nil
+}
+
+// hash is that of a clean row's prompt, or prompt and response; none without a prompt: that is left to validate.
+func (p *Preprocess) hash(row *dataset.Row) (h pair) {
+	text := row.Prompt()
+	if strings.TrimSpace(text) == "" {
+		return h
+	}
+	if p.Dedupe == "row" {
+		text += "\x00" + row.Response()
+	}
+	h.hi, h.lo = promptHash(text)
+	return h
+}
+
+// settle takes the rows of the batch in hand that stood before out of it, and counts what the rules did to the others.
+func (v *cleaned) settle(repeated *duplicates, rep *ruleReport) error {
+	if n, first := v.batch.Replaced(); n > 0 {
+		rep.count(ruleEncoding, n, v.batch.Where(first))
+		rep.show(ruleEncoding, v.batch.Number(first), v.rows[first].row, "", "")
+	}
+	var gone []int
+	shown := v.shown
+	for i := range v.rows {
+		one := &v.rows[i]
+		stood, err := repeated.stood(one)
+		if err != nil {
+			return err
+		}
+		if stood {
+			gone = append(gone, i)
+			rep.count(ruleRepeated, 1, v.batch.Where(i))
+			rep.show(ruleRepeated, one.number, one.row, one.row.Prompt(), "")
+		}
+		for rule := 0; one.did>>rule != 0 && !stood; rule++ {
+			if one.did>>rule&1 == 1 {
+				rep.count(rule, 1, v.batch.Where(i))
+			}
+		}
+		for ; len(shown) > 0 && shown[0].row == i; shown = shown[1:] {
+			if !stood {
+				rep.show(shown[0].rule, one.number, one.row, shown[0].before, shown[0].after)
+			}
+		}
+	}
+	v.kept.remove(gone, func(i int) int { return v.rows[i].end })
+	return nil
 }
 
 func (d Dedupe) what() string {
@@ -178,10 +261,22 @@ func (d Dedupe) what() string {
 	return "prompt"
 }
 
-// duplicates is the rows to drop, by number, and how much of the stage's work finding them was.
+// duplicates tells the rows that stood before: by the hashes seen so far, or by number, and then how much of the stage's work
+// finding them was.
 type duplicates struct {
+	seen  *hashSet
 	drop  rowSet
 	share float64
+}
+
+func (d *duplicates) stood(row *cleanedRow) (bool, error) {
+	if d.seen == nil {
+		return d.drop.has(row.number), nil
+	}
+	if row.hash == (pair{}) {
+		return false, nil
+	}
+	return d.seen.add(row.hash.hi, row.hash.lo)
 }
 
 // findRepeated finds the rows whose cleaned prompt an earlier row had. Rows without a prompt are left to
@@ -225,15 +320,15 @@ func (p *Preprocess) hashes(b *dataset.Batch) ([]pair, error) {
 	c := cleaner{settings: p}
 	pairs := make([]pair, 0, len(rows))
 	for i := range rows {
-		text := c.clean(rows[i].Prompt())
-		if strings.TrimSpace(text) == "" {
-			continue
+		for m := range rows[i].Messages {
+			if role := rows[i].Messages[m].Role; role == dataset.User || p.Dedupe == "row" {
+				rows[i].Messages[m].Content = c.clean(rows[i].Messages[m].Content)
+			}
 		}
-		if p.Dedupe == "row" {
-			text += "\x00" + c.clean(rows[i].Response())
+		if h := p.hash(&rows[i]); h != (pair{}) {
+			h.row = uint64(b.Number(i))
+			pairs = append(pairs, h)
 		}
-		hi, lo := promptHash(text)
-		pairs = append(pairs, pair{hi, lo, uint64(b.Number(i))})
 	}
 	return pairs, nil
 }

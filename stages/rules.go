@@ -60,16 +60,6 @@ func (r *ruleReport) count(rule int, n int64, where string) {
 	r.rows[rule] += n
 }
 
-// wanted are the rules of which more examples are wanted, as bits.
-func (r *ruleReport) wanted() (bits uint) {
-	for rule := range r.examples {
-		if len(r.examples[rule]) < r.settings.Examples {
-			bits |= 1 << rule
-		}
-	}
-	return bits
-}
-
 // show keeps an example, as long as some are wanted. A text to be shown whole has no after.
 func (r *ruleReport) show(rule int, number int64, row *dataset.Row, before, after string) {
 	if len(r.examples[rule]) >= r.settings.Examples {
@@ -79,20 +69,6 @@ func (r *ruleReport) show(rule int, number int64, row *dataset.Row, before, afte
 		before = excerpt(before, 0, 80)
 	}
 	r.examples[rule] = append(r.examples[rule], ruleExample{number, row.ID, before, after})
-}
-
-// merge adds what a batch behind this one's rows counted.
-func (r *ruleReport) merge(o *ruleReport) {
-	for rule := range o.rows {
-		if o.rows[rule] > 0 {
-			r.count(rule, o.rows[rule], o.first[rule])
-		}
-		for _, one := range o.examples[rule] {
-			if len(r.examples[rule]) < r.settings.Examples {
-				r.examples[rule] = append(r.examples[rule], one)
-			}
-		}
-	}
 }
 
 func (r *ruleReport) log(env *runner.Env) {

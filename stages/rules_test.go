@@ -71,7 +71,7 @@ func TestEveryRuleCountsAndShows(t *testing.T) {
 		"collapse_whitespace": {6, "f", `"too  many   blanks"`, `"too many blanks"`},
 		"redact_email":        {7, "g", `"write to a.b@example.com now"`, `"write to [email] now"`},
 		"redact_ip":           {8, "h", `"from 8.8.8.8 it came"`, `"from [ip] it came"`},
-		"dedupe":              {9, "i", `"CLEAN "`, ""},
+		"dedupe":              {9, "i", `"CLEAN"`, ""},
 	}
 	for _, rule := range got.Rules {
 		one, named := want[rule.Rule]

@@ -1,0 +1,115 @@
+package stages
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+)
+
+// pieceOf are what random texts of these tests are made of: what the fast paths look for, and what they must not stumble over.
+var pieceOf = []string{
+	"word", "Two words", " ", "  ", "\n", "\n\n", "\n\n\n", "\t", "\n    indent", "é", "’", "–", "\u00a0", "\u2003", "\u0085", "\u2028", "\u200b", "\u200d", "\u00ad", "\ufeff",
+	"日本", "\r\n", "\r", "\x00", "\x1b[31m", "`a  b`", "$x  y$", "\\(a  \n b\\)", "```\ncode  \n```", "<think>", "</think>", "<|im_end|>", "\\boxed{1}", "[INST]", "figure below", "Ã©", "",
+}
+
+func randomText(rng *rand.Rand) string {
+	var b strings.Builder
+	for range rng.IntN(12) {
+		b.WriteString(pieceOf[rng.IntN(len(pieceOf))])
+	}
+	return b.String()
+}
+
+// What needs no work is told without doing it: exactly so for control characters, never wrongly for white space.
+func TestFastRejectsAgreeWithTheWork(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	passed := 0
+	for range 20_000 {
+		s := randomText(rng)
+		if plain := strings.Map(func(r rune) rune {
+			if r == '\u2028' || r == '\u2029' || r == '\u200c' || r == '\u200d' || invisible(r) {
+				return 'X'
+			}
+			return 'o'
+		}, s); hasControl(s) != strings.Contains(plain, "X") {
+			t.Fatalf("hasControl(%q) is %v", s, hasControl(s))
+		}
+		if isCollapsed(s) {
+			passed++
+			if slow := collapseSlowly(s); slow != s {
+				t.Fatalf("%q is taken for collapsed, and becomes %q", s, slow)
+			}
+		}
+		var words []byte
+		for word := range strings.FieldsSeq(s) {
+			words = append(append(words, strings.ToLower(word)...), ' ')
+		}
+		if got := appendPlain([]byte("before"), s); string(got) != "before"+string(words) {
+			t.Fatalf("%q: %q, want %q", s, got, words)
+		}
+	}
+	if passed < 1000 {
+		t.Errorf("only %d texts pass without work", passed)
+	}
+}
+
+// Duplicates told on the way and in a pass of their own are the same, examples too.
+func TestDuplicatesOnTheWayAndInTheirOwnPass(t *testing.T) {
+	rows := problems(3000)
+	for i := range rows {
+		if i%7 == 0 {
+			rows[i].Messages[1].Content += "  \n"
+		}
+	}
+	for _, ext := range []string{".jsonl", ".parquet"} {
+		var before [2]string
+		for round, crowded := range []bool{false, true} {
+			b := newBench(t)
+			b.in["data"] = []string{writeRows(t, b.path("rows.jsonl"), rows)}
+			b.out = map[string]string{"data": b.path("out" + ext), "report": b.path("report.json")}
+			p := stageOf[*Preprocess](t, "preprocess")
+			env := b.env()
+			if crowded {
+				if err := p.run(t.Context(), env, &duplicates{seen: newHashSet(100)}); !errors.Is(err, errCrowded) {
+					t.Fatal(err)
+				}
+				found, err := p.findRepeated(t.Context(), env)
+				if err == nil {
+					err = p.run(t.Context(), env, found)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				b.must(p)
+			}
+			for i, name := range []string{"out" + ext, "report.json"} {
+				raw, err := os.ReadFile(b.path(name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if round == 0 {
+					before[i] = string(raw)
+				} else if string(raw) != before[i] {
+					t.Errorf("%s differs", name)
+				}
+			}
+		}
+	}
+}
+
+func TestHashSet(t *testing.T) {
+	s := newHashSet(10_000)
+	for round := range 2 {
+		for i := range uint64(10_000) {
+			if there, err := s.add(i/3, i+2); err != nil || there != (round == 1) {
+				t.Fatal(round, i, there, err)
+			}
+		}
+	}
+	if _, err := s.add(99, 1<<40); !errors.Is(err, errCrowded) {
+		t.Fatal(err)
+	}
+}
