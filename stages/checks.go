@@ -255,31 +255,33 @@ type sizes struct {
 // row is every finding about a row that needs no other row.
 func (c *checker) row(r *dataset.Row) ([]finding, sizes, error) {
 	var found []finding
-	size, err := c.measure(r)
+	var space [4]marks
+	v := viewOf(r, space[:])
+	size, err := c.measure(v)
 	if err != nil {
 		return nil, size, err
 	}
 	for _, one := range [...]struct {
 		check int
-		do    func(*Checks, *dataset.Row) string
+		do    func(*Checks, *view) string
 	}{
 		{checkEmpty, findEmpty}, {checkRoles, findRoles}, {checkThink, findThink},
-		{checkBoxed, func(k *Checks, r *dataset.Row) (evidence string) {
+		{checkBoxed, func(k *Checks, r *view) (evidence string) {
 			evidence, size.answer = findBoxed(k, r)
 			return evidence
 		}},
 		{checkControl, findControl}, {checkEncoding, findEncoding},
-		{checkLength, func(k *Checks, _ *dataset.Row) string { return findLength(&k.Length, size) }},
-		{checkTokens, func(k *Checks, _ *dataset.Row) string { return findTokens(&k.Tokens, size) }},
+		{checkLength, func(k *Checks, _ *view) string { return findLength(&k.Length, size) }},
+		{checkTokens, func(k *Checks, _ *view) string { return findTokens(&k.Tokens, size) }},
 		{checkRepetition, findRepetition}, {checkLanguage, findLanguage}, {checkRefusal, findRefusal},
 		{checkPrompt, findPrompt}, {checkNormalForm, findNormalForm},
-		{checkContamination, func(k *Checks, r *dataset.Row) string { return c.against.find(k, r) }},
+		{checkContamination, func(k *Checks, r *view) string { return c.against.find(k, r) }},
 		{checkFlags, findFlags},
 	} {
 		if c.severities[one.check] == "off" {
 			continue
 		}
-		if evidence := one.do(c.checks, r); evidence != "" {
+		if evidence := one.do(c.checks, v); evidence != "" {
 			found = append(found, finding{one.check, evidence})
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -111,5 +112,38 @@ func TestHashSet(t *testing.T) {
 	}
 	if _, err := s.add(99, 1<<40); !errors.Is(err, errCrowded) {
 		t.Fatal(err)
+	}
+}
+
+// Words are the same whichever way they were read, and so are the marks of a text.
+func TestFastWordsAgreeWithTheSlowWay(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	for range 20_000 {
+		s := randomText(rng) + strings.Repeat("x", rng.IntN(30)) + randomText(rng)
+		var fast, slow loopSpace
+		fast.words(s)
+		for i := 0; i < len(s); {
+			i = slow.slowWord(s, i)
+		}
+		if !slices.Equal(fast.hashes, slow.hashes) || !slices.Equal(fast.starts, slow.starts) {
+			t.Fatalf("%q: %v %v, slowly %v %v", s, fast.starts, fast.hashes, slow.starts, slow.hashes)
+		}
+		m := marksOf(s)
+		if m.opens != strings.Count(s, thinkOpen) || m.closes != strings.Count(s, thinkClose) || m.opens > 0 && m.open != strings.Index(s, thinkOpen) ||
+			m.closes > 0 && (m.close != strings.Index(s, thinkClose) || m.lastClose != strings.LastIndex(s, thinkClose)) {
+			t.Fatalf("%q: %+v", s, m)
+		}
+		remarkable := strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f })
+		if m.remarkable != remarkable || m.foreign != strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) || m.characters(s) != len([]rune(s)) {
+			t.Fatalf("%q: %+v", s, m)
+		}
+		if fast, slow := pictureIn(s), pictureSlowly(s); fast != slow {
+			t.Fatalf("%q: a picture at %d, slowly at %d", s, fast, slow)
+		}
+	}
+	for _, words := range pictures {
+		if text := "What is it, " + strings.ToUpper(words) + "?"; pictureIn(text) != 12 {
+			t.Errorf("%q is not found", text)
+		}
 	}
 }

@@ -14,7 +14,7 @@ const (
 	thinkClose = "</think>"
 )
 
-func findEmpty(_ *Checks, r *dataset.Row) string {
+func findEmpty(_ *Checks, r *view) string {
 	if len(r.Messages) == 0 {
 		return "no messages"
 	}
@@ -27,7 +27,7 @@ func findEmpty(_ *Checks, r *dataset.Row) string {
 	return ""
 }
 
-func findRoles(k *Checks, r *dataset.Row) string {
+func findRoles(k *Checks, r *view) string {
 	before, questions := "", 0
 	for i := range r.Messages {
 		role := r.Messages[i].Role
@@ -75,25 +75,25 @@ func findRoles(k *Checks, r *dataset.Row) string {
 	return ""
 }
 
-func findThink(k *Checks, r *dataset.Row) string {
+func findThink(k *Checks, r *view) string {
 	last := -1
 	for i := range r.Messages {
 		if r.Messages[i].Role != dataset.Assistant {
 			continue
 		}
 		last = i
-		if problem := thinkProblem(r.Messages[i].Content); problem != "" {
+		if problem := thinkProblem(r.Messages[i].Content, &r.marks[i]); problem != "" {
 			return problem
 		}
 	}
-	if k.Think.Required && last >= 0 && !strings.Contains(r.Messages[last].Content, thinkOpen) {
+	if k.Think.Required && last >= 0 && r.marks[last].opens == 0 {
 		return "no " + thinkOpen
 	}
 	return ""
 }
 
-func thinkProblem(text string) string {
-	opens, closes := strings.Count(text, thinkOpen), strings.Count(text, thinkClose)
+func thinkProblem(text string, m *marks) string {
+	opens, closes := m.opens, m.closes
 	switch {
 	case opens == 0 && closes == 0:
 		return ""
@@ -104,7 +104,7 @@ func thinkProblem(text string) string {
 	case opens > 1 || closes > 1:
 		return fmt.Sprintf("%d %s and %d %s", opens, thinkOpen, closes, thinkClose)
 	}
-	open, end := strings.Index(text, thinkOpen), strings.Index(text, thinkClose)
+	open, end := m.open, m.close
 	if end < open {
 		return thinkClose + " before " + thinkOpen
 	}
@@ -135,9 +135,8 @@ const (
 )
 
 // findBoxed also compares the answer with the row's reference.
-func findBoxed(k *Checks, r *dataset.Row) (evidence string, answers verdict) {
-	response := r.Response()
-	answer := afterThink(response)
+func findBoxed(k *Checks, r *view) (evidence string, answers verdict) {
+	response, answer := r.response, r.answer
 	boxes, open := boxedIn(answer)
 	if open {
 		return `\boxed{ is never closed: ` + excerpt(answer, strings.LastIndex(answer, `\boxed`), 80), unverifiable
@@ -168,36 +167,13 @@ func findBoxed(k *Checks, r *dataset.Row) (evidence string, answers verdict) {
 }
 
 // findControl finds <|name|>, DeepSeek's <｜name｜> and Llama 2's marks.
-func findControl(_ *Checks, r *dataset.Row) string {
+func findControl(_ *Checks, r *view) string {
 	for i := range r.Messages {
-		if at, n := controlText(r.Messages[i].Content); n > 0 {
+		if at, n := r.marks[i].control, r.marks[i].controlLength; n > 0 {
 			return fmt.Sprintf("%s in turn %d (%s)", r.Messages[i].Content[at:at+n], i+1, r.Messages[i].Role)
 		}
 	}
 	return ""
-}
-
-func controlText(s string) (at, n int) {
-	for _, mark := range [...]struct{ open, close string }{{"<|", "|>"}, {"<｜", "｜>"}} {
-		for from := 0; ; {
-			i := strings.Index(s[from:], mark.open)
-			if i < 0 {
-				break
-			}
-			i += from
-			from = i + len(mark.open)
-			name, _, ok := strings.Cut(s[from:min(len(s), from+60)], mark.close)
-			if ok && name != "" && !strings.ContainsAny(name, "\n<>|") && unicode.IsLetter(firstRune(name)) {
-				return i, len(mark.open) + len(name) + len(mark.close)
-			}
-		}
-	}
-	for _, mark := range [...]string{"[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "<end_of_turn>"} {
-		if i := strings.Index(s, mark); i >= 0 {
-			return i, len(mark)
-		}
-	}
-	return 0, 0
 }
 
 func firstRune(s string) rune {
@@ -205,8 +181,11 @@ func firstRune(s string) rune {
 	return r
 }
 
-func findEncoding(_ *Checks, r *dataset.Row) string {
+func findEncoding(_ *Checks, r *view) string {
 	for i := range r.Messages {
+		if !r.marks[i].remarkable {
+			continue
+		}
 		if problem := encodingProblem(r.Messages[i].Content); problem != "" {
 			return fmt.Sprintf("%s in turn %d (%s)", problem, i+1, r.Messages[i].Role)
 		}
@@ -288,7 +267,7 @@ func findTokens(k *TokensCheck, n sizes) string {
 	return ""
 }
 
-func findFlags(_ *Checks, r *dataset.Row) string { return strings.Join(r.Flags, ", ") }
+func findFlags(_ *Checks, r *view) string { return strings.Join(r.Flags, ", ") }
 
 // refusals begin answers that give none. Lower case.
 var refusals = [...]string{
@@ -297,13 +276,32 @@ var refusals = [...]string{
 	"i cannot provide", "i can't provide", "as an ai language model", "as an ai, i", "as a large language model",
 }
 
-func findRefusal(_ *Checks, r *dataset.Row) string {
-	answer := strings.TrimSpace(afterThink(r.Response()))
-	head := strings.ToLower(answer[:min(len(answer), 200)])
-	for _, phrase := range refusals {
-		if i := strings.Index(head, phrase); i >= 0 && i < 60 {
-			return excerpt(answer, 0, 100)
+// findRefusal finds a refusal that begins in the first 60 bytes.
+func findRefusal(_ *Checks, r *view) string {
+	answer := strings.TrimSpace(r.answer)
+	for at := 0; at < min(len(answer), 60); at++ {
+		if c := answer[at] | 0x20; c != 'i' && c != 's' && c != 'a' {
+			continue
+		}
+		for _, phrase := range refusals {
+			if len(answer)-at >= len(phrase) && at+len(phrase) <= 200 && equalLower(answer[at:at+len(phrase)], phrase) {
+				return excerpt(answer, 0, 100)
+			}
 		}
 	}
 	return ""
+}
+
+// equalLower compares a text, in lower case as far as ASCII goes, with one in lower case.
+func equalLower(s, lower string) bool {
+	for i := range len(lower) {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
 }

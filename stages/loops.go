@@ -2,6 +2,7 @@ package stages
 
 import (
 	"fmt"
+	"math/bits"
 	"sync"
 	"unicode"
 	"unicode/utf8"
@@ -10,7 +11,7 @@ import (
 )
 
 // findRepetition finds a phrase that stands Times times in a row or more.
-func findRepetition(k *Checks, r *dataset.Row) string {
+func findRepetition(k *Checks, r *view) string {
 	for i := range r.Messages {
 		if r.Messages[i].Role != dataset.Assistant {
 			continue
@@ -26,14 +27,65 @@ func findRepetition(k *Checks, r *dataset.Row) string {
 	return ""
 }
 
+// foreign says whether the response holds something else than ASCII.
+func (v *view) foreign() bool {
+	for i := range v.marks {
+		if v.marks[i].foreign && v.Messages[i].Role == dataset.Assistant {
+			return true
+		}
+	}
+	return false
+}
+
 // loopSpace is what loopIn needs, to be used again.
 type loopSpace struct {
 	starts []int32
 	hashes []uint64
-	last   map[uint64]int32
+	last   lastSeen
 }
 
-var loopSpaces = sync.Pool{New: func() any { return &loopSpace{last: map[uint64]int32{}} }}
+var loopSpaces = sync.Pool{New: func() any { return &loopSpace{} }}
+
+// lastSeen maps the hash of a phrase to where it stood last: open addressing, for at most half as many phrases as places.
+// What an earlier text left counts as empty by its generation.
+type lastSeen struct {
+	slots      []lastSlot
+	mask       uint64
+	generation uint32
+}
+
+type lastSlot struct {
+	hash       uint64
+	at         int32
+	generation uint32
+}
+
+// begin empties the map and makes room for n phrases.
+func (l *lastSeen) begin(n int) {
+	size := 64
+	for size < 2*n {
+		size *= 2
+	}
+	if l.generation++; size > len(l.slots) || l.generation == 0 {
+		l.slots, l.generation = make([]lastSlot, size), 1
+	}
+	l.mask = uint64(size - 1)
+}
+
+// put notes that a phrase stands at a place, and returns where it stood before.
+func (l *lastSeen) put(hash uint64, at int32) (before int32, seen bool) {
+	for i := hash ^ hash>>32; ; i++ {
+		slot := &l.slots[i&l.mask]
+		if slot.generation != l.generation {
+			*slot = lastSlot{hash, at, l.generation}
+			return 0, false
+		}
+		if slot.hash == hash {
+			before, slot.at = slot.at, at
+			return before, true
+		}
+	}
+}
 
 // loopIn finds the first place where the words have a period: the n-gram at i equals the one period words
 // before, for so long that the phrase stands at least times times and span bytes. It takes linear time: each
@@ -45,13 +97,12 @@ func loopIn(text string, times, span int) (at, found, length int) {
 	s := loopSpaces.Get().(*loopSpace)
 	defer loopSpaces.Put(s)
 	s.words(text)
-	clear(s.last)
+	s.last.begin(len(s.hashes))
 	const gram = 3
 	period, run := int32(0), int32(0)
 	for i := 0; i+gram <= len(s.hashes); i++ {
 		h := s.gram(i)
-		before, seen := s.last[h]
-		s.last[h] = int32(i)
+		before, seen := s.last.put(h, int32(i))
 		switch distance := int32(i) - before; {
 		case !seen:
 			period, run = 0, 0
@@ -88,7 +139,7 @@ func repeatedShare(text string, limit float64) (share float64, at int) {
 	s := loopSpaces.Get().(*loopSpace)
 	defer loopSpaces.Put(s)
 	s.words(text)
-	clear(s.last)
+	s.last.begin(len(s.hashes))
 	at = -1
 	repeated, covered := 0, 0 // words of phrases that came before, up to word number covered
 	for i := 0; i+phrase <= len(s.hashes); i++ {
@@ -96,8 +147,7 @@ func repeatedShare(text string, limit float64) (share float64, at int) {
 		for _, w := range s.hashes[i : i+phrase] {
 			h = mix(h ^ w)
 		}
-		if _, seen := s.last[h]; !seen {
-			s.last[h] = int32(i)
+		if _, seen := s.last.put(h, int32(i)); !seen {
 			continue
 		}
 		if at < 0 {
@@ -121,27 +171,71 @@ func (s *loopSpace) gram(i int) uint64 {
 // each letter counts as a word.
 func (s *loopSpace) words(text string) {
 	s.starts, s.hashes = s.starts[:0], s.hashes[:0]
-	h, n := uint64(0), 0
 	for i := 0; i < len(text); {
+		if i+16 > len(text) {
+			i = s.slowWord(text, i)
+			continue
+		}
+		// Sixteen bytes: a word of ASCII that ends among them is two numbers. The lowest mark of a byte below 0x21 is right.
+		x, y := word(text[i:]), word(text[i+8:])
+		n, ends := 0, (x-lowBits*0x21)&highBits
+		if ends == 0 {
+			n, ends = 8, (y-lowBits*0x21)&highBits
+		}
+		if (x|y)&highBits != 0 || ends == 0 {
+			i = s.slowWord(text, i)
+			continue
+		}
+		n += bits.TrailingZeros64(ends) / 8
+		if n > 0 {
+			s.starts = append(s.starts, int32(i))
+			s.hashes = append(s.hashes, wordHash(x, y, n))
+		}
+		i += n + 1
+	}
+}
+
+// wordHash is the hash of a word of n bytes of ASCII, below 16, that stands in x and y; what stands behind it does not count.
+func wordHash(x, y uint64, n int) uint64 {
+	if n < 8 {
+		return mix(x & (1<<(8*n) - 1))
+	}
+	return mix(x ^ mix(y&(1<<(8*(n-8))-1)+uint64(n)))
+}
+
+// slowWord takes the word that begins at i, of any script, or the blank that stands there, and returns the place behind it.
+func (s *loopSpace) slowWord(text string, i int) int {
+	var h, x, y uint64
+	letters, length, ascii := 0, 0, true // of the run; of the word in hand
+	for i < len(text) {
 		r, size := rune(text[i]), 1
 		if r >= utf8.RuneSelf {
 			r, size = utf8.DecodeRuneInString(text[i:])
 		}
 		if r <= ' ' || r >= 0x80 && unicode.IsSpace(r) {
-			n = 0
-			i += size
-			continue
+			return i + size
 		}
-		if n == 0 || n >= 20 || r >= 0x2e80 {
+		if letters == 0 || letters >= 20 || r >= 0x2e80 {
 			s.starts = append(s.starts, int32(i))
 			s.hashes = append(s.hashes, 0)
-			h = 14695981039346656037
+			h, x, y, length, ascii = 14695981039346656037, 0, 0, 0, true
 		}
-		n++
+		switch {
+		case length < 8:
+			x |= uint64(text[i]) << (8 * length)
+		case length < 16:
+			y |= uint64(text[i]) << (8 * (length - 8))
+		}
+		letters++
+		length += size
+		ascii = ascii && r < utf8.RuneSelf && length < 16
 		h = (h ^ uint64(r)) * 1099511628211
-		s.hashes[len(s.hashes)-1] = h
+		if s.hashes[len(s.hashes)-1] = h; ascii {
+			s.hashes[len(s.hashes)-1] = wordHash(x, y, length)
+		}
 		i += size
 	}
+	return i
 }
 
 // writing is the writing systems that findLanguage tells apart. Greek is left out: mathematics writes it.
@@ -212,9 +306,12 @@ func letters(s string, count, first *[writings]int) {
 
 // findLanguage finds responses that change their writing system, as distilled reasoning does now and then.
 // Latin letters pass always: names and formulas have them.
-func findLanguage(k *Checks, r *dataset.Row) string {
+func findLanguage(k *Checks, r *view) string {
+	if !r.foreign() {
+		return ""
+	}
 	var prompt, response, first [writings]int
-	text := r.Response()
+	text := r.response
 	letters(text, &response, &first)
 	total, foreign := 0, 0
 	for _, n := range response {

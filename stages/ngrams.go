@@ -165,11 +165,11 @@ func questionOf(r dataset.Record) (string, bool) {
 	return "", false
 }
 
-func (g *ngrams) find(k *Checks, r *dataset.Row) string {
+func (g *ngrams) find(k *Checks, r *view) string {
 	if g == nil {
 		return ""
 	}
-	words := appendWords(nil, r.Prompt())
+	words := appendWords(nil, r.prompt)
 	total, hits, set := 0, 0, uint32(0)
 	for _, h := range shingles(words, g.n) {
 		total++

@@ -17,17 +17,15 @@ var pictures = [...]string{
 }
 
 // findPrompt finds questions that cannot be answered from their text (the filters of AM-DeepSeek-R1-Distilled).
-func findPrompt(k *Checks, r *dataset.Row) string {
+func findPrompt(k *Checks, r *view) string {
 	for i := range r.Messages {
 		if r.Messages[i].Role != dataset.User {
 			continue
 		}
 		text := r.Messages[i].Content
 		if k.Prompt.Addresses {
-			for _, scheme := range [...]string{"http://", "https://"} {
-				if at := strings.Index(text, scheme); at >= 0 {
-					return "an address: " + excerpt(text, at, 60)
-				}
+			if at := addressIn(text); at >= 0 {
+				return "an address: " + excerpt(text, at, 60)
 			}
 		}
 		if k.Prompt.Pictures {
@@ -35,15 +33,69 @@ func findPrompt(k *Checks, r *dataset.Row) string {
 				return "a picture: " + excerpt(text, at, 60)
 			}
 		}
-		if share := nonText(text); k.Prompt.NonText > 0 && share > k.Prompt.NonText {
+		if !r.marks[i].remarkable || k.Prompt.NonText == 0 {
+			continue
+		}
+		if share := nonText(text); share > k.Prompt.NonText {
 			return fmt.Sprintf("%.0f %% of turn %d is no text: %s", 100*share, i+1, excerpt(text, 0, 60))
 		}
 	}
 	return ""
 }
 
-// pictureIn is the place of the first of pictures, -1 if there is none.
+// addressIn is the place of the first http or https address, -1 if there is none.
+func addressIn(text string) int {
+	for from := 0; ; {
+		at := strings.Index(text[from:], "://")
+		if at < 0 {
+			return -1
+		}
+		at += from
+		for _, scheme := range [...]string{"http", "https"} {
+			if strings.HasSuffix(text[:at], scheme) {
+				return at - len(scheme)
+			}
+		}
+		from = at + len("://")
+	}
+}
+
+// pictureIn is the place of the first of pictures, by their order, -1 if there is none. It looks closer only where the letter g
+// or b or p, or a mark, says that it may be worth it: all of them have one.
 func pictureIn(text string) int {
+	for i := range len(text) {
+		switch c := text[i]; c {
+		case 'g', 'G', 'b', 'B', 'p', 'P', '!', '<', '[':
+			if worthLooking(text, i, c|0x20) {
+				return pictureSlowly(text)
+			}
+		}
+	}
+	return -1
+}
+
+// worthLooking says whether a word of pictures may stand around i.
+func worthLooking(text string, i int, c byte) bool {
+	has := func(from int, word string) bool {
+		from += i
+		return from >= 0 && from+len(word) <= len(text) && equalLower(text[from:from+len(word)], word)
+	}
+	switch c {
+	case 'g':
+		return has(-2, "figure") || has(-3, "image") || has(-3, "diagram") || has(0, "graph") || has(-8, `\includeg`)
+	case 'b':
+		return has(-2, "table")
+	case 'p':
+		return has(0, "picture")
+	case '!':
+		return has(0, "![")
+	case '<':
+		return has(0, "<img")
+	}
+	return has(0, "[asy]")
+}
+
+func pictureSlowly(text string) int {
 	lower := strings.ToLower(text)
 	for _, words := range pictures {
 		if at := strings.Index(lower, words); at >= 0 {
@@ -75,9 +127,12 @@ func nonText(s string) float64 {
 }
 
 // findNormalForm finds what preprocess would change without losing anything.
-func findNormalForm(_ *Checks, r *dataset.Row) string {
+func findNormalForm(_ *Checks, r *view) string {
 	for i := range r.Messages {
 		text := r.Messages[i].Content
+		if !r.marks[i].remarkable {
+			continue
+		}
 		if at := strings.IndexByte(text, '\r'); at >= 0 {
 			return fmt.Sprintf("a carriage return in turn %d (%s): %s", i+1, r.Messages[i].Role, excerpt(text, at, 60))
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"unicode/utf8"
 
 	"lpipe/dataset"
 	"lpipe/engine/tokenizer"
@@ -154,13 +153,23 @@ func (v *Validate) checker(ctx context.Context, env *runner.Env) (*checker, erro
 }
 
 // measure counts characters, and tokens if there is a tokenizer.
-func (c *checker) measure(r *dataset.Row) (sizes, error) {
-	response := r.Response()
-	prompt := r.Prompt()
-	s := sizes{prompt: utf8.RuneCountInString(prompt), response: utf8.RuneCountInString(response)}
-	if open := strings.Index(response, thinkOpen); open >= 0 {
-		if end := strings.Index(response[open:], thinkClose); end >= 0 {
-			s.think = utf8.RuneCountInString(response[open+len(thinkOpen) : open+end])
+func (c *checker) measure(r *view) (s sizes, err error) {
+	asked := false
+	for i := range r.Messages {
+		switch text := r.Messages[i].Content; r.Messages[i].Role {
+		case dataset.User:
+			if s.prompt += r.marks[i].characters(text); asked {
+				s.prompt++ // the newline between two questions
+			}
+			asked = true
+		case dataset.Assistant: // the last one stays
+			m := &r.marks[i]
+			s.response, s.think = m.characters(text), 0
+			if m.opens > 0 {
+				if end := strings.Index(text[m.open:], thinkClose); end >= 0 {
+					s.think = m.characters(text[m.open+len(thinkOpen) : m.open+end])
+				}
+			}
 		}
 	}
 	if c.tokenizer == nil || c.severities[checkTokens] == "off" {
@@ -210,6 +219,7 @@ func (v *Validate) judge(c *checker, a *across, out *dataset.RowWriter, b *datas
 	}
 	j := &judged{rows: int64(len(rows)), sources: map[sourceKey]sourceCount{}}
 	j.replaced, _ = b.Replaced()
+	j.kept.expect(out, rows)
 	for i := range rows {
 		row := &rows[i]
 		number := b.Number(i)
