@@ -73,7 +73,7 @@ func (c *Cache) stands(ctx context.Context, st *State, want Content, path string
 // placeFile replaces path by a file and returns what the state should know of it.
 func (c *Cache) placeFile(want Content, path string) (entry, error) {
 	temp := filepath.Join(filepath.Dir(path), tempPrefix+filepath.Base(path))
-	if err := c.disk.removeAll(temp); err != nil {
+	if err := c.removeLeftover(temp, path); err != nil {
 		return entry{}, err
 	}
 	made, err := c.makeFile(want.ID, want.Exec, temp)
@@ -190,7 +190,7 @@ func (c *Cache) copyFile(id ID, exec bool, path string) (err error) {
 // placeDir builds the folder beside its place and swaps.
 func (c *Cache) placeDir(ctx context.Context, st *State, want Content, path string) error {
 	temp := filepath.Join(filepath.Dir(path), tempPrefix+filepath.Base(path))
-	if err := c.disk.removeAll(temp); err != nil {
+	if err := c.removeLeftover(temp, path); err != nil {
 		return err
 	}
 	p := placer{c: c, st: st, crew: newCrew(), place: path, bodies: map[string][]byte{}}
@@ -228,6 +228,49 @@ func (c *Cache) replaceDir(temp, path string) error {
 	if c.ignore != nil {
 		if err := c.carry(temp, path); err != nil {
 			return fmt.Errorf("the new content stands, ignored files of the old one are in %s: %w", temp, err)
+		}
+	}
+	return c.disk.removeAll(temp)
+}
+
+// RemoveLeftovers removes what placing path, or anything in it, left where it was killed. Nobody may place there meanwhile.
+func (c *Cache) RemoveLeftovers(path string) error {
+	err := c.removeLeftover(filepath.Join(filepath.Dir(path), tempPrefix+filepath.Base(path)), path)
+	if err != nil {
+		return fmt.Errorf("remove leftovers: %w", err)
+	}
+	err = filepath.WalkDir(path, func(at string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		name, temporary := strings.CutPrefix(filepath.Base(at), tempPrefix)
+		if err != nil || !temporary {
+			return err
+		}
+		if err := c.removeLeftover(at, filepath.Join(filepath.Dir(at), name)); err != nil || !d.IsDir() {
+			return err
+		}
+		return fs.SkipDir
+	})
+	if err != nil {
+		return fmt.Errorf("remove leftovers in %s: %w", path, err)
+	}
+	return nil
+}
+
+// removeLeftover removes what stands under a temporary name. Killed after the swap and before carry was done, it is the old
+// folder, with the names that nobody but their owner knows: these come to their place first.
+func (c *Cache) removeLeftover(temp, path string) error {
+	old, err := lstat(temp)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if now, err := lstat(path); err == nil && old.dir() && now.dir() && c.ignore != nil {
+		if err := c.carry(temp, path); err != nil {
+			return err
 		}
 	}
 	return c.disk.removeAll(temp)

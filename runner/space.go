@@ -155,7 +155,7 @@ func (r *Runner) RemoveLeftovers(ctx context.Context, o LeftoverOptions) ([]Left
 	if err != nil {
 		return nil, err
 	}
-	if err := r.removeTemporary(); err != nil {
+	if err := r.removeTemporary(ctx); err != nil {
 		return nil, err
 	}
 	old := o.Old(all, r.Now())
@@ -171,8 +171,8 @@ func (r *Runner) RemoveLeftovers(ctx context.Context, o LeftoverOptions) ([]Left
 	return old, nil
 }
 
-// removeTemporary removes what writing the state left behind where it was killed.
-func (r *Runner) removeTemporary() error {
+// removeTemporary removes what was left where writing the state, or placing an output or a source, was killed.
+func (r *Runner) removeTemporary(ctx context.Context) error {
 	entries, err := os.ReadDir(r.path())
 	if err != nil {
 		return fmt.Errorf("look for leftovers: %w", err)
@@ -182,6 +182,40 @@ func (r *Runner) removeTemporary() error {
 			if err := os.Remove(r.path(e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove leftovers: %w", err)
 			}
+		}
+	}
+	for _, out := range r.Plan.outputs {
+		if err := r.Cache.RemoveLeftovers(r.Plan.abs(out.Path)); err != nil {
+			return err
+		}
+	}
+	for at, source := range r.lock.Sources {
+		if source.Stored && !filepath.IsAbs(at) {
+			if err := r.Cache.RemoveLeftovers(r.Plan.abs(at)); err != nil {
+				return err
+			}
+		}
+	}
+	return r.removeTemporaryOfExperiments(ctx)
+}
+
+// removeTemporaryOfExperiments does so in their workspaces, where nobody works now. What is linked in is not entered.
+func (r *Runner) removeTemporaryOfExperiments(ctx context.Context) error {
+	instances, err := experimentWorkspaces(r.dir)
+	if err != nil {
+		return err
+	}
+	for _, dir := range instances {
+		soon, cancel := context.WithTimeout(ctx, time.Millisecond)
+		held, err := cache.LockFile(soon, filepath.Join(dir, ".lpipe", "lock"), true, nil)
+		cancel()
+		if err != nil {
+			continue
+		}
+		err = r.Cache.RemoveLeftovers(dir)
+		held.Release()
+		if err != nil {
+			return err
 		}
 	}
 	return nil
