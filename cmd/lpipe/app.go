@@ -21,10 +21,11 @@ type program struct {
 	stdout, stderr io.Writer
 	lookupEnv      func(string) (string, bool)
 	environ        func() []string
-	terminal       bool   // stderr is one
-	resultTerminal bool   // stdout is one
-	goOn           string // the command that goes on after an interrupt; "": lpipe repro
-	warned         bool   // a warning was printed
+	terminal       bool       // stderr is one
+	resultTerminal bool       // stdout is one
+	goOn           string     // the command that goes on after an interrupt; "": lpipe repro
+	warned         bool       // a warning was printed
+	collector      *collector // nil: memory is collected as Go does
 
 	globals
 }

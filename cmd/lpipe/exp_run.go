@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -206,7 +205,7 @@ func (p *program) listInstances(block runner.ExperimentBlock, instances []runner
 // decodeInstances decodes the pipeline once an instance, all before the first one runs: a value that a validation
 // refuses is told now.
 func (p *program) decodeInstances(instances []runner.ExperimentInstance) ([]runner.SweepInstance, error) {
-	defer debug.SetGCPercent(debug.SetGCPercent(1000))
+	defer p.collector.seldom()()
 	sweep, diags := make([]runner.SweepInstance, len(instances)), make([]hcl.Diagnostics, len(instances))
 	options := p.decodeOptions()
 	var wait sync.WaitGroup

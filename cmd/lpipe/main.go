@@ -26,6 +26,7 @@ func main() {
 		lookupEnv: os.LookupEnv, environ: os.Environ,
 		terminal: isTerminal(os.Stderr), resultTerminal: isTerminal(os.Stdout),
 	}
+	p.collector = collectLater()
 	ctx, stop := interruptible(context.Background())
 	code := p.run(ctx, os.Args)
 	stop()

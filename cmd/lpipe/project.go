@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -58,8 +57,7 @@ func (p *program) decodeOptions() runner.DecodeOptions {
 }
 
 func (p *program) decodeWith(options runner.DecodeOptions) (*runner.Pipeline, error) {
-	// Decoding makes many small values that live until its end: collecting among them takes a third of the time.
-	defer debug.SetGCPercent(debug.SetGCPercent(1000))
+	defer p.collector.seldom()()
 	pipeline, diags := runner.Decode(options)
 	var files map[string]*hcl.File
 	if pipeline != nil {
