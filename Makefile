@@ -40,7 +40,7 @@ parity: build ## logits, gradients and training runs beside torch, transformers 
 	@tools/parity.sh
 
 .PHONY: bench-pipeline
-bench-pipeline: build ## runner and cache beside make, ninja and git
+bench-pipeline: build ## runner, cache and remote beside ninja, make, git, dud, DVC and others (ROWS="stages files", LARGE=1)
 	@tools/bench/pipeline.sh
 
 .PHONY: bench-remote

@@ -1,179 +1,163 @@
 #!/usr/bin/env python3
-"""lpipe beside make, ninja, git and DVC on the same work, in the same run.
+"""The table of `make bench-pipeline`: lpipe beside ninja, make, git, dud, DVC and a bare Go loop (limit), in one run.
 
-Prints a Markdown table; --json FILE writes the figures too. LPIPE_BENCH=quick takes smaller sizes and leaves DVC out.
-Peers that are not on the machine are installed, pinned, from PyPI into build/bench-venv.
+  ROWS="start noop"   these groups alone: start, stages, stages20k, files, million, big, s3
+  REPEAT=5            how often short work is measured; the median counts (3)
+  LARGE=1             million files, and files of 1 and 4 GiB, too (also --large)
+  LPIPE_BENCH=quick   smaller sizes, without DVC and s3
+  LPIPE_BENCH_DIR     where the work is done; LPIPE_BENCH_DUD: a dud that is here already
+
+Prints Markdown; --json FILE writes every figure. Peers are installed, pinned, into build/bench; one that cannot be is
+named with the reason. What a group made is deleted after it. Peak memory is that of the largest process of a command.
 """
-import argparse, json, os, random, shutil, subprocess, sys, tempfile, time
+import argparse, json, os, random, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-LPIPE = ROOT / "bin" / "lpipe"
-PINS = {"ninja": ["ninja==1.13.0"], "dvc": ["dvc==3.63.0", "pathspec==0.12.1"]}  # DVC 3.63 cannot use pathspec 1
-QUICK = os.environ.get("LPIPE_BENCH") == "quick"
+from peers import ROOT, Peers
+import work
+
+GROUPS = ["start", "stages", "stages20k", "files", "million", "big", "s3"]
+TOOLS = ["limit", "ninja", "make", "git", "dud", "dvc"]
+
+
+class Bench:
+    """What all groups share: the peers, a folder, sizes, and the figures so far."""
+
+    def __init__(self, quick, repeat):
+        self.quick, self.repeat = quick, repeat
+        self.peers = Peers([tool for tool in TOOLS if not (quick and tool == "dvc")])
+        self.base = Path(tempfile.mkdtemp(prefix="lpipe-bench-", dir=os.environ.get("LPIPE_BENCH_DIR")))
+        self.rows = {}  # work -> {"reach": text, "met": function, "tools": {name: [figures]}, "notes": {name: text}}
+        self.left_out = []
+        self.least = self.least_memory()
+
+    def least_memory(self):
+        """What Linux gives as the peak of a program that takes next to nothing: that of this process, of which it is born."""
+        child = subprocess.Popen(["true"])
+        usage = os.wait4(child.pid, 0)[2]
+        child.returncode = 0
+        return usage.ru_maxrss / 1024 + 1
+
+    def row(self, name, reach="", met=None):
+        return self.rows.setdefault(name, {"reach": reach, "met": met, "tools": {}, "notes": {}})
+
+    def measure(self, row, who, command, cwd, note=""):
+        """Runs a command that must succeed, and notes wall seconds, CPU seconds and peak memory."""
+        with tempfile.TemporaryFile() as out:
+            start = time.perf_counter()
+            child = subprocess.Popen([str(c) for c in command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+            _, status, usage = os.wait4(child.pid, 0)
+            took = time.perf_counter() - start
+            child.returncode = os.waitstatus_to_exitcode(status)
+            out.seek(0)
+            text = out.read().decode(errors="replace")
+        if child.returncode:
+            raise RuntimeError(f"{' '.join(str(c) for c in command)} in {cwd}: exit {child.returncode}\n{text[-2000:]}")
+        if row is None:
+            return text
+        figures = {"seconds": took, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
+        self.rows[row]["tools"].setdefault(who, []).append(figures)
+        if note:
+            self.rows[row]["notes"][who] = note
+        print(f"  {row}: {who} {took:.4f} s, CPU {figures['cpu']:.3f} s, {figures['peak_mb']:.0f} MB {note}", file=sys.stderr)
+        return text
+
+    def run(self, command, cwd):
+        """Runs a command that must succeed and is not measured."""
+        return self.measure(None, "", command, cwd)
+
+    def folder(self, name):
+        path = self.base / name
+        path.mkdir(parents=True)
+        return path
+
+    def drop(self, path):
+        """Deletes what a peer made, and waits until the disk is done with it."""
+        shutil.rmtree(path)
+        os.sync()
+
+    def room(self, size, what):
+        """Whether the disk has room; else the group is named as left out."""
+        free = shutil.disk_usage(self.base).free
+        if free < size:
+            self.left_out.append(f"{what}: needs {size / 1e9:.0f} GB of disk, {free / 1e9:.0f} are free")
+        return free >= size
+
+    def value(self, row, who, figure="seconds"):
+        """The median of a figure (of memory the most); None where it was not measured."""
+        runs = self.rows[row]["tools"].get(who)
+        if not runs:
+            return None
+        pick = max if figure == "peak_mb" else statistics.median
+        return pick(run[figure] for run in runs)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--large", action="store_true", default=os.environ.get("LARGE", "") not in ("", "0"))
     args = parser.parse_args()
-    base = Path(tempfile.mkdtemp(prefix="lpipe-bench-", dir=os.environ.get("LPIPE_BENCH_DIR")))
-    rows = []
+    quick = os.environ.get("LPIPE_BENCH") == "quick"
+    wanted = os.environ.get("ROWS", "").replace(",", " ").split()
+    if unknown := set(wanted) - set(GROUPS):
+        sys.exit(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if not wanted:
+        wanted = [g for g in GROUPS if (args.large or g not in ("million", "big")) and not (quick and g == "s3")]
+    bench = Bench(quick, int(os.environ.get("REPEAT", "3")))
+    load = os.getloadavg()
     try:
-        tools = {"ninja": tool("ninja"), "make": shutil.which("make"), "git": shutil.which("git")}
-        if not QUICK:
-            tools["dvc"] = tool("dvc")
-        start_up(rows, tools)
-        stages(rows, tools, base, 1000)
-        files(rows, tools, base, 7000 if QUICK else 70000)
+        for group in wanted:
+            getattr(work, group)(bench)
     finally:
-        shutil.rmtree(base, ignore_errors=True)
-    versions = {name: version(path) for name, path in tools.items() if path} | {"lpipe": version(LPIPE)}
-    show(rows, versions)
+        shutil.rmtree(bench.base, ignore_errors=True)
+    show(bench, load)
     if args.json:
-        args.json.write_text(json.dumps({"rows": rows, "versions": versions}, indent=1))
+        args.json.write_text(json.dumps(figures(bench, load), indent=1))
 
 
-def tool(name):
-    """The path of a peer: the machine's own, or installed here."""
-    found = shutil.which(name)
-    if found:
-        return found
-    venv = ROOT / "build" / "bench-venv"
-    if not venv.exists():
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    if not (venv / "bin" / name).exists():
-        subprocess.run([venv / "bin" / "pip", "install", "-q", *PINS[name]], check=True)
-    return str(venv / "bin" / name)
+def verdict(bench, row):
+    """Whether a row reaches what it is to reach; "" where something that it is compared with is missing."""
+    met = bench.rows[row]["met"]
+    if met is None:
+        return ""
+    of = lambda who, figure="seconds": bench.value(row, who, figure)
+    try:
+        return "yes" if met(of) else "no"
+    except TypeError:
+        return ""
 
 
-def version(path):
-    out = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
-    return out.splitlines()[0] if out else "?"
+def cell(bench, row, who):
+    seconds = bench.value(row, who)
+    if seconds is None:
+        return ""
+    note = bench.rows[row]["notes"].get(who)
+    text = f"{seconds:.4f}" if seconds < 0.1 else f"{seconds:.2f}"
+    peak = bench.value(row, who, "peak_mb")
+    memory = f"{peak:.0f} MB" if peak > bench.least else f"< {bench.least:.0f} MB"
+    return f"{text} ({memory})" + (f" {note}" if note else "")
 
 
-def seconds(command, cwd, repeat=3):
-    """Best wall time of a command; it must succeed."""
-    best = None
-    for _ in range(repeat):
-        start = time.perf_counter()
-        done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
-        took = time.perf_counter() - start
-        if done.returncode:
-            sys.exit(f"{command} in {cwd}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        best = took if best is None else min(best, took)
-    return best
+def show(bench, load):
+    who = ["lpipe"] + [tool for tool in TOOLS if any(tool in row["tools"] for row in bench.rows.values())]
+    print("| work: seconds (peak memory) | " + " | ".join(who) + " | to reach | reached |")
+    print("|---" * (len(who) + 3) + "|")
+    for name, row in bench.rows.items():
+        print(f"| {name} | " + " | ".join(cell(bench, name, tool) for tool in who) + f" | {row['reach']} | {verdict(bench, name)} |")
+    print("\n" + ", ".join(f"{name}: {text}" for name, text in bench.peers.version.items()))
+    for name, why in bench.peers.absent.items():
+        print(f"{name} could not be installed and is not in the table: {why}")
+    for why in bench.left_out:
+        print(f"left out: {why}")
+    print(f"{os.cpu_count()} processors; load average {load[0]:.1f} before, {os.getloadavg()[0]:.1f} after; median of up to {bench.repeat} runs")
 
 
-def add(rows, work, who, value, note=""):
-    rows.append({"work": work, "tool": who, "seconds": round(value, 4), "note": note})
-    print(f"  {work}: {who} {value:.4f} s {note}", file=sys.stderr)
-
-
-def start_up(rows, tools):
-    for who, path in [("lpipe", LPIPE), *tools.items()]:
-        command = [path, "version"] if who == "lpipe" else [path, "--version"]
-        add(rows, "start", who, seconds(command, ROOT, 10))
-
-
-def stages(rows, tools, base, count):
-    """count stages of cp in chains of ten."""
-    for who, write, run in [
-        ("lpipe", write_lpipe, [LPIPE, "repro", "-q", "-j", "2"]),
-        ("make", write_make, [tools["make"], "-j2", "-s"]),
-        ("ninja", write_ninja, [tools["ninja"], "-j2", "--quiet"]),
-    ] + ([("dvc", write_dvc, [tools["dvc"], "repro", "-q"])] if tools.get("dvc") else []):
-        n = 50 if who == "dvc" else count
-        note = f"{n} stages" if n != count else ""
-        dir = base / who
-        dir.mkdir()
-        chains(dir, n)
-        write(dir, n)
-        if who == "dvc":
-            subprocess.run([tools["dvc"], "init", "--no-scm", "-q"], cwd=dir, check=True)
-        add(rows, f"first run, {count} stages of cp", who, seconds(run, dir, 1), note)
-        add(rows, f"no-op, {count} stages", who, seconds(run, dir, 1 if who == "dvc" else 5), note)
-        (dir / "in0.txt").write_text("changed")
-        add(rows, "one source changed, 10 stages run", who, seconds(run, dir, 1), note)
-
-
-def chains(dir, n):
-    for chain in range(n // 10):
-        (dir / f"in{chain}.txt").write_text(f"source {chain}")
-
-
-def edges(n):
-    for i in range(n):
-        yield i, (f"in{i // 10}.txt" if i % 10 == 0 else f"out/{i - 1}.txt"), f"out/{i}.txt"
-
-
-def write_lpipe(dir, n):
-    text = [
-        f'stage "shell" "s{i}" {{\n  in = {{ a = {json.dumps(a) if i % 10 == 0 else f"stage.s{i - 1}.o"} }}\n'
-        f'  out = {{ o = "{b}" }}\n  command = "cp {a} {b}"\n}}\n' for i, a, b in edges(n)]
-    (dir / "pipeline.hcl").write_text("".join(text))
-
-
-def write_make(dir, n):
-    (dir / "out").mkdir()
-    all = " ".join(b for _, _, b in edges(n))
-    (dir / "Makefile").write_text(f"all: {all}\n" + "".join(f"{b}: {a}\n\tcp {a} {b}\n" for _, a, b in edges(n)))
-
-
-def write_ninja(dir, n):
-    (dir / "build.ninja").write_text("rule cp\n  command = cp $in $out\n" + "".join(f"build {b}: cp {a}\n" for _, a, b in edges(n)))
-
-
-def write_dvc(dir, n):
-    (dir / "out").mkdir()
-    (dir / "dvc.yaml").write_text("stages:\n" + "".join(
-        f"  s{i}:\n    cmd: cp {a} {b}\n    deps: [{a}]\n    outs: [{b}]\n" for i, a, b in edges(n)))
-
-
-def files(rows, tools, base, count):
-    """A folder of small files of 1 to 20 KB: taken in, looked at, one changed, put back."""
-    random.seed(1)
-    made = base / "made"
-    for i in range(count):
-        path = made / f"d{i % 700}" / f"{i}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(random.randbytes(random.randint(1000, 20000)))
-    name = f"{count} files"
-    dir = base / "lpipe-files"
-    dir.mkdir()
-    shutil.copytree(made, dir / "data")
-    (dir / "pipeline.hcl").write_text('source "data" { path = "data" }\n')
-    add(rows, f"{name}: add", "lpipe", seconds([LPIPE, "add", "-q"], dir, 1))
-    time.sleep(2.5)  # past the racy window: what was written just now is hashed once more
-    seconds([LPIPE, "status", "-q"], dir, 1)
-    add(rows, f"{name}: no-op status", "lpipe", seconds([LPIPE, "status", "-q"], dir))
-    (dir / "data" / "d0" / "0.bin").unlink()
-    (dir / "data" / "d0" / "0.bin").write_bytes(b"changed")
-    add(rows, f"{name}: one changed, status", "lpipe", seconds([LPIPE, "status", "-q"], dir, 1))
-    dir = base / "git-files"
-    dir.mkdir()
-    shutil.copytree(made, dir / "data")
-    git = tools["git"]
-    subprocess.run([git, "init", "-q"], cwd=dir, check=True)
-    add(rows, f"{name}: add", "git", seconds([git, "add", "data"], dir, 1))
-    subprocess.run([git, "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "x"], cwd=dir, check=True)
-    time.sleep(1.5)
-    seconds([git, "status", "-s"], dir, 1)
-    add(rows, f"{name}: no-op status", "git", seconds([git, "status", "-s"], dir))
-    (dir / "data" / "d0" / "0.bin").write_bytes(b"changed")
-    add(rows, f"{name}: one changed, status", "git", seconds([git, "status", "-s"], dir, 1))
-
-
-def show(rows, versions):
-    who = list(dict.fromkeys(r["tool"] for r in rows))
-    print("| work, seconds | " + " | ".join(who) + " | lpipe × fastest peer |\n|---" * 1 + "|---" * (len(who) + 1) + "|")
-    for work in dict.fromkeys(r["work"] for r in rows):
-        cell = {r["tool"]: f'{r["seconds"]:.3f}' + (f' ({r["note"]})' if r["note"] else "") for r in rows if r["work"] == work}
-        peers = [r["seconds"] for r in rows if r["work"] == work and r["tool"] != "lpipe" and not r["note"]]
-        own = next((r["seconds"] for r in rows if r["work"] == work and r["tool"] == "lpipe"), None)
-        ratio = f"{own / min(peers):.2f}" if own and peers else ""
-        print(f"| {work} | " + " | ".join(cell.get(w, "") for w in who) + f" | {ratio} |")
-    print("\n" + ", ".join(f"{name}: {text}" for name, text in versions.items()))
+def figures(bench, load):
+    rows = [{"work": name, "reach": row["reach"], "reached": verdict(bench, name), "notes": row["notes"], "runs": row["tools"],
+             "median": {who: {f: bench.value(name, who, f) for f in ("seconds", "cpu", "peak_mb")} for who in row["tools"]}}
+            for name, row in bench.rows.items()]
+    return {"rows": rows, "versions": bench.peers.version, "absent": bench.peers.absent, "left_out": bench.left_out,
+            "processors": os.cpu_count(), "load": [load[0], os.getloadavg()[0]]}
 
 
 if __name__ == "__main__":
