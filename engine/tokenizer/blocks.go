@@ -62,14 +62,16 @@ func (b *blockScanner) scan(s []byte, i int, dst []uint32, few int) ([]uint32, i
 
 // mixed scans up to 64 characters one by one.
 func (b *blockScanner) mixed(s []byte, i int, dst []uint32) ([]uint32, int) {
+	var of [4]uint64 // by class; newlines are in that of white space
 	var m classMasks
 	n := 0
-	for ; n < 64 && i < len(s); n++ {
+	for bit := uint64(1); bit != 0 && i < len(s); bit <<= 1 {
 		b.at[n] = uint32(i)
-		bit := uint64(1) << n
-		var class uint8
-		if c := s[i]; c < utf8.RuneSelf {
-			class = propBlocks[c] & classMask
+		n++
+		c := s[i]
+		switch {
+		case c < utf8.RuneSelf:
+			of[propBlocks[c]&classMask] |= bit
 			i++
 			switch c {
 			case ' ':
@@ -78,20 +80,22 @@ func (b *blockScanner) mixed(s []byte, i int, dst []uint32) ([]uint32, int) {
 				m.quote |= bit
 			case '\r', '\n':
 				m.newline |= bit
-				continue
 			}
-		} else {
+		case c < 0xE0 && i+1 < len(s):
+			r := int32(c&0x1F)<<6 | int32(s[i+1]&0x3F)
+			of[propBlocks[int(propIndex[r>>8])<<8|int(r&255)]&classMask] |= bit
+			i += 2
+		case c < 0xF0 && i+2 < len(s):
+			r := int32(c&0x0F)<<12 | int32(s[i+1]&0x3F)<<6 | int32(s[i+2]&0x3F)
+			of[propBlocks[int(propIndex[r>>8])<<8|int(r&255)]&classMask] |= bit
+			i += 3
+		default:
+			var class uint8
 			class, i = classAt(s, i)
-		}
-		switch class {
-		case classLetter:
-			m.letter |= bit
-		case classNumber:
-			m.number |= bit
-		case classSpace:
-			m.space |= bit
+			of[class&classMask] |= bit
 		}
 	}
+	m.letter, m.number, m.space = of[classLetter], of[classNumber], of[classSpace]&^m.newline
 	starts := b.starts(&m, n, s, 0, i, &b.at)
 	for ; starts != 0; starts &= starts - 1 {
 		dst = append(dst, b.at[bits.TrailingZeros64(starts)])

@@ -1,6 +1,10 @@
 package tokenizer
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // classify is classifyPlain, by the widest vectors there are.
 func classify(masks []classMasks, s []byte) int {
@@ -11,35 +15,48 @@ func classify(masks []classMasks, s []byte) int {
 		return 0
 	}
 	_ = s[len(masks)*64-1]
-	return classify512(&masks[0], &s[0], len(masks), &classTable)
-}
-
-// classTable has a bit for each class of classMasks, in its order, by ASCII character.
-var classTable = makeClassTable()
-
-func makeClassTable() (t [128]byte) {
-	for c := range t {
-		switch propBlocks[c] & classMask {
-		case classLetter:
-			t[c] = 1
-		case classNumber:
-			t[c] = 2
-		case classSpace:
-			t[c] = 4
-		}
-		switch c {
-		case '\r', '\n':
-			t[c] = 8
-		case ' ':
-			t[c] |= 16
-		case '\'':
-			t[c] |= 32
-		}
-	}
-	return t
+	return classify512(&masks[0], &s[0], len(masks), unsafe.StringData(classTable))
 }
 
 // classify512 is classify with AVX-512 VBMI: a table of 128 bytes is one permutation.
 //
 //go:noescape
-func classify512(masks *classMasks, s *byte, n int, table *[128]byte) int
+func classify512(masks *classMasks, s *byte, n int, table *byte) int
+
+// prepare is preparePlain; it also asks for the cache lines, so that they are there when
+// emit comes.
+func (c *shortCache) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
+	if len(wanted) == 0 {
+		return
+	}
+	_, _ = bounds[len(wanted)], s[bounds[len(wanted)-1]+15]
+	prepare(&wanted[0], len(wanted), &s[0], &bounds[0], &c.lines[0], uint64(len(c.lines)-1), &pieceMasks)
+}
+
+// emit is emitPlain.
+func (c *shortCache) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
+	if len(wanted) == 0 {
+		return dst, 0
+	}
+	n := len(dst)
+	room := dst[n : n+4*len(wanted)]
+	done, wrote := emit(&room[0], &wanted[0], len(wanted), &c.lines[0], uint64(len(c.lines)-1))
+	return dst[:n+wrote], done
+}
+
+//go:noescape
+func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *shortLine, mask uint64, masks *[17][2]uint64)
+
+//go:noescape
+func emit(dst *int32, wanted *wantedPiece, n int, lines *shortLine, mask uint64) (done, wrote int)
+
+// classTable has a bit for each class of classMasks, in its order, by ASCII character.
+const classTable = "" +
+	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x08\x04\x04\x08\x00\x00" +
+	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+	"\x14\x00\x00\x00\x00\x00\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00" +
+	"\x02\x02\x02\x02\x02\x02\x02\x02\x02\x02\x00\x00\x00\x00\x00\x00" +
+	"\x00\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01" +
+	"\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x00\x00\x00\x00\x00" +
+	"\x00\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01" +
+	"\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x00\x00\x00\x00\x00"

@@ -1,6 +1,6 @@
 #include "textflag.h"
 
-// func classify512(masks *classMasks, s *byte, n int, table *[128]byte) int
+// func classify512(masks *classMasks, s *byte, n int, table *byte) int
 TEXT ·classify512(SB), NOSPLIT, $0-40
 	MOVQ masks+0(FP), DI
 	MOVQ s+8(FP), SI
@@ -52,4 +52,104 @@ block:
 done:
 	VZEROUPPER
 	MOVQ AX, ret+32(FP)
+	RET
+
+// func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *shortLine, mask uint64, masks *[17][2]uint64)
+//
+// For each pretoken: its key of two words, the hash, and its cache line asked for.
+TEXT ·prepare(SB), NOSPLIT, $0-56
+	MOVQ wanted+0(FP), DI
+	MOVQ n+8(FP), CX
+	MOVQ s+16(FP), SI
+	MOVQ bounds+24(FP), R8
+	MOVQ lines+32(FP), R9
+	MOVQ mask+40(FP), R10
+	MOVQ masks+48(FP), R11
+	MOVQ $0x9E3779B97F4A7C15, R12
+	MOVQ $0xD1B54A32D192ED03, R13
+	LEAQ (R8)(CX*4), R15
+
+next:
+	CMPQ R8, R15
+	JGE  prepared
+	MOVL (R8), BX           // where it begins
+	ADDQ $4, R8
+	MOVL (R8), DX
+	SUBL BX, DX             // its size, at most 16
+	MOVL $16, R14
+	CMPL DX, R14
+	CMOVLHI R14, DX
+	MOVL DX, R14
+	SHLQ $4, R14
+	SHLQ $56, DX
+	MOVQ 8(SI)(BX*1), CX
+	MOVQ (SI)(BX*1), AX
+	ANDQ 8(R11)(R14*1), CX
+	ANDQ (R11)(R14*1), AX   // lo
+	ORQ  DX, CX             // hi
+	MOVQ AX, (DI)
+	MOVQ CX, 8(DI)
+	XORQ R12, AX
+	XORQ R13, CX
+	MULQ CX
+	XORQ DX, AX
+	MOVQ AX, 16(DI)
+	ANDQ R10, AX
+	SHLQ $6, AX
+	PREFETCHT0 (R9)(AX*1)
+	ADDQ $24, DI
+	JMP  next
+
+prepared:
+	RET
+
+// func emit(dst *int32, wanted *wantedPiece, n int, lines *shortLine, mask uint64) (done, wrote int)
+//
+// Copies the ids of pretokens, up to the first one that the cache has not in its own line.
+TEXT ·emit(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ wanted+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ lines+24(FP), R9
+	MOVQ mask+32(FP), R10
+	MOVQ DI, R15
+	XORQ R14, R14
+
+piece:
+	CMPQ R14, CX
+	JGE  emitted
+	MOVQ (SI), AX
+	MOVQ 8(SI), BX
+	MOVQ 16(SI), R8
+	ANDQ R10, R8
+	SHLQ $6, R8
+	ADDQ R9, R8
+	LEAQ 32(R8), R11
+	MOVQ (R8), R12
+	MOVQ 8(R8), R13
+	XORQ AX, R12
+	XORQ BX, R13
+	ORQ  R13, R12
+	CMOVQNE R11, R8         // not the first slot: the second
+	XORQ (R8), AX
+	XORQ 8(R8), BX
+	ORQ  BX, AX
+	JNE  emitted
+	MOVOU 16(R8), X0
+	MOVL 16(R8), AX
+	MOVOU X0, (DI)
+	MOVL AX, BX
+	SHRL $24, AX
+	ANDL $0xFFFFFF, BX
+	MOVL BX, (DI)
+	LEAQ (DI)(AX*4), DI
+	ADDQ $24, SI
+	INCQ R14
+	JMP  piece
+
+emitted:
+	MOVQ R14, done+40(FP)
+	SUBQ R15, DI
+	SHRQ $2, DI
+	MOVQ DI, wrote+48(FP)
 	RET

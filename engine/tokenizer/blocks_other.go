@@ -3,3 +3,11 @@
 package tokenizer
 
 func classify(masks []classMasks, s []byte) int { return classifyPlain(masks, s) }
+
+func (c *shortCache) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
+	preparePlain(wanted, s, bounds)
+}
+
+func (c *shortCache) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
+	return c.emitPlain(dst, wanted)
+}

@@ -229,12 +229,14 @@ func (b *builder) finish() *vocabulary {
 			v.whole.forget(v.bytes(id))
 		}
 	}
-	v.merges = newMergeTable(len(v.pairs))
-	v.bytePairs = make([]bytePair, 1<<16)
+	v.merges = newMergeTable(len(v.pairs), len(v.spans))
+	v.bytePairs = make([]uint32, 1<<16)
+	v.inOrder = true
 	for rank, p := range v.pairs {
-		v.merges.add(p.left, p.right, uint32(rank), p.to)
+		v.merges.add(p.left, p.right, uint32(rank))
+		v.inOrder = v.inOrder && p.to-v.pairs[0].to == int32(rank)
 		if l, r := v.bytes(p.left), v.bytes(p.right); len(l) == 1 && len(r) == 1 {
-			v.bytePairs[int(l[0])<<8|int(r[0])] = bytePair{uint32(rank) + 1, p.to}
+			v.bytePairs[int(l[0])<<8|int(r[0])] = uint32(rank) + 1
 		}
 	}
 	return v

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"encoding/binary"
 	"slices"
 	"unsafe"
 )
@@ -24,11 +23,13 @@ type Encoder struct {
 	template   *chatTemplate
 	jinja      *jinjaTemplate // the template, parsed, once it was needed
 	short      shortCache
+	mid        midCache
 	long       longCache
 	merger     merger
 	cutter     pieceCutter
 	blocks     blockScanner
 	bounds     []uint32 // scratch: where pretokens begin
+	wanted     [64]wantedPiece
 	normalizer normalizer
 	valid, nfc []byte // scratch
 	replaced   int64
@@ -147,51 +148,64 @@ func (e *Encoder) encodePlainly(dst []int32, s []byte) []int32 {
 // pieces appends the ids of the pretokens between bounds. Most have at most 15 bytes and are
 // in the cache; then two words are compared and four ids copied, however many of them count.
 func (e *Encoder) pieces(dst []int32, s []byte, bounds []uint32) []int32 {
-	text := unsafe.Pointer(unsafe.SliceData(s))
-	for k := range len(bounds) - 1 {
-		from, size := int(bounds[k]), int(bounds[k+1]-bounds[k])
-		if size > shortMax || from+16 > len(s) {
-			dst = e.piece(dst, s[from:from+size])
-			continue
+	n := len(bounds) - 1
+	for n > 0 && int(bounds[n-1])+16 > len(s) {
+		n-- // a key is read as 16 bytes
+	}
+	for k := 0; k < n; {
+		batch := e.wanted[:min(len(e.wanted), n-k)]
+		e.short.prepare(batch, s, bounds[k:])
+		for done := 0; done < len(batch); done++ {
+			if room := 4 * (len(batch) - done); cap(dst)-len(dst) < room {
+				dst = slices.Grow(dst, room+(len(s)-int(bounds[k]))/3)
+			}
+			found := 0
+			dst, found = e.short.emit(dst, batch[done:])
+			if done += found; done < len(batch) {
+				at := k + done
+				dst = e.missed(dst, s[bounds[at]:bounds[at+1]], &batch[done])
+			}
 		}
-		if cap(dst)-len(dst) < 4 {
-			dst = slices.Grow(dst, max(64, (len(s)-from)/3))
-		}
-		mask := &pieceMasks[size]
-		lo := *(*uint64)(unsafe.Add(text, from)) & mask[0] // from+16 <= len(s)
-		hi := *(*uint64)(unsafe.Add(text, from+8))&mask[1] | uint64(size)<<56
-		line := e.short.line(lo, hi)
-		other := line[0].lo ^ lo | line[0].hi ^ hi
-		way := 0
-		if other != 0 {
-			way = 1
-		}
-		slot := &line[way]
-		if slot.lo^lo|slot.hi^hi != 0 {
-			dst = e.missShort(dst, s[from:from+size], lo, hi)
-			continue
-		}
-		n := len(dst)
-		ids := (*[4]int32)(dst[n : n+4])
-		*ids = slot.ids
-		dst = dst[:n+int(uint32(ids[0])>>24)]
-		ids[0] &= maxID
+		k += len(batch)
+	}
+	for k := n; k < len(bounds)-1; k++ {
+		dst = e.piece(dst, s[bounds[k]:bounds[k+1]])
 	}
 	return dst
 }
 
-// pieceMasks keep as many bytes of two words as a pretoken has.
-var pieceMasks = [16][2]uint64{
-	{0, 0}, {0xFF, 0}, {0xFFFF, 0}, {0xFFFFFF, 0}, {0xFFFFFFFF, 0}, {0xFFFFFFFFFF, 0}, {0xFFFFFFFFFFFF, 0}, {0xFFFFFFFFFFFFFF, 0},
-	{1<<64 - 1, 0}, {1<<64 - 1, 0xFF}, {1<<64 - 1, 0xFFFF}, {1<<64 - 1, 0xFFFFFF}, {1<<64 - 1, 0xFFFFFFFF}, {1<<64 - 1, 0xFFFFFFFFFF},
-	{1<<64 - 1, 0xFFFFFFFFFFFF}, {1<<64 - 1, 0xFFFFFFFFFFFFFF},
+// missed appends the ids of a pretoken that is long, or not in its cache line.
+func (e *Encoder) missed(dst []int32, piece []byte, w *wantedPiece) []int32 {
+	if len(piece) > shortMax {
+		return e.slowPiece(dst, piece)
+	}
+	return e.missShort(dst, piece, w.lo, w.hi)
 }
 
-// slowPiece appends the ids of a pretoken of more than 15 bytes.
+// slowPiece appends the ids of a pretoken that the cache of short ones cannot hold: of more
+// than 15 bytes, or of more than 4 ids.
 func (e *Encoder) slowPiece(dst []int32, piece []byte) []int32 {
 	if len(piece) > longMax {
 		return e.merge(dst, piece)
 	}
+	if len(piece) > midMax {
+		return e.longPiece(dst, piece)
+	}
+	key, hash := midKey(piece)
+	if s := e.mid.find(&key, hash); s != nil {
+		return append(dst, s.ids[:s.n]...)
+	}
+	from := len(dst)
+	dst = e.merge(dst, piece)
+	if n := len(dst) - from; n <= midIDs {
+		e.mid.add(&key, hash, dst[from:])
+		return dst
+	}
+	return e.longPiece(dst[:from], piece)
+}
+
+// longPiece appends the ids of a pretoken that the other caches cannot hold.
+func (e *Encoder) longPiece(dst []int32, piece []byte) []int32 {
 	hash := hashBytes(piece)
 	if ids, ok := e.long.find(hash, piece); ok {
 		return append(dst, ids...)
@@ -207,18 +221,14 @@ func (e *Encoder) piece(dst []int32, piece []byte) []int32 {
 	if len(piece) > shortMax {
 		return e.slowPiece(dst, piece)
 	}
-	var key [16]byte
-	copy(key[:], piece)
-	lo, hi := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])|uint64(len(piece))<<56
-	for _, slot := range e.short.line(lo, hi) {
-		if slot.lo == lo && slot.hi == hi {
-			n := len(dst)
-			dst = append(dst, slot.ids[:slot.ids[0]>>24]...)
-			dst[n] &= maxID
-			return dst
-		}
+	var text [16]byte
+	copy(text[:], piece)
+	w := wantedAt(text[:], len(piece))
+	dst = slices.Grow(dst, 4)
+	if dst, found := e.short.emitPlain(dst, []wantedPiece{w}); found > 0 {
+		return dst
 	}
-	return e.missShort(dst, piece, lo, hi)
+	return e.missShort(dst, piece, w.lo, w.hi)
 }
 
 // merge appends the ids of a pretoken that no cache has.
@@ -240,16 +250,17 @@ func (e *Encoder) missShort(dst []int32, piece []byte, lo, hi uint64) []int32 {
 		dst[from] &= maxID
 		return dst
 	}
-	hash := hashBytes(piece)
-	if ids, ok := e.long.find(hash, piece); ok {
-		return append(dst, ids...)
+	if len(piece) > 4 { // fewer bytes have no more than 4 ids
+		key, hash := midKey(piece)
+		if s := e.mid.find(&key, hash); s != nil {
+			return append(dst, s.ids[:s.n]...)
+		}
 	}
 	from := len(dst)
 	dst = e.merge(dst, piece)
 	n := len(dst) - from
 	if n > 4 {
-		e.long.add(hash, piece, dst[from:])
-		return dst
+		return e.slowPiece(dst[:from], piece)
 	}
 	var ids [4]int32
 	copy(ids[:], dst[from:])

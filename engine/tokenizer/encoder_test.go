@@ -58,7 +58,8 @@ func FuzzRepairGivesValidText(f *testing.F) {
 func TestCacheNeverChangesIDs(t *testing.T) {
 	tok, r := small(t), rand.New(rand.NewPCG(7, 8))
 	old := tok.NewEncoder()
-	for range 150 {
+	old.short.most, old.mid.most = firstLines<<2, firstMids<<2
+	for range 20 {
 		var b strings.Builder
 		for range 2000 {
 			for range 2 + r.IntN(4)*r.IntN(2)*r.IntN(5) + r.IntN(3) {
@@ -70,8 +71,8 @@ func TestCacheNeverChangesIDs(t *testing.T) {
 			t.Fatal("an encoder with a full cache gives other ids than a new one")
 		}
 	}
-	if n := len(old.short.lines); n != mostLines {
-		t.Errorf("the cache has %d lines; the test means to fill %d", n, mostLines)
+	if n, m := len(old.short.lines), len(old.mid.slots); n != old.short.most || m != old.mid.most {
+		t.Errorf("the caches have %d lines and %d slots; the test means to fill them", n, m)
 	}
 }
 

@@ -5,53 +5,75 @@ import "math/bits"
 // noRank stands behind every rank: the pair does not merge.
 const noRank = ^uint32(0)
 
-// mergeTable maps a pair of ids to its rank and the id that it becomes, in one
-// flat open-addressing table.
+// mergeTable maps a pair of ids to its rank, in one flat open-addressing table of words: 18
+// bits for each id, 28 for the rank and one, so that no word of a pair is 0. A vocabulary with
+// more ids than that has the upper bits beside, in high.
 type mergeTable struct {
-	slots []mergeSlot
+	slots []uint64
+	high  []uint32 // by slot: left>>18<<16 | right>>18; nil where all are 0
 	shift uint8
 }
 
-type mergeSlot struct {
-	left, right int32 // left is -1 in an empty slot
-	rank        uint32
-	to          int32
-}
+const (
+	pairBits = 18
+	rankBits = 28
+	lowID    = 1<<pairBits - 1
+)
 
-func newMergeTable(n int) mergeTable {
+func newMergeTable(n int, ids int) mergeTable {
 	log := max(4, bits.Len(uint(n)*3/2))
-	t := mergeTable{make([]mergeSlot, 1<<log), uint8(64 - log)}
-	for i := range t.slots {
-		t.slots[i].left = -1
+	t := mergeTable{slots: make([]uint64, 1<<log), shift: uint8(64 - log)}
+	if ids > lowID+1 {
+		t.high = make([]uint32, 1<<log)
 	}
 	return t
 }
 
-func (t *mergeTable) home(left, right int32) int {
-	return int((uint64(uint32(left))<<32 | uint64(uint32(right))) * 0x9E3779B97F4A7C15 >> t.shift)
+func pairKey(left, right int32) (key uint64, high uint32) {
+	return (uint64(left&lowID)<<pairBits | uint64(right&lowID)) << rankBits, uint32(left>>pairBits)<<16 | uint32(right>>pairBits)
+}
+
+func (t *mergeTable) home(key uint64, high uint32) int {
+	return int((key | uint64(high)) * 0x9E3779B97F4A7C15 >> t.shift)
 }
 
 // add puts a pair in; a pair that stands already takes the new rank, as in
 // Hugging Face's reader.
-func (t *mergeTable) add(left, right int32, rank uint32, to int32) {
+func (t *mergeTable) add(left, right int32, rank uint32) {
+	key, high := pairKey(left, right)
 	mask := len(t.slots) - 1
-	i := t.home(left, right)
-	for t.slots[i].left >= 0 && (t.slots[i].left != left || t.slots[i].right != right) {
+	i := t.home(key, high)
+	for t.slots[i] != 0 && (t.slots[i]>>rankBits != key>>rankBits || t.high != nil && t.high[i] != high) {
 		i = (i + 1) & mask
 	}
-	t.slots[i] = mergeSlot{left, right, rank, to}
+	t.slots[i] = key | uint64(rank+1)
+	if t.high != nil {
+		t.high[i] = high
+	}
 }
 
-// find returns the rank of a pair and its id, or noRank.
-func (t *mergeTable) find(left, right int32) (rank uint32, to int32) {
+// find returns the rank of a pair, or noRank.
+func (t *mergeTable) find(left, right int32) (rank uint32) {
+	key := (uint64(left&lowID)<<pairBits | uint64(right&lowID)) << rankBits
+	if t.high != nil {
+		return t.findHigh(left, right)
+	}
 	mask := len(t.slots) - 1
-	for i := t.home(left, right); ; i = (i + 1) & mask {
-		s := &t.slots[i&mask]
-		if s.left == left && s.right == right {
-			return s.rank, s.to
+	for i := int(key * 0x9E3779B97F4A7C15 >> t.shift); ; i++ {
+		s := t.slots[i&mask]
+		if d := s ^ key; d < 1<<rankBits || s == 0 {
+			return uint32(s&(1<<rankBits-1)) - 1 // noRank in an empty slot
 		}
-		if s.left < 0 {
-			return noRank, 0
+	}
+}
+
+func (t *mergeTable) findHigh(left, right int32) (rank uint32) {
+	key, high := pairKey(left, right)
+	mask := len(t.slots) - 1
+	for i := t.home(key, high); ; i++ {
+		s := t.slots[i&mask]
+		if s == 0 || (s^key) < 1<<rankBits && t.high[i&mask] == high {
+			return uint32(s&(1<<rankBits-1)) - 1
 		}
 	}
 }
@@ -67,10 +89,10 @@ type merger struct {
 }
 
 // symbol is a part of a pretoken; rank is that of the pair that it makes with its
-// right neighbour, to what that pair becomes.
+// right neighbour.
 type symbol struct {
-	id, to int32
-	rank   uint32
+	id   int32
+	rank uint32
 }
 
 // merge appends the ids of a pretoken: single bytes, joined lowest rank first,
@@ -78,10 +100,9 @@ type symbol struct {
 func (m *merger) merge(dst []int32, v *vocabulary, piece []byte) []int32 {
 	m.symbols = m.symbols[:0]
 	for i, c := range piece {
-		s := symbol{id: v.byteIDs[c], rank: noRank}
+		s := symbol{v.byteIDs[c], noRank}
 		if i+1 < len(piece) {
-			first := v.bytePairs[int(c)<<8|int(piece[i+1])]
-			s.rank, s.to = first.rank-1, first.to
+			s.rank = v.bytePairs[int(c)<<8|int(piece[i+1])] - 1
 		}
 		m.symbols = append(m.symbols, s)
 	}
@@ -108,14 +129,14 @@ func (m *merger) mergeScan(v *vocabulary) int {
 			return len(symbols)
 		}
 		s := &symbols[at]
-		s.id, s.rank = s.to, noRank
+		s.id, s.rank = v.merged(best), noRank
 		symbols = append(symbols[:at+1], symbols[at+2:]...)
 		if at+1 < len(symbols) {
-			s.rank, s.to = v.merges.find(s.id, symbols[at+1].id)
+			s.rank = v.merges.find(s.id, symbols[at+1].id)
 		}
 		if at > 0 {
 			left := &symbols[at-1]
-			left.rank, left.to = v.merges.find(left.id, s.id)
+			left.rank = v.merges.find(left.id, s.id)
 		}
 	}
 }
@@ -143,7 +164,7 @@ func (m *merger) mergeHeap(dst []int32, v *vocabulary) []int32 {
 		}
 		gone := m.next[at]
 		m.next[at] = m.next[gone]
-		s.id, s.rank, m.symbols[gone].rank = s.to, noRank, noRank
+		s.id, s.rank, m.symbols[gone].rank = v.merged(s.rank), noRank, noRank
 		if right := m.next[at]; int(right) < n {
 			m.prev[right] = at
 			m.rerank(v, at, right)
@@ -161,7 +182,7 @@ func (m *merger) mergeHeap(dst []int32, v *vocabulary) []int32 {
 // rerank looks up the pair that now begins at position at.
 func (m *merger) rerank(v *vocabulary, at, right int32) {
 	s := &m.symbols[at]
-	s.rank, s.to = v.merges.find(s.id, m.symbols[right].id)
+	s.rank = v.merges.find(s.id, m.symbols[right].id)
 	if s.rank == noRank {
 		return
 	}

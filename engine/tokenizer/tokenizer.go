@@ -18,7 +18,7 @@ type Tokenizer struct {
 
 // NewEncoder returns an encoder with a cache of its own, for one goroutine.
 func (t *Tokenizer) NewEncoder() *Encoder {
-	return &Encoder{v: t.v, template: t.template, short: newShortCache()}
+	return &Encoder{v: t.v, template: t.template, short: newShortCache(), mid: midCache{most: mostMids}}
 }
 
 // borrow returns an encoder from the pool, with t's template.

@@ -2,38 +2,75 @@ package tokenizer
 
 import (
 	"encoding/binary"
+	"slices"
 	"unicode/utf8"
 )
 
 const highBits = 0x8080808080808080
 
-// inspect reads s once and says whether it is valid UTF-8 and whether it is
-// certainly NFC already, which nearly every text is.
+// inspect reads s once and says whether it is valid UTF-8 and whether it is NFC already,
+// which nearly every text is.
 func inspect(s []byte) (valid, nfc bool) {
-	last := uint8(0)
+	last, starter := uint8(0), int32(-1)
 	for i := 0; i < len(s); {
 		if s[i] < utf8.RuneSelf {
 			i += asciiLen(s[i:])
-			last = 0
+			last, starter = 0, int32(s[i-1])
 			continue
 		}
-		r, size := utf8.DecodeRune(s[i:])
-		if r == utf8.RuneError && size == 1 {
+		r, size := decodeAny(s[i:])
+		if size == 0 {
 			return false, false
 		}
 		i += size
 		p := property(r)
 		if p&(propMark|propMaybe) == 0 {
-			last = 0
+			last, starter = 0, r
 			continue
 		}
 		class := combiningClass(r)
-		if p&propMaybe != 0 || class < last {
+		if class < last && class != 0 || p&propMaybe != 0 && !staysComposed(starter, r, class) {
 			return utf8.Valid(s[i:]), false
 		}
-		last = class
+		if last = class; class == 0 {
+			starter = r
+		}
 	}
 	return true, true
+}
+
+// staysComposed says whether a character that the quick check of NFC doubts is as NFC has it
+// behind a starter (-1: none), whatever marks stand between.
+func staysComposed(starter, r int32, class uint8) bool {
+	decomposes := func(r int32) bool {
+		_, found := slices.BinarySearch(decomposed[:], r)
+		return found
+	}
+	if decomposes(r) || starter >= 0 && compose(starter, r) != 0 {
+		return false
+	}
+	// A mark may belong before one that the starter is composed with.
+	return class == 0 || starter < utf8.RuneSelf || !decomposes(starter)
+}
+
+// decodeAny decodes the first character of s, which is not ASCII; size is 0 where it is ill formed.
+func decodeAny(s []byte) (r int32, size int) {
+	c := s[0]
+	if c < 0xE0 && c >= 0xC2 && len(s) > 1 && s[1]&0xC0 == 0x80 {
+		return int32(c&0x1F)<<6 | int32(s[1]&0x3F), 2
+	}
+	if c < 0xF0 && len(s) > 2 && s[1]&0xC0 == 0x80 && s[2]&0xC0 == 0x80 {
+		r = int32(c&0x0F)<<12 | int32(s[1]&0x3F)<<6 | int32(s[2]&0x3F)
+		if c >= 0xE0 && r >= 0x800 && (r < 0xD800 || r > 0xDFFF) {
+			return r, 3
+		}
+		return 0, 0
+	}
+	r, size = utf8.DecodeRune(s)
+	if r == utf8.RuneError && size == 1 {
+		return 0, 0
+	}
+	return r, size
 }
 
 // asciiLen returns the length of the ASCII prefix of s.

@@ -14,8 +14,10 @@ type vocabulary struct {
 	byteIDs [256]int32
 	pairs   []pair // merges, best rank first
 	merges  mergeTable
-	// bytePairs are the merges of two single bytes, where every pretoken begins.
-	bytePairs []bytePair // by left<<8|right
+	// bytePairs are the ranks plus one of the merges of two single bytes, where every pretoken
+	// begins; 0 says that there is none.
+	bytePairs []uint32 // by left<<8|right
+	inOrder   bool     // the n-th merge makes the n-th id behind the first's
 	added     addedTokens
 	both      map[int32]bool // added tokens that are entries of the vocabulary too
 	nfc       bool
@@ -25,13 +27,6 @@ type vocabulary struct {
 }
 
 type span struct{ from, to uint32 }
-
-// bytePair is a merge of two bytes; its rank is one more than the merge's, so that
-// 0 says that there is none.
-type bytePair struct {
-	rank uint32
-	to   int32
-}
 
 type pair struct{ left, right, to int32 }
 
@@ -55,6 +50,14 @@ func (v *vocabulary) bytes(id int32) []byte {
 	}
 	s := v.spans[id]
 	return v.arena[s.from:s.to]
+}
+
+// merged returns what the merge of a rank makes.
+func (v *vocabulary) merged(rank uint32) int32 {
+	if v.inOrder {
+		return v.pairs[0].to + int32(rank)
+	}
+	return v.pairs[rank].to
 }
 
 func (v *vocabulary) kind(id int32) kind {
