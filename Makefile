@@ -48,8 +48,8 @@ bench-remote: build ## push and pull beside s5cmd, rclone and DVC, against an S3
 	@tools/bench/remote.sh
 
 .PHONY: bench-files
-bench-files: ## the cache alone with 70,000 small files, each thing timed
-	$(GO) test ./cache -run '^$$' -bench ManyFiles -benchtime 1x -v
+bench-files: ## the cache alone, with many and large files, beside bare loops and git
+	$(GO) test ./cache -run '^$$' -bench 'ManyFiles|LargeFiles|MillionFiles' -benchtime 1x -v -timeout 60m
 
 .PHONY: bench-tokenizer
 bench-tokenizer: build ## the tokenizer, MB/s a core

@@ -161,6 +161,9 @@ func (a *adder) plan(ctx context.Context) error {
 	}
 	return a.crew.each(ctx, len(a.files), 256, func(i int) error {
 		f := a.files[i]
+		if err := f.look(); err != nil {
+			return err
+		}
 		if f.first != nil || f.placed {
 			return nil
 		}
@@ -181,6 +184,22 @@ func (a *adder) plan(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// look completes the stat of a file that is as the state remembers it: device and owner are not remembered.
+func (f *item) look() error {
+	if f.dev != 0 {
+		return nil
+	}
+	now, err := lstat(f.path())
+	if err != nil {
+		return err
+	}
+	if !f.unchanged(now, f.linked) {
+		return fmt.Errorf("%s: %w", f.path(), ErrChanged)
+	}
+	f.fileStat = now
+	return nil
 }
 
 // adoptable tells whether the file can become its own object: ours alone, on the cache's file system, and

@@ -131,6 +131,30 @@ func TestUnchangedIsNotListed(t *testing.T) {
 	}
 }
 
+// TestAddWhatIsKnown: files that a scan has hashed become objects themselves, and what was added is left alone.
+func TestAddWhatIsKnown(t *testing.T) {
+	p := newProject(t, "hardlink")
+	p.write("data/a", "one")
+	p.write("data/d/b", "two")
+	before, err := lstat(p.path("data/d/b"))
+	noError(t, err)
+	time.Sleep(tick + 5*time.Millisecond)
+	p.scan("data")
+	p.scan("data") // by the state alone
+	want := p.add("data", true)
+	if after, err := lstat(p.path("data/d/b")); err != nil || after.ino != before.ino || after.nlink != 2 {
+		t.Errorf("copied: %+v, then %+v, %v", before, after, err)
+	}
+	p.scan("data")
+	p.cache.disk.fault = func(op, path string) error {
+		t.Errorf("added again: %s %s", op, path)
+		return nil
+	}
+	if got := p.add("data", true); got != want {
+		t.Errorf("%+v, then %+v", want, got)
+	}
+}
+
 // TestStateAppends: what changed is added to the file, until too much of it counts no more.
 func TestStateAppends(t *testing.T) {
 	p := newProject(t, "hardlink")
