@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -232,5 +233,64 @@ func TestFreshFormat(t *testing.T) {
 	on, answer, err := decodeBasis(freshMagic, data)
 	if err != nil || on.circumstances != digest || on.marks.Len() != 2 || len(answer) != 11 {
 		t.Errorf("read back as %v, %d bytes of answer: %v", on, len(answer), err)
+	}
+}
+
+// TestScanLock: what the quick reader of locks reads is what the plain one reads, of whole locks and of damaged ones.
+func TestScanLock(t *testing.T) {
+	lock := &Lock{Sources: map[string]LockSource{"data/a": {Content: fileOf("a"), Stored: true}, "model": {Content: fileOf("m"), Pin: "abc", From: "hf A/B main", Choice: "01"}}, Stages: map[string]LockStage{}}
+	for _, name := range []string{"a", "b@x=1", "c"} {
+		tree := cache.Content{ID: cache.Sum([]byte(name)), Dir: true, Size: 1 << 40, Files: 12}
+		lock.Stages[name] = LockStage{Key: cache.SumKey(name), Kind: "shell 1", Settings: "12", Env: "34", In: map[string]cache.ID{"x": tree.ID, "y[0]": {}},
+			Out: map[string]LockOutput{"o": {"build/" + name, fileOf(name)}, "t": {"tree/" + name, tree}}}
+	}
+	lock.Stages["none"] = LockStage{Kind: "shell 1", Out: map[string]LockOutput{}}
+	whole := lock.encode()
+	if read, plain := scanLock(whole); !plain || !reflect.DeepEqual(read, lock) {
+		t.Fatalf("%v: %+v\n%s", plain, read, whole)
+	}
+	if read, plain := scanLock(newLock().encode()); !plain || len(read.Stages) > 0 {
+		t.Error("an empty lock is not read")
+	}
+	for i := range whole {
+		for _, bit := range []byte{1, 2, 4, 32, 128} {
+			damaged := slices.Clone(whole)
+			damaged[i] ^= bit
+			sameLock(t, damaged)
+		}
+		sameLock(t, whole[:i])
+		sameLock(t, slices.Concat(whole[:i], whole[min(i+1, len(whole)):]))
+	}
+}
+
+// TestEncodeLock: what the lock's writer writes field by field is what encoding/json writes.
+func TestEncodeLock(t *testing.T) {
+	for _, text := range []string{"plain", "a <b> & c", "ä \"x\"", "back\\slash", "line\nbreak", "\u2028 \x7f", "bad \xff"} {
+		source := LockSource{Content: fileOf(text), Pin: text, From: text}
+		equalText(t, string(source.append(nil, text)), string(compact(checkedSource{source, source.check(text)})))
+		out := LockOutput{text, cache.Content{ID: cache.Sum(nil), Dir: true, Exec: true}}
+		equalText(t, string(appendContent(append(appendQuoted([]byte(`{"path":`), text), ','), out.Content))+"}", string(compact(out)))
+		head := LockStage{Kind: text, Settings: text, Env: text}
+		plain := string(compact(head))
+		equalText(t, strings.Split(strings.ReplaceAll(string(head.append(nil, text)), "\n      ", ""), `,"check"`)[0], strings.TrimSuffix(plain, `,"out":null}`))
+	}
+}
+
+func equalText(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// sameLock fails if the quick reader takes what the plain one refuses, or reads it as something else.
+func sameLock(t *testing.T, data []byte) {
+	t.Helper()
+	read, plain := scanLock(data)
+	if !plain {
+		return
+	}
+	if long, _, err := decodeLock(data); err != nil || conflicted(data) || !reflect.DeepEqual(read, long) {
+		t.Errorf("the quick reader takes\n%s\nas %+v, the plain one: %v %+v", data, read, err, long)
 	}
 }

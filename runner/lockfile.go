@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -88,6 +90,9 @@ func ReadLock(path string) (*Lock, error) {
 }
 
 func parseLock(name string, data []byte) (*Lock, error) {
+	if lock, plain := scanLock(data); plain {
+		return lock, nil
+	}
 	if conflicted(data) {
 		return nil, fmt.Errorf("%s holds a merge conflict; lpipe repro rebuilds it from recorded results: %w", name, cache.ErrDamaged)
 	}
@@ -184,43 +189,95 @@ func conflicted(data []byte) bool {
 // encode gives the file's bytes: sorted, a source on one line, a stage on a few, so that merges of Git touch only
 // what changed.
 func (l *Lock) encode() []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "{\n  \"schema\": %d,\n  \"sources\": {", lockSchema)
-	writeSorted(&b, "    ", l.Sources, func(path string, s LockSource) { b.Write(compact(checkedSource{s, s.check(path)})) })
-	b.WriteString("},\n  \"stages\": {")
-	writeSorted(&b, "    ", l.Stages, func(name string, s LockStage) {
-		head := s
-		head.In, head.Out = nil, nil
-		line := compact(head)
-		b.WriteString("{\n      ")
-		b.Write(line[1 : len(line)-len(`"out":null}`)])
-		fmt.Fprintf(&b, `"check":"%s",`, s.check(name))
-		if len(s.In) > 0 {
-			fmt.Fprintf(&b, "\n      \"in\": %s,", compact(s.In))
-		}
-		b.WriteString("\n      \"out\": {")
-		writeSorted(&b, "        ", s.Out, func(_ string, o LockOutput) { b.Write(compact(o)) })
-		b.WriteString("}\n    }")
-	})
-	b.WriteString("}\n}\n")
-	return b.Bytes()
+	b := fmt.Appendf(make([]byte, 0, 512*len(l.Stages)+256*len(l.Sources)), "{\n  \"schema\": %d,\n  \"sources\": {", lockSchema)
+	b = appendSorted(b, "    ", l.Sources, func(b []byte, path string, s LockSource) []byte { return s.append(b, path) })
+	b = append(b, "},\n  \"stages\": {"...)
+	b = appendSorted(b, "    ", l.Stages, func(b []byte, name string, s LockStage) []byte { return s.append(b, name) })
+	return append(b, "}\n}\n"...)
 }
 
-// writeSorted writes a map's entries, each beginning on a line of its own, and the line break before the closing
+func (s LockSource) append(b []byte, path string) []byte {
+	b = append(appendContent(append(b, '{'), s.Content), ifSo(s.Stored, `,"stored":true`)...)
+	b = appendFields(b, [][2]string{{`,"pin":`, s.Pin}, {`,"from":`, s.From}, {`,"choice":`, s.Choice}, {`,"check":`, s.check(path)}})
+	return append(b, '}')
+}
+
+func (s LockStage) append(b []byte, name string) []byte {
+	b = hex.AppendEncode(append(b, "{\n      \"key\":\""...), s.Key[:])
+	b = appendQuoted(append(b, `","kind":`...), s.Kind)
+	b = appendFields(b, [][2]string{{`,"settings":`, s.Settings}, {`,"code":`, s.Code}, {`,"tools":`, s.Tools}, {`,"env":`, s.Env}, {`,"check":`, s.check(name)}})
+	b = append(b, ',')
+	if len(s.In) > 0 {
+		b = append(b, "\n      \"in\": {"...)
+		for i, name := range slices.Sorted(maps.Keys(s.In)) {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			id := s.In[name]
+			b = append(hex.AppendEncode(append(appendQuoted(b, name), ":\""...), id[:]), '"')
+		}
+		b = append(b, "},"...)
+	}
+	b = append(b, "\n      \"out\": {"...)
+	b = appendSorted(b, "        ", s.Out, func(b []byte, _ string, o LockOutput) []byte {
+		b = append(appendQuoted(append(b, `{"path":`...), o.Path), ',')
+		return append(appendContent(b, o.Content), '}')
+	})
+	return append(b, "}\n    }"...)
+}
+
+// appendContent writes the fields of a content.
+func appendContent(b []byte, c cache.Content) []byte {
+	b = append(hex.AppendEncode(append(b, `"id":"`...), c.ID[:]), '"')
+	b = append(append(b, ifSo(c.Dir, `,"dir":true`)...), ifSo(c.Exec, `,"exec":true`)...)
+	b = strconv.AppendInt(append(b, `,"size":`...), c.Size, 10)
+	if c.Files != 0 {
+		b = strconv.AppendInt(append(b, `,"files":`...), c.Files, 10)
+	}
+	return b
+}
+
+func ifSo(on bool, text string) string {
+	if on {
+		return text
+	}
+	return ""
+}
+
+// appendFields writes those of some fields that are not empty.
+func appendFields(b []byte, fields [][2]string) []byte {
+	for _, field := range fields {
+		if field[1] != "" {
+			b = appendQuoted(append(b, field[0]...), field[1])
+		}
+	}
+	return b
+}
+
+// appendQuoted writes a string as compact does.
+func appendQuoted(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return append(b, compact(text)...)
+		}
+	}
+	return append(append(append(b, '"'), text...), '"')
+}
+
+// appendSorted writes a map's entries, each beginning on a line of its own, and the line break before the closing
 // brace.
-func writeSorted[V any](b *bytes.Buffer, indent string, entries map[string]V, write func(string, V)) {
+func appendSorted[V any](b []byte, indent string, entries map[string]V, write func([]byte, string, V) []byte) []byte {
 	for i, name := range slices.Sorted(maps.Keys(entries)) {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		b.WriteString("\n" + indent)
-		b.Write(compact(name))
-		b.WriteString(": ")
-		write(name, entries[name])
+		b = appendQuoted(append(append(b, '\n'), indent...), name)
+		b = write(append(b, ": "...), name, entries[name])
 	}
 	if len(entries) > 0 {
-		b.WriteString("\n" + indent[2:])
+		b = append(append(b, '\n'), indent[2:]...)
 	}
+	return b
 }
 
 // compact is a value's JSON without escapes for HTML.
