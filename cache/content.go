@@ -14,6 +14,9 @@ var ErrNotFound = errors.New("not in the cache")
 // ErrChanged says that a file was written to while it was read.
 var ErrChanged = errors.New("changed while it was read")
 
+// ErrUntrusted says that a result is not signed by a key that is trusted.
+var ErrUntrusted = errors.New("not signed by a trusted key")
+
 // Content is a file or a folder by what is in it. Two Contents are the same content exactly when they are equal.
 type Content struct {
 	ID    ID    `json:"id"`              // of a folder: the ID of its root tree

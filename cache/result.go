@@ -17,7 +17,14 @@ type Result struct {
 	Description string             `json:"description"` // the text whose hash is the key
 	Record      Record             `json:"record"`
 	// Inputs lists, by input, the files of folders that may be nowhere else when somebody asks which of them changed.
-	Inputs map[string]map[string]ID `json:"inputs,omitempty"`
+	Inputs     map[string]map[string]ID `json:"inputs,omitempty"`
+	Signatures []Signature              `json:"signatures,omitempty"`
+}
+
+// Signature says that somebody vouches for a result: that this key led to these outputs. See remote.SignedText.
+type Signature struct {
+	Key       string `json:"key"`       // "ed25519:" and the public key in base64
+	Signature string `json:"signature"` // base64
 }
 
 // Record tells who made a result, when, where and how. It proves nothing and counts in no hash.

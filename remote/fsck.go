@@ -239,7 +239,7 @@ func (f *checker) results(ctx context.Context, all *contents) error {
 	return f.r.each(ctx, len(keys), func(ctx context.Context, i int) error {
 		_, err := f.r.Result(ctx, keys[i])
 		switch {
-		case errors.Is(err, cache.ErrDamaged):
+		case errors.Is(err, cache.ErrDamaged), errors.Is(err, cache.ErrUntrusted):
 			f.problem(resultName(keys[i]), err)
 		case errors.Is(err, cache.ErrNotFound) && i < promised:
 			f.problem(resultName(keys[i]), errors.New("it is not there"))

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -98,7 +97,7 @@ func (g *collector) results(ctx context.Context) ([]stored, error) {
 		}
 	}
 	err = g.r.each(ctx, len(all), func(ctx context.Context, i int) error {
-		result, err := g.r.Result(ctx, all[i].key)
+		result, err := g.r.anyResult(ctx, all[i].key)
 		if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrNotFound) {
 			return nil
 		}
@@ -338,49 +337,4 @@ func (r *Remote) replaceIndex(ctx context.Context, x *index, rest *contents) (*i
 // deleteAll removes names side by side.
 func (r *Remote) deleteAll(ctx context.Context, names []string) error {
 	return r.each(ctx, len(names), func(ctx context.Context, i int) error { return r.delete(ctx, names[i]) })
-}
-
-// Listing is what a bucket holds.
-type Listing struct {
-	Results []Stored // newest first
-	Objects int
-	Packs   int
-	Bytes   int64 // of all objects
-}
-
-// Stored is a result in a bucket.
-type Stored struct {
-	Key  cache.Key
-	Size int64
-	Time time.Time
-}
-
-// List tells what the bucket holds. Who made a result, and what, is in Result.
-func (r *Remote) List(ctx context.Context) (Listing, error) {
-	x, err := r.load(ctx)
-	if err != nil {
-		return Listing{}, r.wrap("list", err)
-	}
-	items, err := r.list(ctx, "results/")
-	if err != nil {
-		return Listing{}, r.wrap("list", err)
-	}
-	l := Listing{Objects: len(x.places)}
-	packs := map[cache.ID]bool{}
-	for _, at := range x.places {
-		l.Bytes += at.size
-		if !at.pack.IsZero() {
-			packs[at.pack] = true
-		}
-	}
-	l.Packs = len(packs)
-	for _, item := range items {
-		if id, ok := parseName("results", item.Name); ok {
-			l.Results = append(l.Results, Stored{cache.Key(id), item.Size, item.Time})
-		}
-	}
-	slices.SortFunc(l.Results, func(a, b Stored) int {
-		return cmp.Or(b.Time.Compare(a.Time), compareIDs(cache.ID(a.Key), cache.ID(b.Key)))
-	})
-	return l, nil
 }

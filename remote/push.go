@@ -305,6 +305,11 @@ func (p *pusher) putResults(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if p.r.signer != nil {
+			if result, err = sign(k, result, p.r.signer); err != nil {
+				return err
+			}
+		}
 		data, err := result.Encode(k)
 		if err != nil {
 			return err
@@ -317,9 +322,11 @@ func (p *pusher) putResults(ctx context.Context) error {
 		if made || err != nil {
 			return err
 		}
-		if _, err := p.r.Result(ctx, k); errors.Is(err, cache.ErrDamaged) {
+		_, err = p.r.Result(ctx, k)
+		if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrUntrusted) {
 			return p.r.put(ctx, resultName(k), data) // what stands there helps nobody
-		} else if !errors.Is(err, cache.ErrNotFound) {
+		}
+		if !errors.Is(err, cache.ErrNotFound) {
 			return err
 		}
 		return nil

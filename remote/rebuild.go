@@ -210,7 +210,7 @@ func (b *rebuilder) results(ctx context.Context, all *contents) error {
 		id, ok := parseName("results", item.Name)
 		if key := cache.Key(id); ok && !named[key] && !b.f.bad[item.Name] {
 			result, err := b.f.r.Result(ctx, key)
-			if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrNotFound) {
+			if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrNotFound) || errors.Is(err, cache.ErrUntrusted) {
 				continue
 			}
 			if err != nil {

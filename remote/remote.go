@@ -3,6 +3,7 @@ package remote
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,8 @@ type Options struct {
 	Indexes  string           // folder that keeps indexes already read; "": in the cache's
 	Host     string           // for messages to others who wait: who holds a lock
 	Now      func() time.Time // default time.Now
+
+	Trust []ed25519.PublicKey // whose results count; none: everybody's
 }
 
 // Stats counts what a push or a fetch did.
@@ -49,6 +52,8 @@ type Remote struct {
 	bucket counting
 	cache  *cache.Cache
 	bytes  *semaphore.Weighted // in flight
+
+	signer ed25519.PrivateKey // nil: results are sent unsigned
 
 	mu    sync.Mutex
 	index *index // nil until loaded
@@ -80,6 +85,12 @@ func New(bucket Bucket, c *cache.Cache, o Options) *Remote {
 
 // String says where the remote is.
 func (r *Remote) String() string { return r.bucket.String() }
+
+// SignWith makes later pushes sign the results that they send.
+func (r *Remote) SignWith(key ed25519.PrivateKey) { r.signer = key }
+
+// Trust gives the keys whose results count; none: everybody's do.
+func (r *Remote) Trust() []ed25519.PublicKey { return r.o.Trust }
 
 // Requests is how many were made since New.
 func (r *Remote) Requests() int { return r.bucket.requests() }
@@ -203,8 +214,20 @@ func (r *Remote) fail(kind Kind, op, name string, again bool, err error) error {
 }
 
 // Result returns what is recorded under a key: one request. cache.ErrNotFound where nothing is, and where what
-// is there cannot be trusted an error that is cache.ErrDamaged. It brings no content.
+// is there cannot be used an error that is cache.ErrDamaged, or cache.ErrUntrusted. It brings no content.
 func (r *Remote) Result(ctx context.Context, k cache.Key) (*cache.Result, error) {
+	result, err := r.anyResult(ctx, k)
+	if err != nil || len(r.o.Trust) == 0 {
+		return result, err
+	}
+	if err := trusted(k, result, r.o.Trust); err != nil {
+		return nil, fmt.Errorf("result %s of stage %s at %s: %w", k, result.Record.Stage, r, err)
+	}
+	return result, nil
+}
+
+// anyResult is Result for one that need not be trusted.
+func (r *Remote) anyResult(ctx context.Context, k cache.Key) (*cache.Result, error) {
 	var result *cache.Result
 	_, err := r.read(ctx, resultName(k), 0, -1, func(data []byte) (err error) {
 		result, err = cache.DecodeResult(k, data)

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"encoding/base64"
 	"fmt"
 	"reflect"
 	"slices"
@@ -147,17 +148,19 @@ func (d *decoder) checkLpipe(block *hclsyntax.Block, settings lpipeBlock) {
 
 // remoteSettings are a remote block's settings, of both types.
 type s3Block struct {
-	Bucket   string `hcl:"bucket"`
-	Prefix   string `hcl:"prefix,optional"`
-	Region   string `hcl:"region,optional"`
-	Endpoint string `hcl:"endpoint,optional"`
-	Profile  string `hcl:"profile,optional"`
-	Results  string `hcl:"results,optional"`
+	Bucket   string   `hcl:"bucket"`
+	Prefix   string   `hcl:"prefix,optional"`
+	Region   string   `hcl:"region,optional"`
+	Endpoint string   `hcl:"endpoint,optional"`
+	Profile  string   `hcl:"profile,optional"`
+	Results  string   `hcl:"results,optional"`
+	Trust    []string `hcl:"trust,optional"`
 }
 
 type dirBlock struct {
-	Path    string `hcl:"path"`
-	Results string `hcl:"results,optional"`
+	Path    string   `hcl:"path"`
+	Results string   `hcl:"results,optional"`
+	Trust   []string `hcl:"trust,optional"`
 }
 
 // decodeRemotes reads the remote blocks and chooses the default: the profile's, the lpipe block's, the only one.
@@ -211,19 +214,37 @@ func (d *decoder) decodeRemote(block *hclsyntax.Block) *RemoteBlock {
 		settings := s3Block{Results: remote.Results}
 		d.fillBlock(block, "an s3 remote", &settings)
 		remote.Bucket, remote.Prefix, remote.Region = settings.Bucket, strings.Trim(settings.Prefix, "/"), settings.Region
-		remote.Endpoint, remote.AWSProfile, remote.Results = settings.Endpoint, settings.Profile, settings.Results
+		remote.Endpoint, remote.AWSProfile, remote.Results, remote.Trust = settings.Endpoint, settings.Profile, settings.Results, settings.Trust
 		d.checkS3(block, remote)
 	case "dir":
 		settings := dirBlock{Results: remote.Results}
 		d.fillBlock(block, "a dir remote", &settings)
-		remote.Path, remote.Results = settings.Path, settings.Results
+		remote.Path, remote.Results, remote.Trust = settings.Path, settings.Results, settings.Trust
 		d.notEmpty(block, "path", remote.Path)
 	default:
 		d.failAt(block.LabelRanges[0], fmt.Sprintf("Unknown type of remote %q", remote.Type), suggest(remote.Type, []string{"s3", "dir"}, "types"))
 		return nil
 	}
 	d.oneOf(block, "results", remote.Results, "read-write", "read", "off")
+	d.checkTrust(block, remote.Trust)
 	return remote
+}
+
+// checkTrust looks at public keys; what is none is a file's name.
+func (d *decoder) checkTrust(block *hclsyntax.Block, entries []string) {
+	attr := block.Body.Attributes["trust"]
+	if attr == nil || d.failedAt(attr.Expr.Range()) {
+		return
+	}
+	if len(entries) == 0 {
+		d.failAt(attr.Expr.Range(), "trust is empty", "Name public keys (lpipe keys new prints one) or files of such, or leave trust out to use everybody's results.")
+	}
+	for _, entry := range entries {
+		rest, isKey := strings.CutPrefix(entry, "ed25519:")
+		if key, err := base64.StdEncoding.DecodeString(rest); isKey && (err != nil || len(key) != 32) {
+			d.failAt(attr.Expr.Range(), fmt.Sprintf("%q is no public key", entry), "Copy the whole line that lpipe keys show prints: ed25519: and 44 characters of base64.")
+		}
+	}
 }
 
 func (d *decoder) checkS3(block *hclsyntax.Block, remote *RemoteBlock) {

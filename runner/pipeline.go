@@ -142,9 +142,10 @@ type RemoteBlock struct {
 	Prefix     string
 	Region     string
 	Endpoint   string
-	AWSProfile string // `profile` in the block
-	Path       string // of "dir"
-	Results    string // "read-write" (default), "read", "off"
+	AWSProfile string   // `profile` in the block
+	Path       string   // of "dir"
+	Results    string   // "read-write" (default), "read", "off"
+	Trust      []string // public keys, and files of such, whose results count; none: everybody's
 	Range      hcl.Range
 }
 

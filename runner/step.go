@@ -184,6 +184,10 @@ func (x *execution) ask(ctx context.Context, n *Node, key cache.Key) (*cache.Res
 		return nil, false
 	}
 	result, err := x.Fetcher.Result(ctx, key)
+	if errors.Is(err, cache.ErrUntrusted) {
+		x.warn(n.Step.Name, "not used: %v", err)
+		return nil, false
+	}
 	if err == nil && cache.SumKey(result.Description) != key {
 		x.warn(n.Step.Name, "the remote's result for key %s describes something else and is not used", key)
 		return nil, false

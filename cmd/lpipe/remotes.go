@@ -49,7 +49,11 @@ func (p *program) openRemote(ctx context.Context, pr *project, block *runner.Rem
 	if err != nil {
 		return nil, err
 	}
-	o := remote.Options{Host: hostName(), Jobs: jobs}
+	trust, err := p.trust(pr.pipeline, block)
+	if err != nil {
+		return nil, err
+	}
+	o := remote.Options{Host: hostName(), Jobs: jobs, Trust: trust}
 	if connect > 0 {
 		o.Retry.Attempts = 4 // half a second: whoever has little time to connect has little for a failing server
 	}
@@ -155,30 +159,55 @@ func (p *program) lsRemote(ctx context.Context, pr *project) error {
 	if err != nil {
 		return err
 	}
-	type row struct {
-		Key   cache.Key `json:"key"`
-		Stage string    `json:"stage"`
-		User  string    `json:"user"`
-		Host  string    `json:"host"`
-		Time  time.Time `json:"time"`
+	described, err := r.Describe(ctx, listing.Results)
+	if err != nil {
+		return err
 	}
-	all := []row{}
-	for _, stored := range listing.Results {
-		result, err := r.Result(ctx, stored.Key)
-		if err != nil {
-			return err
-		}
-		all = append(all, row{stored.Key, result.Record.Stage, result.Record.User, result.Record.Host, stored.Time})
-	}
+	all := remoteRows(described)
 	if p.json {
 		return p.printJSON(map[string]any{"schema": 1, "results": all, "objects": listing.Objects, "packs": listing.Packs, "bytes": listing.Bytes})
 	}
 	rows := [][]string{}
 	for _, one := range all {
-		rows = append(rows, []string{one.Stage, one.Key.String()[:16], one.Time.Local().Format("2006-01-02 15:04:05"), "by " + one.User + " on " + one.Host})
+		who := "by " + one.User + " on " + one.Host
+		if one.Problem != "" {
+			who += "; not used: " + one.Problem
+		}
+		rows = append(rows, []string{one.Stage, one.Key.String()[:16], one.Time.Local().Format("2006-01-02 15:04:05"),
+			durationText(time.Duration(one.Seconds * float64(time.Second))), who})
 	}
 	table(p.stdout, rows)
 	p.result("%s, %s in %s, %s at %s", countText(len(all), "result"), countText(listing.Objects, "object"), countText(listing.Packs, "pack"),
 		bytesText(listing.Bytes), r)
 	return nil
+}
+
+// remoteRow is a result at a remote: who made it, when, where, how long it took, and who signed it.
+type remoteRow struct {
+	Key     cache.Key `json:"key"`
+	Stage   string    `json:"stage"`
+	User    string    `json:"user"`
+	Host    string    `json:"host"`
+	Time    time.Time `json:"time"`
+	Seconds float64   `json:"seconds"`
+	Signers []string  `json:"signers"`
+	Problem string    `json:"problem,omitempty"` // why it is not used
+}
+
+func remoteRows(described []remote.Described) []remoteRow {
+	all := []remoteRow{}
+	for _, d := range described {
+		row := remoteRow{Key: d.Key, Time: d.Time, Signers: []string{}}
+		if d.Result != nil {
+			row.Stage, row.User, row.Host, row.Seconds = d.Result.Record.Stage, d.Result.Record.User, d.Result.Record.Host, d.Result.Record.Seconds
+			for _, s := range d.Result.Signatures {
+				row.Signers = append(row.Signers, s.Key)
+			}
+		}
+		if d.Problem != nil {
+			row.Problem = d.Problem.Error()
+		}
+		all = append(all, row)
+	}
+	return all
 }

@@ -68,6 +68,9 @@ func (p *program) pushProject(ctx context.Context, pr *project, targets []string
 	if err != nil {
 		return err
 	}
+	if err := p.signWith(r, r.Trust()); err != nil {
+		return err
+	}
 	holdings, err := pr.runner.Holdings(ctx, targets)
 	if err != nil {
 		return err
@@ -234,6 +237,10 @@ func (p *program) bringResults(ctx context.Context, pr *project, r *remote.Remot
 			continue
 		}
 		result, err := r.Result(ctx, h.Key)
+		if errors.Is(err, cache.ErrUntrusted) {
+			p.warn("not used: %v", err)
+			continue
+		}
 		if errors.Is(err, cache.ErrNotFound) {
 			continue
 		}
