@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"lpipe/cache"
@@ -62,6 +63,37 @@ func (r *Remote) News(ctx context.Context, contents []cache.Content, keys []cach
 	contents = slices.DeleteFunc(slices.Clone(contents), func(c cache.Content) bool { _, there := x.places[c.ID]; return there || c.ID.IsZero() })
 	keys = slices.DeleteFunc(slices.Clone(keys), func(k cache.Key) bool { return x.results[k] })
 	return contents, keys, nil
+}
+
+// ErrNoEntry says that a folder has nothing under a name.
+var ErrNoEntry = errors.New("the folder has nothing of that name")
+
+// Find gives a file or folder within a folder, by its path there. Of the bucket it brings the trees on the way, and nothing else.
+func (r *Remote) Find(ctx context.Context, folder cache.Content, rel string) (cache.Content, error) {
+	f := fetcher{r: r}
+	for name := range strings.SplitSeq(rel, "/") {
+		if !folder.Dir {
+			return cache.Content{}, fmt.Errorf("%s: %w", rel, ErrNoEntry)
+		}
+		tree, err := r.cache.ReadTree(folder.ID)
+		if errors.Is(err, cache.ErrNotFound) || errors.Is(err, cache.ErrDamaged) {
+			if err = f.bring(ctx, []cache.Object{{ID: folder.ID, Tree: true}}); err == nil {
+				tree, err = r.cache.ReadTree(folder.ID)
+			}
+		}
+		if err != nil {
+			return cache.Content{}, r.wrap("fetch from", err)
+		}
+		i := slices.IndexFunc(tree.Entries, func(e cache.Entry) bool { return e.Name == name })
+		if i < 0 {
+			return cache.Content{}, fmt.Errorf("%s: %w", rel, ErrNoEntry)
+		}
+		if e := tree.Entries[i]; e.Type == cache.Link {
+			return cache.Content{}, fmt.Errorf("%s: %w: it is a link to %s", rel, ErrNoEntry, e.Link)
+		}
+		folder = tree.Entries[i].Content()
+	}
+	return folder, nil
 }
 
 type fetcher struct {

@@ -304,6 +304,8 @@ type colleague struct {
 	mine  *cache.Cache
 	asked atomic.Int32
 	err   error
+
+	brought atomic.Int32 // contents
 }
 
 func (c *colleague) Result(ctx context.Context, key cache.Key) (*cache.Result, error) {
@@ -316,6 +318,7 @@ func (c *colleague) Result(ctx context.Context, key cache.Key) (*cache.Result, e
 
 func (c *colleague) Contents(ctx context.Context, wants []cache.Content) error {
 	for _, want := range wants {
+		c.brought.Add(1)
 		for object, err := range c.cache.Objects(ctx, want) {
 			if err != nil {
 				return err

@@ -82,6 +82,7 @@ type execution struct {
 	opts     ReproOptions
 	outcomes []outcome // by node; a node's is written before its dependents start
 	selected []bool    // by node
+	asked    []bool    // by node: its outputs are wanted in the workspace
 	spans    []span    // by node
 	priority []float64 // by node: seconds from its start to the end of the longest chain behind it
 	memory   *memory
@@ -135,6 +136,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 	for _, n := range nodes {
 		x.selected[n.index] = true
 	}
+	x.markAsked(nodes)
 	x.prioritize()
 	return x
 }

@@ -80,6 +80,9 @@ func (x *execution) find(ctx context.Context, n *Node, key cache.Key) (outcome, 
 		x.warn(n.Step.Name, "the recorded result cannot be used: %v", err)
 	}
 	if result, found := x.ask(ctx, n, key); found {
+		if x.onlyForKeys(n) {
+			return outcome{how: HowRemote, out: result.Outputs, spared: result.Record.Seconds}, true, nil
+		}
 		if done, found, err := x.restore(ctx, n, result.Outputs, HowRemote); found || err != nil {
 			if err == nil {
 				err = x.Cache.PutResult(key, result)
@@ -170,8 +173,10 @@ func (x *execution) place(ctx context.Context, n *Node, out *StepOutput, want ca
 	if err := x.safe(out.Path); err != nil {
 		return err
 	}
-	if err := x.keepEdit(ctx, n, out); err != nil {
-		return err
+	if !x.isPart(ctx, x.Plan.abs(out.Path), want) {
+		if err := x.keepEdit(ctx, n, out); err != nil {
+			return err
+		}
 	}
 	_, err := x.Cache.Place(ctx, x.State, want, x.Plan.abs(out.Path))
 	return err

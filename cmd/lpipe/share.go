@@ -166,7 +166,16 @@ func (p *program) bring(c *cli.Context, place bool) error {
 	if err != nil {
 		return err
 	}
-	holdings, err := pr.runner.Holdings(ctx, c.Args().Slice())
+	targets, parts, err := splitParts(pr, c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	if len(parts) > 0 {
+		if err := p.bringParts(ctx, pr, r, parts, place); err != nil || len(targets) == 0 {
+			return err
+		}
+	}
+	holdings, err := pr.runner.Holdings(ctx, targets)
 	if err != nil {
 		return err
 	}
@@ -180,7 +189,7 @@ func (p *program) bring(c *cli.Context, place bool) error {
 			return stats, err
 		}
 		if err = p.bringResults(ctx, pr, r, holdings); err == nil && place {
-			err = p.placeAll(ctx, pr, c.Args().Slice(), holdings)
+			err = p.placeAll(ctx, pr, targets, holdings)
 		}
 		return stats, err
 	})
@@ -229,25 +238,25 @@ func splitAbsent(ctx context.Context, pr *project, r *remote.Remote, holdings []
 // bringResults records the remote's results of the stages here, so that show and why know them. What the remote does
 // not have is no loss: the lock names the content.
 func (p *program) bringResults(ctx context.Context, pr *project, r *remote.Remote, holdings []runner.Holding) error {
+	var wanted []remote.Stored
 	for _, h := range holdings {
 		if h.Stage == "" {
 			continue
 		}
-		if _, err := pr.cache.Result(h.Key); err == nil {
+		if _, err := pr.cache.Result(h.Key); err != nil {
+			wanted = append(wanted, remote.Stored{Key: h.Key})
+		}
+	}
+	found, err := r.Describe(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	for _, one := range found {
+		if one.Problem != nil {
+			p.warn("result %s at %s is not used: %v", one.Key, r, one.Problem)
 			continue
 		}
-		result, err := r.Result(ctx, h.Key)
-		if errors.Is(err, cache.ErrUntrusted) {
-			p.warn("not used: %v", err)
-			continue
-		}
-		if errors.Is(err, cache.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := pr.cache.PutResult(h.Key, result); err != nil && !errors.Is(err, cache.ErrNotFound) {
+		if err := pr.cache.PutResult(one.Key, one.Result); err != nil && !errors.Is(err, cache.ErrNotFound) {
 			return err
 		}
 	}
