@@ -235,6 +235,8 @@ func TestFsckFindsEveryBit(t *testing.T) {
 	own := cache.Sum([]byte(f.at("a"))).String()[:32]
 	delete(files, "a/.lpipe/cache/projects/"+own) // is put right by each command of the project
 	delete(files, "a/.lpipe/state")               // costs at worst that files are hashed again
+	delete(files, "a/.lpipe/decoded")             // these two are compared with their checksums at each use, and made again
+	delete(files, "a/.lpipe/fresh")
 	for _, must := range []string{"a/pipeline.lock", "a/.lpipe/pins", "a/.lpipe/cache/format", "a/.lpipe/exp/words/experiment.json"} {
 		if files[must] == 0 {
 			t.Errorf("there is no %s", must)
@@ -253,6 +255,30 @@ func TestFsckFindsEveryBit(t *testing.T) {
 	write(t, f.at("a/.lpipe/journal"), string(journal))
 	check("a/.lpipe/journal", len(journal), "fsck")
 	t.Logf("%d bits flipped", tried)
+}
+
+// What is remembered of the pipeline and of a run with nothing to do is never taken where a bit of it is wrong.
+func TestFlippedMemoryIsForgotten(t *testing.T) {
+	t.Parallel()
+	f := newFlips(t)
+	f.must("a", "repro")
+	_, graph := f.run("a", "graph", "--format", "json")
+	for _, name := range []string{"a/.lpipe/decoded", "a/.lpipe/fresh"} {
+		if _, err := os.Stat(f.at(name)); err != nil {
+			continue // not written while the project's files are too young to trust their times
+		}
+		for _, bit := range positions(len(f.read(name))) {
+			back := f.flip(name, bit)
+			if code, out := f.run("a", "graph", "--format", "json"); code != 0 || out != graph {
+				t.Fatalf("%s, bit %d: exit %d\n%s", name, bit, code, out)
+			}
+			if code, out := f.run("a", "repro", "--json"); code != 0 || !strings.Contains(out, `"ran":0`) {
+				t.Fatalf("%s, bit %d: exit %d\n%s", name, bit, code, out)
+			}
+			back()
+		}
+	}
+	f.right("after all", "a", true)
 }
 
 // Whatever is flipped, checkout, repro and pull never leave wrong bytes, and after fsck --repair all comes back.
