@@ -38,7 +38,7 @@ func (f *fetcher) piece(ctx context.Context, b *cache.Batch, p piece) error {
 	}
 	defer f.r.bytes.Release(share)
 	buffer := make([]byte, largest)
-	next := 0
+	next, wrong := 0, "" // the same wrong bytes again are not the network's
 	err := f.r.o.Retry.do(ctx, func() error {
 		at := p.objects[next].offset
 		body, err := f.r.stream(ctx, packName(p.pack), at, p.to-at)
@@ -57,7 +57,9 @@ func (f *fetcher) piece(ctx context.Context, b *cache.Batch, p piece) error {
 			}
 			at = o.offset + o.Size
 			if err := b.PutBytes(ctx, o.ID, o.Tree, data); errors.Is(err, cache.ErrDamaged) {
-				return f.r.fail(Damaged, "get", packName(p.pack), true, err)
+				again := err.Error() == wrong
+				wrong = err.Error()
+				return f.r.fail(Damaged, "get", packName(p.pack), !again, err)
 			} else if err != nil {
 				return err
 			}
@@ -82,7 +84,7 @@ func byPart(list []cache.Object) (whole, parted []cache.Object) {
 
 // whole brings an object by one request, through a small buffer.
 func (f *fetcher) whole(ctx context.Context, b *cache.Batch, o cache.Object) error {
-	name := objectName(o.ID)
+	name, wrong := objectName(o.ID), ""
 	err := f.r.o.Retry.do(ctx, func() error {
 		body, err := f.r.stream(ctx, name, 0, o.Size)
 		if err != nil {
@@ -90,7 +92,9 @@ func (f *fetcher) whole(ctx context.Context, b *cache.Batch, o cache.Object) err
 		}
 		defer body.Close()
 		if err := b.Put(ctx, o.ID, o.Tree, o.Size, body); errors.Is(err, cache.ErrDamaged) {
-			return f.r.fail(Damaged, "get", name, true, err)
+			again := err.Error() == wrong
+			wrong = err.Error()
+			return f.r.fail(Damaged, "get", name, !again, err)
 		} else if err != nil {
 			return err
 		}

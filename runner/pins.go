@@ -100,6 +100,11 @@ func mendPins(path, temp string) (dropped []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	mended, dropped := mendLines(data)
+	return dropped, writeFile(path, temp, mended)
+}
+
+func mendLines(data []byte) (mended []byte, dropped []string) {
 	lines := pinLines(data)
 	for {
 		bad := slices.IndexFunc(lines, func(line []byte) bool { return !allPins(line) })
@@ -118,12 +123,10 @@ func mendPins(path, temp string) (dropped []string, err error) {
 		dropped = append(dropped, string(lines[bad]))
 		lines = slices.Delete(lines, bad, bad+1)
 	}
-	var whole bytes.Buffer
 	for _, line := range lines {
-		whole.Write(line)
-		whole.WriteByte('\n')
+		mended = append(append(mended, line...), '\n')
 	}
-	return dropped, writeFile(path, temp, whole.Bytes())
+	return mended, dropped
 }
 
 // allPins tells whether each line of a text is a pin.
