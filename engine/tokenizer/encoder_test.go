@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"bytes"
+	"encoding/json"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -148,5 +149,25 @@ func TestLongestAddedTokenWins(t *testing.T) {
 		if got := find(c.text, c.mode); got != c.want {
 			t.Errorf("%q in mode %d: %d, want %d", c.text, c.mode, got, c.want)
 		}
+	}
+}
+
+func TestNULAndLoneSurrogates(t *testing.T) {
+	tok := small(t)
+	text := "a\x00b \x00\x00\n\x00"
+	if back := tok.Decode(nil, tok.Encode(nil, text, false), false); string(back) != text {
+		t.Errorf("%q came back as %q", text, back)
+	}
+	e := tok.NewEncoder()
+	lone := "x\xed\xa0\x80y" // how a half of a pair would be written
+	if back := tok.Decode(nil, e.Encode(nil, lone, false), false); string(back) != "x\uFFFD\uFFFD\uFFFDy" || e.Replaced() != 3 {
+		t.Errorf("%q came back as %q, %d replaced", lone, back, e.Replaced())
+	}
+	var chat Chat
+	if err := json.Unmarshal([]byte(`{"messages":[{"role":"user","content":"x\ud800y\u0000"}]}`), &chat); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tok.Render(chat); err != nil || !strings.Contains(got.Text, "x\uFFFDy\x00<|im_end|>") {
+		t.Errorf("%q, %v", got.Text, err)
 	}
 }

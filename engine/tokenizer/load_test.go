@@ -69,6 +69,8 @@ func TestLoadRefusesWithFileAndRemedy(t *testing.T) {
 		"NFKC":                 {changes{"tokenizer.json": replaced(`"NFC"`, `"NFKC"`)}, []string{"normalizer NFKC"}},
 		"a post-processor":     {changes{"tokenizer.json": replaced(`"post_processor": {"type": "ByteLevel"`, `"post_processor": {"type": "Other"`)}, []string{"post_processor Other"}},
 		"a decoder":            {changes{"tokenizer.json": replaced(`"decoder": {"type": "ByteLevel"`, `"decoder": {"type": "Metaspace"`)}, []string{"decoder Metaspace"}},
+		"no merges in it":      {changes{"tokenizer.json": func(s string) string { return s[:strings.Index(s, `"merges": [`)] + `"merges": []}}` }}, []string{"tokenizer.json", "are made by no merge"}},
+		"a token twice":        {changes{"tokenizer.json": replaced(`"model": {`, `"model": {"vocab": {"a": 1, "b": 2, "a": 3}, "was": {`)}, []string{`token "a" stands twice, as 1 and 3`}},
 		"dropout":              {changes{"tokenizer.json": replaced(`"dropout": null`, `"dropout": 0.1`)}, []string{"BPE with dropout"}},
 		"byte_fallback":        {changes{"tokenizer.json": replaced(`"byte_fallback": false`, `"byte_fallback": true`)}, []string{"BPE with byte_fallback"}},
 		"end of word":          {changes{"tokenizer.json": replaced(`"end_of_word_suffix": ""`, `"end_of_word_suffix": "</w>"`)}, []string{"end_of_word_suffix"}},

@@ -52,6 +52,11 @@ func readTokenizerJSON(data []byte) (*vocabulary, error) {
 	if err := b.add(added); err != nil {
 		return nil, err
 	}
+	// Some models have a few hundred tokens that no merge makes; merges that are missing
+	// leave most.
+	if n := b.unmade(); n > len(b.v.spans)/10+16 && !b.ignoreMerges {
+		return nil, fmt.Errorf("%d of %d tokens are made by no merge: its merges are cut short, or of another vocabulary", n, len(b.v.spans))
+	}
 	return b.finish(), nil
 }
 
