@@ -188,6 +188,11 @@ func (s *scenario) examine(p *place, ended Ended, want map[string]string, cut bo
 	if _, err := p.must(folder, "fsck", "--full"); err != nil {
 		return err
 	}
+	if ended.Code == 0 {
+		if err := s.complete(p, want); err != nil {
+			return fmt.Errorf("it had ended with success: %w", err)
+		}
+	}
 	again, err := p.must(folder, s.args...)
 	if err != nil {
 		return fmt.Errorf("again: %w", err)
@@ -221,6 +226,20 @@ func (s *scenario) examine(p *place, ended Ended, want map[string]string, cut bo
 	}
 	_, err = p.must(folder, "fsck", "--full")
 	return err
+}
+
+// complete tells whether all is on record that a command with exit code 0 has promised, without another run.
+func (s *scenario) complete(p *place, want map[string]string) error {
+	lock := filepath.Join(s.folder(), "pipeline.lock")
+	if text, written := want[lock]; written {
+		if now, err := printOf(filepath.Join(p.root, lock)); err != nil || now != text {
+			return fmt.Errorf("its lock is %.200q (%v), not %.200q", now, err, text)
+		}
+	}
+	if s.shared {
+		return p.sharedWhole()
+	}
+	return nil
 }
 
 // warned looks at the warnings of the next run. After a loss of power two are in order, and mean no loss: the last
