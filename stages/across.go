@@ -16,6 +16,8 @@ type across struct {
 	conflicts *rowMap // row -> one with the same prompt and another answer
 	passed    *rowMap // root of a cluster -> its first row that passed
 	near      *clusters
+	checked   bool // the rows were checked by themselves already; noted are those with findings
+	noted     rowSet
 	common    []uint16 // by row: looked-at phrases of its response that many rows have
 	phrases   *PhrasesCheck
 	share     float64 // of the stage's work
@@ -32,10 +34,13 @@ type firstPass struct {
 	ids, answers, phrases []pair
 	signs                 []signature
 	bad                   []int64 // rows with errors of their own, which must not stand for their cluster
+	noted                 []int64 // rows with findings of their own
+	sizes                 []sizes
 }
 
-// acrossRows finds what rows say about one another. It reads the whole rows only for checks that need them, else the ids alone.
-func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker) (*across, error) {
+// acrossRows finds what rows say about one another. It reads the whole rows only for checks that need them, else the ids alone;
+// for near duplicates it checks them by themselves as well, and the report gets their sizes.
+func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker, rep *report) (*across, error) {
 	on := func(check int) bool { return c.severities[check] != "off" }
 	texts := v.NearDuplicates.On || on(checkConflicts) || on(checkPhrases)
 	a := &across{phrases: &v.Checks.Phrases}
@@ -56,8 +61,15 @@ func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker) 
 	rows := &pass[firstPass]{
 		env: env, files: paths(env, "data"), columns: columns, message: "looking for duplicates", share: a.share,
 		work: func(_ int, b *dataset.Batch) (firstPass, error) { return v.firstPass(c, hasher, texts, b) },
-		emit: s.add,
+		emit: func(f firstPass) error {
+			rep.addSizes(f.sizes)
+			for _, row := range f.noted {
+				a.noted.set(row)
+			}
+			return s.add(f)
+		},
 	}
+	a.checked = v.NearDuplicates.On
 	if err := rows.run(ctx); err != nil {
 		return nil, err
 	}
@@ -241,9 +253,13 @@ func (v *Validate) firstPass(c *checker, hasher *minHasher, texts bool, b *datas
 		if s, ok := hasher.sign(rows[i].Prompt(), number); ok {
 			f.signs = append(f.signs, s)
 		}
-		found, _, err := c.row(&rows[i])
+		found, size, err := c.row(&rows[i])
 		if err != nil {
-			return f, err
+			return f, fmt.Errorf("%s: %w", b.Where(i), err)
+		}
+		f.sizes = append(f.sizes, size)
+		if len(found) > 0 {
+			f.noted = append(f.noted, number)
 		}
 		if c.fails(found) {
 			f.bad = append(f.bad, number)

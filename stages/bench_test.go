@@ -171,3 +171,25 @@ func userSeconds(b *testing.B) float64 {
 	}
 	return float64(used.Utime.Sec) + float64(used.Utime.Usec)/1e6
 }
+
+// BenchmarkMinHash signs prompts, without reading and grouping them.
+func BenchmarkMinHash(b *testing.B) {
+	var prompts []string
+	size := 0
+	for _, row := range problems(2000) {
+		prompts = append(prompts, row.Prompt())
+		size += len(row.Prompt())
+	}
+	hasher := newMinHasher(defaultNear())
+	before, passes := userSeconds(b), 0
+	b.SetBytes(int64(size))
+	for b.Loop() {
+		passes++
+		for i, prompt := range prompts {
+			if _, ok := hasher.sign(prompt, int64(i)); !ok {
+				b.Fatal("no words")
+			}
+		}
+	}
+	b.ReportMetric(float64(size)*float64(passes)/1e6/(userSeconds(b)-before), "MB/user-s")
+}

@@ -111,14 +111,23 @@ func (r *report) add(j *judged) {
 	r.Rows += j.rows
 	r.Kept += int64(j.kept.n)
 	r.Replaced += j.replaced
-	for _, s := range j.sizes {
+	r.addSizes(j.sizes)
+	r.countSources(j.sources)
+	r.addFindings(j.found)
+}
+
+// addSizes counts the sizes of rows, and what comparing their answers came to.
+func (r *report) addSizes(list []sizes) {
+	for _, s := range list {
 		for i, n := range [...]int{s.prompt, s.think, s.response, s.promptTokens, s.responseTokens, s.totalTokens} {
 			r.sizes[i].add(n)
 		}
 		r.verdicts[s.answer]++
 	}
-	r.countSources(j.sources)
-	for _, row := range j.found {
+}
+
+func (r *report) addFindings(found []rowFindings) {
+	for _, row := range found {
 		failed := false
 		for _, f := range row.found {
 			check := &r.Checks[f.check]

@@ -1,12 +1,28 @@
 #!/usr/bin/env bash
-# The data stages: MB/s of their input on one processor, and the peak memory over two million rows.
-# LPIPE_BENCH=quick leaves the two million rows out. Needs ../shared for the speed table.
+# make bench-data: the whole chain beside Hugging Face's datasets and tokenizers, each data stage in MB of its input for a second
+# of one processor's user time, packing, and the peak memory over two million rows (826 MB).
+# LPIPE_BENCH=quick leaves the two million rows out and takes fewer rows beside the peer. Needs ../shared (or LPIPE_SHARED).
+# LPIPE_BENCH_DATA_PYTHON names a Python with datasets, tokenizers, pyarrow; else build/bench-data-venv is made from PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-short=()
-[ "${LPIPE_BENCH:-}" != quick ] || short=(-short)
-echo "speed, one processor (MB/s of the input):"
-GOMAXPROCS=1 go test ./stages -run '^$' -bench '^BenchmarkStages$' -benchtime 3x "${short[@]}" | grep -E '^(Benchmark|---|ok|FAIL)|skip'
+shared=${LPIPE_SHARED:-../shared}
+short=() rows=40000
+[ "${LPIPE_BENCH:-}" != quick ] || { short=(-short) rows=8000; }
+
+python=${LPIPE_BENCH_DATA_PYTHON:-}
+if [ -z "$python" ]; then
+	[ -x build/bench-data-venv/bin/python ] || python3 -m venv build/bench-data-venv
+	build/bench-data-venv/bin/pip install -q --disable-pip-version-check datasets==5.2.0 tokenizers==0.23.3 pyarrow==26.0.1 numpy
+	python=build/bench-data-venv/bin/python
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+echo "the chain, Parquet to token ids:"
+"$python" tools/bench/data.py bin/lpipe "$shared" "$work" "$rows"
+
+echo "stages, one processor:"
+GOMAXPROCS=1 go test ./stages -run '^$' -bench '^(BenchmarkStages|BenchmarkMinHash)$' -benchtime 3x "${short[@]}" | grep -E '^(Benchmark|---|ok|FAIL)|skip'
+go test ./dataset -run '^$' -bench '^BenchmarkPack$' -benchtime 3x | grep -E '^(Benchmark|---|ok|FAIL)|skip'
 if [ ${#short[@]} = 0 ]; then
 	echo "peak memory over two million rows (peak-MB):"
 	go test ./stages -run '^$' -bench '^BenchmarkTwoMillionRows$' -benchtime 1x -timeout 30m | grep -E '^(Benchmark|---|ok|FAIL)|skip'
