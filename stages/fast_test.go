@@ -147,3 +147,17 @@ func TestFastWordsAgreeWithTheSlowWay(t *testing.T) {
 		}
 	}
 }
+
+func TestMinimaAreTheSameWithoutVectors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	m := newMinHasher(defaultNear())
+	for n := 1; n < 200; n += 1 + n/7 {
+		hashes := make([]uint64, n)
+		for i := range hashes {
+			hashes[i] = rng.Uint64()
+		}
+		if m.least(hashes) != m.leastPlainly(hashes) {
+			t.Fatalf("%d hashes: other minima", n)
+		}
+	}
+}

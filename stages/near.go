@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 )
 
 // NearDuplicates is the setting near_duplicates: off, or rows whose prompts are alike are found by MinHash
@@ -96,19 +97,15 @@ func newMinHasher(near NearDuplicates) *minHasher {
 // sign makes the signature of a prompt; false if there is no word in it.
 func (m *minHasher) sign(prompt string, row int64) (signature, bool) {
 	s := signature{row: uint64(row)}
-	words := appendWords(nil, prompt)
+	space := signSpaces.Get().(*[]uint64)
+	defer signSpaces.Put(space)
+	*space = appendWords((*space)[:0], prompt)
+	words := *space
 	if len(words) == 0 {
 		return s, false
 	}
-	var least [permutations]uint32
-	for i := range least {
-		least[i] = math.MaxUint32
-	}
-	for _, h := range shingles(words, m.near.Shingle) {
-		for i := range least {
-			least[i] = min(least[i], uint32((h*m.mul[i]+m.shift[i])>>32))
-		}
-	}
+	least := m.least(shingles(words, m.near.Shingle))
+	s.bands = make([]pair, 0, permutations/m.rows)
 	for i, v := range least {
 		s.bytes[i] = byte(v)
 	}
@@ -120,6 +117,34 @@ func (m *minHasher) sign(prompt string, row int64) (signature, bool) {
 		s.bands = append(s.bands, pair{hi, lo, s.row})
 	}
 	return s, true
+}
+
+// signSpaces are buffers for sign.
+var signSpaces = sync.Pool{New: func() any { return new([]uint64) }}
+
+// least are the minima of all permutations over the hashes, of which there is at least one.
+func (m *minHasher) least(hashes []uint64) (least [permutations]uint32) {
+	if !hasLeastAVX2() {
+		return m.leastPlainly(hashes)
+	}
+	var wide [permutations]uint64
+	leastAVX2(&wide, &m.mul, &m.shift, &hashes[0], len(hashes))
+	for i, v := range wide {
+		least[i] = uint32(v)
+	}
+	return least
+}
+
+func (m *minHasher) leastPlainly(hashes []uint64) (least [permutations]uint32) {
+	for i := range least {
+		least[i] = math.MaxUint32
+	}
+	for _, h := range hashes {
+		for i := range least {
+			least[i] = min(least[i], uint32((h*m.mul[i]+m.shift[i])>>32))
+		}
+	}
+	return least
 }
 
 // clusterer groups rows by their signatures. Its state beyond four bytes a row lies sorted in scratch.
