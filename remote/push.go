@@ -323,13 +323,10 @@ func (p *pusher) putResults(ctx context.Context) error {
 			return err
 		}
 		_, err = p.r.Result(ctx, k)
-		if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrUntrusted) {
-			return p.r.put(ctx, resultName(k), data) // what stands there helps nobody
+		if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrUntrusted) || errors.Is(err, cache.ErrNotFound) {
+			return p.r.put(ctx, resultName(k), data) // what stands there helps nobody, or went meanwhile
 		}
-		if !errors.Is(err, cache.ErrNotFound) {
-			return err
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
