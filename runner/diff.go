@@ -110,6 +110,9 @@ func (d *differ) stage(name string) (StageDiff, bool) {
 	case was.Key == is.Key:
 	default:
 		one.Reasons = d.reasons(was, is)
+		if n := d.r.Plan.named[name]; n != nil {
+			nameReferences(n, one.Reasons)
+		}
 	}
 	return one, len(one.Outputs)+len(one.Reasons) > 0
 }
