@@ -15,7 +15,7 @@ const (
 	midMax    = 31 // bytes of a pretoken that fit a key of four words
 	midIDs    = 7
 	firstMids = 1 << 6
-	mostMids  = 1 << 17 // 8 MB
+	mostMids  = 1 << 18 // 16 MB
 
 	firstSlots = 1 << 8
 	mostSlots  = 1 << 18

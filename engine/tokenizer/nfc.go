@@ -60,26 +60,24 @@ func (n *normalizer) appendNFC(dst, s []byte) []byte {
 // doubtful returns the first chunk that may not be NFC; from is len(s) when all
 // is. s must be valid UTF-8.
 func doubtful(s []byte) (from, to int) {
-	boundary, last := 0, uint8(0)
+	boundary, last, starter := 0, uint8(0), int32(-1)
 	for i := 0; i < len(s); {
 		if s[i] < utf8.RuneSelf {
 			i += asciiLen(s[i:])
-			boundary, last = i-1, 0
+			boundary, last, starter = i-1, 0, int32(s[i-1])
 			continue
 		}
-		r, size := utf8.DecodeRune(s[i:])
-		p := property(r)
-		switch {
-		case p&(propMark|propMaybe) == 0:
-			boundary, last = i, 0
-		case p&propMaybe != 0:
-			return boundary, nextBoundary(s, i+size)
-		default:
+		r, size := decodeValid(s[i:])
+		if p := property(r); p&(propMark|propMaybe) == 0 {
+			boundary, last, starter = i, 0, r
+		} else {
 			class := combiningClass(r)
-			if class < last {
+			if class < last && class != 0 || p&propMaybe != 0 && !staysComposed(starter, r, class) {
 				return boundary, nextBoundary(s, i+size)
 			}
-			last = class
+			if last = class; class == 0 {
+				starter = r
+			}
 		}
 		i += size
 	}

@@ -49,8 +49,16 @@ func staysComposed(starter, r int32, class uint8) bool {
 	if decomposes(r) || starter >= 0 && compose(starter, r) != 0 {
 		return false
 	}
+	if class == 0 || starter < utf8.RuneSelf {
+		return true
+	}
 	// A mark may belong before one that the starter is composed with.
-	return class == 0 || starter < utf8.RuneSelf || !decomposes(starter)
+	i, found := slices.BinarySearch(decomposed[:], starter)
+	if !found {
+		return true
+	}
+	last, _ := utf8.DecodeLastRuneInString(decompositions[decomposedAt[i]:decomposedAt[i+1]])
+	return combiningClass(last) <= class
 }
 
 // decodeAny decodes the first character of s, which is not ASCII; size is 0 where it is ill formed.
