@@ -2,7 +2,6 @@ package runner
 
 import (
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"math"
 	"os"
@@ -272,18 +271,12 @@ func appendTexts(b []byte, texts []string) []byte {
 	return b
 }
 
-// replaceFile puts a file that may be lost at a path: it is not synced.
+// replaceFile puts a file that may be lost at a path: it is not synced, and where two do so at once its checksum tells.
+// What a kill leaves at the other path is overwritten the next time.
 func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, data, 0o600); err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return os.Rename(temp, path)
 }
