@@ -103,7 +103,10 @@ func (m *rowMap) get(row uint64) (uint64, bool, error) {
 	if _, err := m.file.ReadAt(b[:], int64(i)*rowMapEntry); err != nil && !errors.Is(err, io.EOF) {
 		return 0, false, fmt.Errorf("read back from scratch: %w", err)
 	}
-	return binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[:]) == row, nil
+	if binary.LittleEndian.Uint64(b[:]) != row {
+		return 0, false, nil
+	}
+	return binary.LittleEndian.Uint64(b[8:]), true, nil
 }
 
 func (m *rowMap) close() {
