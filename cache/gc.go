@@ -26,6 +26,9 @@ type GCOptions struct {
 	OlderThan time.Duration // remove only what is older
 	Grace     time.Duration // never remove what is younger; 0: one hour, below 0: none
 	Now       time.Time     // zero: the clock
+	// Roots gives more of what must stay. It is asked when nobody else works on the cache any more: what was put on
+	// record while GC waited counts. Nil: there is no more.
+	Roots func() (GCRoots, error)
 }
 
 // GCReport is what GC removed, or would remove.
@@ -54,6 +57,13 @@ func (c *Cache) GC(ctx context.Context, roots GCRoots, o GCOptions) (GCReport, e
 		return GCReport{}, err
 	}
 	defer release()
+	if o.Roots != nil {
+		more, err := o.Roots()
+		if err != nil {
+			return GCReport{}, err
+		}
+		roots.Contents, roots.Keys = slices.Concat(roots.Contents, more.Contents), slices.Concat(roots.Keys, more.Keys)
+	}
 	if o.Now.IsZero() {
 		o.Now = c.now()
 	}

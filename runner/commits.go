@@ -117,6 +117,14 @@ func (c *commits) close() {
 // cancellation reaches here.
 func (x *execution) commit(batch []*ending) []error {
 	errs := make([]error, len(batch))
+	release, err := x.hold(context.Background()) // no gc between the cache and the journal, which says who needs it
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
+	defer release()
 	var deposits []*cache.Deposit
 	var at []int
 	for i, e := range batch {

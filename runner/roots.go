@@ -20,17 +20,7 @@ func Roots(dir string) (cache.GCRoots, error) {
 		return roots, err
 	}
 	for _, dir := range append(workspaces, instances...) {
-		locks, err := lockFiles(dir)
-		if err != nil {
-			return roots, err
-		}
-		for _, path := range locks {
-			lock, err := ReadLock(path)
-			if err != nil {
-				return roots, err
-			}
-			addRoots(&roots, lock)
-		}
+		// The journal first: what has left it since is in the lock by then.
 		entries, _, _, err := readJournal(filepath.Join(dir, ".lpipe", "journal"))
 		if err != nil {
 			return roots, err
@@ -41,6 +31,17 @@ func Roots(dir string) (cache.GCRoots, error) {
 			addRoots(&roots, lock)
 			clear(lock.Stages)
 			clear(lock.Sources)
+		}
+		locks, err := lockFiles(dir)
+		if err != nil {
+			return roots, err
+		}
+		for _, path := range locks {
+			lock, err := ReadLock(path)
+			if err != nil {
+				return roots, err
+			}
+			addRoots(&roots, lock)
 		}
 		pins, err := readPins(filepath.Join(dir, ".lpipe", "pins"))
 		if err != nil {

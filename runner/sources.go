@@ -30,7 +30,7 @@ func (r *Runner) Add(ctx context.Context, names []string) ([]Added, error) {
 		return nil, err
 	}
 	var added []Added
-	err = r.exclusive(ctx, func() error {
+	err = r.recording(ctx, func() error {
 		return r.changeLock(func(lock *Lock) error {
 			for _, origin := range origins {
 				one, err := r.addOne(ctx, lock, origin)
@@ -43,6 +43,18 @@ func (r *Runner) Add(ctx context.Context, names []string) ([]Added, error) {
 		})
 	})
 	return added, errors.Join(err, r.saveState())
+}
+
+// recording is exclusive for what stores content and then the lock: no gc comes between the two.
+func (r *Runner) recording(ctx context.Context, f func() error) error {
+	return r.exclusive(ctx, func() error {
+		release, err := r.hold(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return f()
+	})
 }
 
 func (r *Runner) addOne(ctx context.Context, lock *Lock, origin *Origin) (Added, error) {
@@ -270,7 +282,7 @@ func (r *Runner) Commit(ctx context.Context, target string) ([]StageStatus, erro
 		return nil, err
 	}
 	var done []StageStatus
-	err = r.exclusive(ctx, func() error {
+	err = r.recording(ctx, func() error {
 		return r.changeLock(func(lock *Lock) error {
 			for _, n := range nodes {
 				status, err := r.commitOne(ctx, lock, n)

@@ -42,7 +42,16 @@ func (x *execution) step(ctx context.Context, n *Node) outcome {
 	}
 	description := describe(n, in)
 	key := cache.SumKey(description)
+	release, err := x.hold(ctx) // until what is found is on record: before, a gc knows nobody who needs it
+	if err != nil {
+		return x.failed(ctx, n, outcome{err: err})
+	}
 	done, found, err := x.find(ctx, n, key)
+	if err == nil && found {
+		done.settled = release
+	} else {
+		release()
+	}
 	if err == nil && !found {
 		leave()
 		done, err = x.produce(ctx, n, key, description, in)
@@ -279,7 +288,10 @@ func (x *execution) acknowledge(n *Node, key cache.Key, description string, in i
 	at := x.Now()
 	told := func() { x.finished(n, done, at) }
 	if len(entries) == 0 && done.deposit == nil {
-		x.commits.tell(told)
+		x.commits.tell(func() {
+			done.settle()
+			told()
+		})
 		return
 	}
 	x.commits.submit(&ending{deposit: done.deposit, entries: entries,

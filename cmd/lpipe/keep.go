@@ -52,14 +52,15 @@ func (p *program) gc(c *cli.Context) error {
 		return err
 	}
 	defer pr.close(p)
-	roots, err := p.allRoots(pr)
-	if err != nil {
-		return err
-	}
 	if name := c.String("remote"); name != "" {
+		roots, err := p.allRoots(pr)
+		if err != nil {
+			return err
+		}
 		return p.gcRemote(c.Context, pr, name, roots, o)
 	}
-	report, err := pr.cache.GC(c.Context, roots, o)
+	o.Roots = func() (cache.GCRoots, error) { return p.allRoots(pr) }
+	report, err := pr.cache.GC(c.Context, cache.GCRoots{}, o)
 	if err != nil {
 		return err
 	}
