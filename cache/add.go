@@ -339,7 +339,10 @@ func (a *adder) adoptOne(f *item, folder int, look *statBuffer) error {
 	}
 	f.frozen = false // an object now, whatever comes
 	now, err := look.at(unix.AT_FDCWD, to)
-	if err == nil && (now.size != f.size || now.mtime != f.mtime || now.ino != f.ino) {
+	if err == nil && now.ino != f.ino { // a copy of the same content has taken the name meanwhile: relink goes by it
+		return nil
+	}
+	if err == nil && (now.size != f.size || now.mtime != f.mtime) {
 		f.frozen = c.disk.remove(to) == nil
 		err = fmt.Errorf("%s: %w", f.path(), ErrChanged)
 	}

@@ -248,11 +248,20 @@ func (b *Batch) name(p pending) error {
 	if p.tree {
 		to = c.treePath(p.id)
 	}
-	if err := b.named(to, func() error { return c.disk.rename(p.temp, to) }); err != nil {
-		return err
-	}
 	if p.tree {
-		return nil
+		return b.named(to, func() error { return c.disk.rename(p.temp, to) })
+	}
+	// A good object stays: files in workspaces are links of it, and others may be about to link to it.
+	err := b.named(to, func() error { return c.disk.renameNew(p.temp, to) })
+	if errors.Is(err, fs.ErrExist) {
+		if now, bad := c.verify(p.id); bad == nil {
+			c.records.use(p.id, now, c.now())
+			return c.disk.remove(p.temp)
+		}
+		err = b.named(to, func() error { return c.disk.rename(p.temp, to) })
+	}
+	if err != nil {
+		return err
 	}
 	now, err := lstat(to)
 	if err == nil {

@@ -177,6 +177,18 @@ func (d disk) rename(from, to string) error {
 	return os.Rename(from, to)
 }
 
+// renameNew is rename where nothing has the new name yet, else fs.ErrExist; on file systems that cannot tell it is rename.
+func (d disk) renameNew(from, to string) error {
+	if err := d.check("rename", to); err != nil {
+		return err
+	}
+	err := renameNew(from, to)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOTSUP) {
+		return os.Rename(from, to)
+	}
+	return err
+}
+
 func (d disk) chmod(path string, mode fs.FileMode) error {
 	if err := d.check("chmod", path); err != nil {
 		return err

@@ -49,7 +49,7 @@ func (x trial) String() string {
 type matrix struct {
 	t       *testing.T
 	program string
-	stride  int // 1: every n
+	stride  int // 1: every n, for failures every second
 	seed    uint64
 	trials  atomic.Int64 // done
 	states  atomic.Int64 // looked at
@@ -62,7 +62,7 @@ type matrix struct {
 // TestMatrix disturbs every command at its n-th change of the disk, and looks at what is left. LPIPE_CRASH=full takes
 // every n; without it a sample is taken.
 func TestMatrix(t *testing.T) {
-	m := &matrix{t: t, program: buildProgram(t), stride: 149, seed: 1, messages: map[string]int{}}
+	m := &matrix{t: t, program: buildProgram(t), stride: 97, seed: 1, messages: map[string]int{}}
 	if os.Getenv("LPIPE_CRASH") == "full" {
 		m.stride = 1
 	}
@@ -93,7 +93,7 @@ func TestMatrix(t *testing.T) {
 	}
 	close(jobs)
 	workers.Wait()
-	t.Logf("seed %d, every %d. change. operations tried: %d, states examined: %d, failures: %d, %.0f s",
+	t.Logf("seed %d, every %d. change, for failures every second of these. operations tried: %d, states examined: %d, failures: %d, %.0f s",
 		m.seed, m.stride, m.trials.Load(), m.states.Load(), m.failures, time.Since(began).Seconds())
 }
 
@@ -112,9 +112,13 @@ func (m *matrix) row(p *place, s *scenario, what string) {
 		m.fail(trial{s, what, 0}, fmt.Errorf("undisturbed: %w", err))
 		return
 	}
+	stride := m.stride
+	if what != "power" && what != "kill" {
+		stride *= 2 // where one failure is not injected, others are
+	}
 	h := fnv.New32()
 	fmt.Fprint(h, s.name, what, m.seed)
-	for n := 1 + int(h.Sum32())%m.stride; ; n += m.stride {
+	for n := 1 + int(h.Sum32()%uint32(stride)); ; n += stride {
 		x := trial{s, what, n}
 		reached, err := m.try(p, x, start)
 		if err != nil {
