@@ -123,7 +123,8 @@ func (r *run) save(dir string) error {
 	return c.save(dir)
 }
 
-// saveIfDue saves when the interval has passed since the last save or the start.
+// saveIfDue saves when the interval has passed since the last try or the start. A checkpoint that cannot be written, as on
+// a full disk, is no reason to lose the run: the one before stays, and after another interval there is a new try.
 func (r *run) saveIfDue() error {
 	if r.Scratch == "" || r.Step == r.clock.savedStep {
 		return nil
@@ -134,7 +135,10 @@ func (r *run) saveIfDue() error {
 		return nil
 	}
 	if err := r.save(r.Scratch); err != nil {
-		return err
+		if r.dev.Err() != nil {
+			return err
+		}
+		r.logf("%v: training goes on, and a run that is stopped now goes on from the checkpoint before; make room in %s", err, r.Scratch)
 	}
 	r.clock.saved, r.clock.savedStep = r.Now(), r.Step
 	return nil
