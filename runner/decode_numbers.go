@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"sort"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -197,8 +198,12 @@ func appendCanonical(b []byte, v cty.Value) []byte {
 
 // appendJSONString quotes as RFC 8785 does: nothing is escaped that need not be.
 func appendJSONString(b []byte, s string) []byte {
-	b = append(b, '"')
-	for _, r := range s {
+	plain := 0 // bytes that stand for themselves, nearly always all
+	for plain < len(s) && s[plain] >= ' ' && s[plain] < utf8.RuneSelf && s[plain] != '"' && s[plain] != '\\' {
+		plain++
+	}
+	b = append(append(b, '"'), s[:plain]...)
+	for _, r := range s[plain:] {
 		switch {
 		case r == '"' || r == '\\':
 			b = append(b, '\\', byte(r))

@@ -2,7 +2,6 @@ package runner
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -70,7 +69,14 @@ func withoutNulls(v cty.Value) cty.Value {
 	return v
 }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
 
 // rangeIn finds where a part of an object or list is written: the path's steps are names and list positions. It
 // goes as deep as the file is literal.

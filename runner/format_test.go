@@ -246,9 +246,15 @@ func TestScanLock(t *testing.T) {
 	}
 	lock.Stages["none"] = LockStage{Kind: "shell 1", Out: map[string]LockOutput{}}
 	whole := lock.encode()
-	if read, plain := scanLock(whole); !plain || !reflect.DeepEqual(read, lock) {
+	read, plain := scanLock(whole)
+	if !plain || !reflect.DeepEqual(read.withoutTexts(), lock) {
 		t.Fatalf("%v: %+v\n%s", plain, read, whole)
 	}
+	// What was read is written as it stood, what changed since by its fields.
+	changed := LockStage{Kind: "shell 2", Out: map[string]LockOutput{}}
+	lock.Stages["c"] = changed
+	read.apply([]entry{{Stage: "c", Done: &changed}}, "")
+	equalText(t, string(read.encode()), string(lock.encode()))
 	if read, plain := scanLock(newLock().encode()); !plain || len(read.Stages) > 0 {
 		t.Error("an empty lock is not read")
 	}
@@ -290,7 +296,9 @@ func sameLock(t *testing.T, data []byte) {
 	if !plain {
 		return
 	}
-	if long, _, err := decodeLock(data); err != nil || conflicted(data) || !reflect.DeepEqual(read, long) {
+	if long, _, err := decodeLock(data); err != nil || conflicted(data) || !reflect.DeepEqual(read.withoutTexts(), long) || string(read.encode()) != string(long.encode()) {
 		t.Errorf("the quick reader takes\n%s\nas %+v, the plain one: %v %+v", data, read, err, long)
 	}
 }
+
+func (l *Lock) withoutTexts() *Lock { return &Lock{Sources: l.Sources, Stages: l.Stages} }

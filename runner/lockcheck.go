@@ -1,8 +1,8 @@
 package runner
 
 import (
+	"encoding/hex"
 	"encoding/json"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,48 +28,48 @@ type checkedSource struct {
 
 // check is the digest that a stage's record carries; doc/format-runner.md specifies the text.
 func (s LockStage) check(name string) string {
-	b := checkLine(nil, "stage", quote(name))
-	b = checkLine(b, "key", s.Key.String())
-	b = checkLine(b, "kind", quote(s.Kind))
-	for _, part := range [][2]string{{"settings", s.Settings}, {"code", s.Code}, {"tools", s.Tools}, {"env", s.Env}} {
-		if part[1] != "" {
-			b = checkLine(b, part[0], quote(part[1]))
-		}
+	b := make([]byte, 0, 1024)
+	b = appendJSONString(append(b, "stage "...), name)
+	b = hex.AppendEncode(append(b, "\nkey "...), s.Key[:])
+	b = appendJSONString(append(b, "\nkind "...), s.Kind)
+	b = checkFields(b, [][2]string{{"\nsettings ", s.Settings}, {"\ncode ", s.Code}, {"\ntools ", s.Tools}, {"\nenv ", s.Env}})
+	for _, in := range sortedKeys(s.In) {
+		id := s.In[in]
+		b = appendJSONString(append(b, "\nin "...), in)
+		b = hex.AppendEncode(append(b, ' '), id[:])
 	}
-	for _, in := range slices.Sorted(maps.Keys(s.In)) {
-		b = checkLine(b, "in", quote(in), s.In[in].String())
+	for _, out := range sortedKeys(s.Out) {
+		one := s.Out[out]
+		b = appendJSONString(append(b, "\nout "...), out)
+		b = appendJSONString(append(b, ' '), one.Path)
+		b = appendContentWords(b, one.Content)
 	}
-	for _, out := range slices.Sorted(maps.Keys(s.Out)) {
-		b = checkLine(b, "out", quote(out), quote(s.Out[out].Path), contentWords(s.Out[out].Content))
-	}
-	return lineSum(b)
+	return lineSum(append(b, '\n'))
 }
 
 func (s LockSource) check(path string) string {
-	b := checkLine(nil, "source", quote(path), contentWords(s.Content))
-	if s.Stored {
-		b = checkLine(b, "stored")
-	}
-	for _, part := range [][2]string{{"pin", s.Pin}, {"from", s.From}, {"choice", s.Choice}} {
-		if part[1] != "" {
-			b = checkLine(b, part[0], quote(part[1]))
-		}
-	}
-	return lineSum(b)
+	b := appendJSONString([]byte("source "), path)
+	b = appendContentWords(b, s.Content)
+	b = append(b, ifSo(s.Stored, "\nstored")...)
+	b = checkFields(b, [][2]string{{"\npin ", s.Pin}, {"\nfrom ", s.From}, {"\nchoice ", s.Choice}})
+	return lineSum(append(b, '\n'))
 }
 
-func checkLine(b []byte, words ...string) []byte {
-	for i, word := range words {
-		if i > 0 {
-			b = append(b, ' ')
+// checkFields appends those of some fields that are not empty.
+func checkFields(b []byte, fields [][2]string) []byte {
+	for _, field := range fields {
+		if field[1] != "" {
+			b = appendJSONString(append(b, field[0]...), field[1])
 		}
-		b = append(b, word...)
 	}
-	return append(b, '\n')
+	return b
 }
 
-func contentWords(c cache.Content) string {
-	return c.ID.String() + " " + sortOf(c) + " " + strconv.FormatInt(c.Size, 10) + " " + strconv.FormatInt(c.Files, 10)
+func appendContentWords(b []byte, c cache.Content) []byte {
+	b = hex.AppendEncode(append(b, ' '), c.ID[:])
+	b = append(append(append(b, ' '), sortOf(c)...), ' ')
+	b = strconv.AppendInt(b, c.Size, 10)
+	return strconv.AppendInt(append(b, ' '), c.Files, 10)
 }
 
 var (

@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +26,9 @@ const lockSchema = 2
 type Lock struct {
 	Sources map[string]LockSource // by path
 	Stages  map[string]LockStage  // by step name
+
+	// texts are what encode writes for some of Stages. Whoever changes a stage removes its text.
+	texts map[string]string
 }
 
 // LockSource is the content of a path that no stage makes.
@@ -192,7 +193,12 @@ func (l *Lock) encode() []byte {
 	b := fmt.Appendf(make([]byte, 0, 512*len(l.Stages)+256*len(l.Sources)), "{\n  \"schema\": %d,\n  \"sources\": {", lockSchema)
 	b = appendSorted(b, "    ", l.Sources, func(b []byte, path string, s LockSource) []byte { return s.append(b, path) })
 	b = append(b, "},\n  \"stages\": {"...)
-	b = appendSorted(b, "    ", l.Stages, func(b []byte, name string, s LockStage) []byte { return s.append(b, name) })
+	b = appendSorted(b, "    ", l.Stages, func(b []byte, name string, s LockStage) []byte {
+		if text, kept := l.texts[name]; kept {
+			return append(b, text...)
+		}
+		return s.append(b, name)
+	})
 	return append(b, "}\n}\n"...)
 }
 
@@ -209,7 +215,7 @@ func (s LockStage) append(b []byte, name string) []byte {
 	b = append(b, ',')
 	if len(s.In) > 0 {
 		b = append(b, "\n      \"in\": {"...)
-		for i, name := range slices.Sorted(maps.Keys(s.In)) {
+		for i, name := range sortedKeys(s.In) {
 			if i > 0 {
 				b = append(b, ',')
 			}
@@ -267,7 +273,7 @@ func appendQuoted(b []byte, text string) []byte {
 // appendSorted writes a map's entries, each beginning on a line of its own, and the line break before the closing
 // brace.
 func appendSorted[V any](b []byte, indent string, entries map[string]V, write func([]byte, string, V) []byte) []byte {
-	for i, name := range slices.Sorted(maps.Keys(entries)) {
+	for i, name := range sortedKeys(entries) {
 		if i > 0 {
 			b = append(b, ',')
 		}

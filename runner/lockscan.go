@@ -11,13 +11,16 @@ import (
 func scanLock(data []byte) (*Lock, bool) {
 	c := lockScan{s: string(data)}
 	lock := newLock()
+	lock.texts = map[string]string{}
 	c.must("{\n  \"schema\": 2,\n  \"sources\": {")
 	c.each("    ", func(path string) {
 		lock.Sources[path] = c.source(path)
 	})
 	c.must(",\n  \"stages\": {")
 	c.each("    ", func(name string) {
+		from := c.s
 		lock.Stages[name] = c.stage(name)
+		lock.texts[name] = from[:len(from)-len(c.s)]
 	})
 	c.must("\n}\n")
 	return lock, !c.bad && c.s == ""

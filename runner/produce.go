@@ -45,7 +45,6 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 	if x.stopping() {
 		return outcome{}, errStopped
 	}
-	x.letGo()
 	job, err := x.prepare(ctx, n, key, in, grant)
 	if err != nil {
 		return outcome{}, err
@@ -67,9 +66,13 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 		job.discard()
 	}
 	if done.deposit != nil {
+		// Without a result, a checkpoint in the scratch folder is all there is; an empty one serves the next stage at once.
+		reused := job.execution.scratch.reuse(job.scratch)
 		done.settled = func() {
 			leave()
-			job.execution.scratch.done(job.scratch) // not before: without a result, a checkpoint in it is all there is
+			if !reused {
+				job.execution.scratch.done(job.scratch)
+			}
 		}
 		done.discard = job.discard
 	}

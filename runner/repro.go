@@ -383,7 +383,9 @@ func (x *execution) fold() error {
 		return nil
 	}
 	next := &Lock{Sources: maps.Clone(x.lock.Sources), Stages: maps.Clone(x.lock.Stages)}
+	next.texts = maps.Clone(x.lock.texts) // the lock is written whole, and most of it is as it was
 	maps.Copy(next.Stages, x.stages)
+	maps.DeleteFunc(next.texts, func(name string, _ string) bool { _, anew := x.stages[name]; return anew })
 	maps.Copy(next.Sources, x.sources)
 	maps.DeleteFunc(next.Stages, func(name string, _ LockStage) bool { return !x.keeps(name) })
 	maps.DeleteFunc(next.Sources, func(path string, s LockSource) bool { return !x.keepsSource(path, s) })

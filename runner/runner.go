@@ -197,6 +197,7 @@ func (l *Lock) apply(entries []entry, profile string) {
 		case e.Profile != profile:
 		case e.Done != nil:
 			l.Stages[e.Stage] = *e.Done
+			delete(l.texts, e.Stage)
 		case e.Content != nil:
 			l.Sources[e.Source] = *e.Content
 		}

@@ -32,6 +32,8 @@ func (x *execution) schedule(ctx context.Context, nodes []*Node) error {
 			turn = x.looking
 		} else if inFlight == 0 {
 			return ctx.Err()
+		} else {
+			x.letGo() // what runs now may run for days
 		}
 		select {
 		case turn <- struct{}{}:

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -21,30 +22,45 @@ type scratches struct {
 // take returns the folder of a key: what an earlier attempt left, or an empty one.
 func (s *scratches) take(key string) (string, error) {
 	path := filepath.Join(s.dir, key)
-	if standsAt(path) {
-		return path, nil
-	}
-	s.mu.Lock()
-	spare := ""
-	if last := len(s.spare) - 1; last >= 0 {
-		spare, s.spare = s.spare[last], s.spare[:last]
-	}
-	s.mu.Unlock()
-	if spare != "" && os.Rename(spare, path) == nil {
+	spare := s.takeSpare(path)
+	if spare == path || spare != "" && os.Rename(spare, path) == nil {
 		return path, nil
 	}
 	return path, os.MkdirAll(path, 0o777)
 }
 
+// takeSpare returns a folder that nobody uses: the one at path, if that is one, or any where nothing stands at path; else "".
+func (s *scratches) takeSpare(path string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := slices.Index(s.spare, path)
+	if at < 0 && !standsAt(path) {
+		at = len(s.spare) - 1
+	}
+	if at < 0 {
+		return ""
+	}
+	spare := s.spare[at]
+	s.spare = slices.Delete(s.spare, at, at+1)
+	return spare
+}
+
 // done takes back the folder of a stage that succeeded.
 func (s *scratches) done(path string) {
-	if !empty(path) {
+	if !s.reuse(path) {
 		removeAll(path)
-		return
+	}
+}
+
+// reuse takes back the folder of a stage that ended, if it is empty.
+func (s *scratches) reuse(path string) bool {
+	if !empty(path) {
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.spare = append(s.spare, path)
+	return true
 }
 
 func empty(path string) bool {

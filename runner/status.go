@@ -28,9 +28,11 @@ type StatusReport struct {
 	Sources []SourceStatus `json:"sources"`
 }
 
-// Work tells whether repro would find something to do.
+// Work tells whether there is something to do: for repro, or for add, where a source that no stage reads is not as recorded.
+// One that stages read shows in their states; one that is missing may be left out on purpose.
 func (s StatusReport) Work() bool {
-	return slices.ContainsFunc(s.Stages, func(one StageStatus) bool { return one.State != Fresh && one.State != Frozen })
+	return slices.ContainsFunc(s.Stages, func(one StageStatus) bool { return one.State != Fresh && one.State != Frozen }) ||
+		slices.ContainsFunc(s.Sources, func(one SourceStatus) bool { return one.unread && (one.State == Stale || one.State == Blocked) })
 }
 
 // StageStatus is one stage's state. Would says what repro would do: "" (nothing), "run", "restore" or, where that
@@ -60,6 +62,8 @@ type SourceStatus struct {
 	Path    string   `json:"path"`
 	State   string   `json:"state"`
 	Reasons []Reason `json:"reasons"`
+
+	unread bool // by any stage
 }
 
 // Status says how far the targets are, and why not further. It writes nothing and asks no remote.
@@ -328,7 +332,7 @@ func (a *assessment) sourcesOf(picked map[*Node]bool) []*Origin {
 func (a *assessment) sourceStates(ctx context.Context, picked map[*Node]bool) ([]SourceStatus, error) {
 	states := []SourceStatus{}
 	for _, origin := range a.sourcesOf(picked) {
-		state := SourceStatus{Name: origin.Name(), Path: origin.Path, State: Fresh, Reasons: []Reason{}}
+		state := SourceStatus{Name: origin.Name(), Path: origin.Path, State: Fresh, Reasons: []Reason{}, unread: len(origin.Readers) == 0}
 		recorded, known := a.lock.Sources[origin.Path]
 		if origin.Download != nil {
 			if reason, missing := a.unpinnedSource(origin.Download); missing {

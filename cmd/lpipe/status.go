@@ -13,7 +13,7 @@ import (
 func (p *program) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Category: categoryLook, Usage: "what is fresh, stale, missing", ArgsUsage: "[TARGET...]",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit 3 if repro would find work"}},
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit 3 if there is work: for repro, or a changed source for add"}},
 		Action: p.status,
 	}
 }
