@@ -92,7 +92,7 @@ func startChild(t *testing.T, optionsFile string) (*exec.Cmd, *bufio.Reader, *by
 // and curve are those of an undisturbed run, bit for bit.
 func TestKilledRunGoesOn(t *testing.T) {
 	o := small(t)
-	o.Steps, o.EvalEvery, o.SelectBest, o.LoRA.Init = 24, 3, true, "gaussian"
+	o.Steps, o.EvalEvery, o.SelectBest, o.LoRA.Init = 24, 3, true, "pissa"
 	o.CheckpointSteps = 1
 	result := train(t, o, 1)
 	want := snapshot(t, o, result)

@@ -367,7 +367,7 @@ func TestTrainSettings(t *testing.T) {
 		"Setting alpha ":        `alpha = 0`,
 		"Setting dropout ":      `dropout = 1`,
 		"Must be 0 with method": "method = \"dora\"\ndropout = 0.1",
-		"Setting init ":         `init = "pissa"`,
+		"Setting init ":         `init = "eva"`,
 		"Setting targets ":      `targets = []`,
 		"Setting lora_plus ":    `lora_plus = 0`,
 		"Setting rank_pattern ": `rank_pattern = { q_proj = 0.5 }`,

@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ type LoRA struct {
 	// first match counts.
 	RankPattern, AlphaPattern Patterns
 	// Init draws A: "kaiming" (the default) uniformly from ±1/√in, "gaussian" normally with deviation
-	// 1/rank. B is zero, so that training begins at the base model.
+	// 1/rank. B is zero, so that training begins at the base model. "pissa": see pissa.go.
 	Init string
 }
 
@@ -226,9 +227,9 @@ func (l LoRA) ranges() []error {
 		}
 	}
 	switch l.Init {
-	case "", "kaiming", "gaussian":
+	case "", "kaiming", "gaussian", "pissa":
 	default:
-		wrong = append(wrong, fmt.Errorf("init: %q is not known; there are kaiming and gaussian", l.Init))
+		wrong = append(wrong, fmt.Errorf("init: %q is not known; there are kaiming, gaussian and pissa", l.Init))
 	}
 	return wrong
 }
@@ -268,10 +269,11 @@ type adapter struct {
 	layer  int
 	rank   int
 	scale  float64
-	a, b   ops.Buf // [rank, in], [out, rank]
-	da, db ops.Buf // absent when the adapter is not trained
-	m, dm  ops.Buf // [out] DoRA's magnitude, or absent
-	seed   uint64  // its part of the dropout masks' names
+	a, b   ops.Buf    // [rank, in], [out, rank]
+	da, db ops.Buf    // absent when the adapter is not trained
+	m, dm  ops.Buf    // [out] DoRA's magnitude, or absent
+	seed   uint64     // its part of the dropout masks' names
+	first  *principal // how PiSSA began it; nil with other beginnings
 }
 
 // peftName is the adapter's name in adapter_model.safetensors, of "A" or "B".
@@ -337,7 +339,21 @@ func (m *Model) choose(rank map[string]int) (size int) {
 
 // initialise draws every A; B stays zero. Each number depends on the seed, the module's name and its place
 // only.
-func (m *Model) initialise(seed uint64) {
+func (m *Model) initialise(ctx context.Context, seed uint64) error {
+	if m.LoRA.Init == "pissa" {
+		if err := m.beginPiSSA(ctx); err != nil {
+			return err
+		}
+	} else {
+		m.draw(seed)
+	}
+	if m.LoRA.DoRA {
+		m.measure()
+	}
+	return nil
+}
+
+func (m *Model) draw(seed uint64) {
 	for _, a := range m.adapters {
 		values := make([]float32, a.rank*a.in)
 		key := mix(seed ^ mix(hash(a.fullName)))
@@ -350,9 +366,6 @@ func (m *Model) initialise(seed uint64) {
 			}
 		}
 		m.dev.Write(a.a, values)
-	}
-	if m.LoRA.DoRA {
-		m.measure()
 	}
 }
 

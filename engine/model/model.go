@@ -119,7 +119,7 @@ func Load(ctx context.Context, dir string, dev ops.Device, o Options) (*Model, e
 		return nil, fmt.Errorf("method full cannot train the 4-bit weights of %s: train an adapter, or take the original model", dir)
 	}
 	m := &Model{Config: config, Method: o.Method, dir: dir, dev: dev}
-	if err := m.build(o, func() error { return m.read(ctx, files) }); err != nil {
+	if err := m.build(ctx, o, func() error { return m.read(ctx, files) }); err != nil {
 		return nil, fmt.Errorf("load model %s: %w", dir, err)
 	}
 	return m, nil
@@ -141,7 +141,7 @@ func (o Options) check() error {
 }
 
 // build allocates the model, lets fill set its weights, and adds adapters. After an error nothing is left of it.
-func (m *Model) build(o Options, fill func() error) error {
+func (m *Model) build(ctx context.Context, o Options, fill func() error) error {
 	if o.Method == TrainFull {
 		o.Weights = ops.F32
 	}
@@ -151,7 +151,7 @@ func (m *Model) build(o Options, fill func() error) error {
 	}
 	m.double = o.Double
 	m.allocate(o.Weights, linear)
-	for _, step := range []func() error{m.dev.Err, fill, func() error { return m.adapt(o) }, m.dev.Err} {
+	for _, step := range []func() error{m.dev.Err, fill, func() error { return m.adapt(ctx, o) }, m.dev.Err} {
 		if err := step(); err != nil {
 			m.Free()
 			return err
@@ -162,7 +162,7 @@ func (m *Model) build(o Options, fill func() error) error {
 }
 
 // adapt gives the model new adapters, or those of a folder.
-func (m *Model) adapt(o Options) error {
+func (m *Model) adapt(ctx context.Context, o Options) error {
 	train := o.Method == TrainLoRA
 	if o.Adapter != "" {
 		return m.loadAdapter(o.Adapter, train)
@@ -178,9 +178,16 @@ func (m *Model) adapt(o Options) error {
 	for _, name := range names {
 		rank[name] = o.LoRA.rank(name)
 	}
+	if o.LoRA.Init == "pissa" {
+		if err := m.checkPiSSA(rank, o.NF4); err != nil {
+			return err
+		}
+	}
 	m.attach(o.LoRA, rank, true)
-	m.initialise(o.Seed)
-	return nil
+	if err := m.dev.Err(); err != nil {
+		return err
+	}
+	return m.initialise(ctx, o.Seed)
 }
 
 // list names the trained tensors and finds the layer where backward may end.

@@ -30,7 +30,7 @@ func New(c Config, init Init, dev ops.Device, o Options) (*Model, error) {
 		return nil, fmt.Errorf("new model: %w", err)
 	}
 	m := &Model{Config: c, Method: o.Method, dev: dev}
-	err := m.build(o, func() error {
+	err := m.build(context.Background(), o, func() error {
 		for _, t := range c.tensors() {
 			m.store(t, init.draw(t))
 		}

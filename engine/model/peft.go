@@ -239,7 +239,7 @@ func (m *Model) loadAdapter(dir string, train bool) error {
 	return nil
 }
 
-// SaveAdapter writes the model's adapters into dir as a PEFT folder, float32. base is what
+// SaveAdapter writes the model's adapters into dir as a PEFT folder, float32, for the base model as it is on disk. base is what
 // base_model_name_or_path will say: a name by which others find the base model.
 func (m *Model) SaveAdapter(dir, base string) error {
 	if len(m.adapters) == 0 {
@@ -253,9 +253,14 @@ func (m *Model) SaveAdapter(dir, base string) error {
 		valuesA, valuesB := make([]float32, a.rank*a.in), make([]float32, a.out*a.rank)
 		m.dev.Read(valuesA, a.a)
 		m.dev.Read(valuesB, a.b)
+		rank := a.rank
+		if a.first != nil {
+			valuesA, valuesB = a.first.apart(valuesA, valuesB, rank)
+			rank *= 2
+		}
 		tensors = append(tensors,
-			safetensors.Float32s(peftName(a.fullName, "A"), safetensors.F32, []int{a.rank, a.in}, valuesA),
-			safetensors.Float32s(peftName(a.fullName, "B"), safetensors.F32, []int{a.out, a.rank}, valuesB))
+			safetensors.Float32s(peftName(a.fullName, "A"), safetensors.F32, []int{rank, a.in}, valuesA),
+			safetensors.Float32s(peftName(a.fullName, "B"), safetensors.F32, []int{a.out, rank}, valuesB))
 		if a.m.Present() {
 			valuesM := make([]float32, a.out)
 			m.dev.Read(valuesM, a.m)
@@ -278,6 +283,9 @@ func (m *Model) SaveAdapter(dir, base string) error {
 // encodeAdapter is adapter_config.json: what PEFT's LoraConfig, vLLM and llama.cpp read, sorted by name.
 func (m *Model) encodeAdapter(base string) ([]byte, error) {
 	l := m.LoRA
+	if l.Init == "pissa" {
+		l = l.twice()
+	}
 	var init any = true // PEFT's name for kaiming
 	if l.Init == "gaussian" {
 		init = l.Init

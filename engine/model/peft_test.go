@@ -265,7 +265,7 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	_, err = LoRA{
-		Rank: 0, Alpha: -1, Dropout: 1, Targets: []string{"nope"}, Init: "pissa",
+		Rank: 0, Alpha: -1, Dropout: 1, Targets: []string{"nope"}, Init: "eva",
 		RankPattern: NewPatterns(map[string]float64{"x": 2.5}), AlphaPattern: NewPatterns(map[string]float64{"q_proj": 0}),
 	}.Modules(c)
 	for _, want := range []string{
