@@ -25,7 +25,8 @@ type Witness struct {
 
 	mu    sync.Mutex // guards what follows
 	marks map[markKey]fileStat
-	doubt error // why this is no witness, nil if it is
+	lists map[uint64]bool // by device: whether the times of its folders tell that names changed
+	doubt error           // why this is no witness, nil if it is
 }
 
 // markKey is a path, and whether a link there is followed.
@@ -36,7 +37,7 @@ type markKey struct {
 
 // NewWitness begins a look. Call it before the first path is looked at.
 func NewWitness(base string) *Witness {
-	return &Witness{base: base, began: time.Now(), marks: map[markKey]fileStat{}}
+	return &Witness{base: base, began: time.Now(), marks: map[markKey]fileStat{}, lists: map[uint64]bool{}}
 }
 
 // Doubt makes w no witness.
@@ -72,7 +73,21 @@ func (w *Witness) Look(path string, follow bool) {
 		w.Doubt(pathError("stat", path, err))
 		return
 	}
+	if now.dir() && !w.listsByTime(path, now.dev) {
+		w.Doubt(fmt.Errorf("the times of %s do not tell whether its names changed", path))
+	}
 	w.note(path, follow, now)
+}
+
+func (w *Witness) listsByTime(path string, dev uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tells, known := w.lists[dev]
+	if !known {
+		tells = listsByTime(path)
+		w.lists[dev] = tells
+	}
+	return tells
 }
 
 // Saw notes what a Scan of a path found.
@@ -260,7 +275,7 @@ func (m Marks) Witness(base string) *Witness {
 // Hold tells whether every path below base, and outside of it, is as it was noted. Several processors look side by
 // side where there are many.
 func (m Marks) Hold(base string) bool {
-	dir, err := unix.Open(base, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := unix.Open(base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}

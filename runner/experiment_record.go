@@ -157,16 +157,18 @@ func readVersioned(path string, into any, schema func() int) error {
 	if err != nil {
 		return err
 	}
-	if data, err = uncheckJSON(path, data); err != nil {
-		return err
+	text, damage := uncheckJSON(path, data)
+	if damage != nil {
+		text = data // which check a newer lpipe makes is not known here
 	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("%s is no JSON of lpipe's (%w): %w", path, err, cache.ErrDamaged)
+	err = json.Unmarshal(text, into)
+	if n := schema(); err == nil && (n < 1 || n > experimentSchema) {
+		return fmt.Errorf("%s has schema %d, this lpipe reads %d; a newer lpipe wrote it, or lpipe fsck finds it damaged", path, n, experimentSchema)
 	}
-	if n := schema(); n < 1 || n > experimentSchema {
-		return fmt.Errorf("%s has schema %d, this lpipe reads %d; a newer lpipe wrote it", path, n, experimentSchema)
+	if damage == nil && err != nil {
+		damage = fmt.Errorf("%s is no JSON of lpipe's (%w): %w", path, err, cache.ErrDamaged)
 	}
-	return nil
+	return damage
 }
 
 // jsonCheck begins a checked file; the digits of its check and `",` follow.

@@ -63,7 +63,6 @@ type moodyProject struct {
 	*workspace
 	decode runner.DecodeOptions
 	env    map[string]string
-	vanish []string // files whose absence counts, and that a change may have made
 }
 
 func newMoodyProject(t *testing.T) *moodyProject {

@@ -85,3 +85,37 @@ func TestClassifyEqualsItsTwin(t *testing.T) {
 		}
 	}
 }
+
+// Looking up by vectors finds the keys and the ids that the plain loops find.
+func TestLookUpEqualsItsTwin(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	c := newShortCache()
+	for range 200 {
+		var s []byte
+		bounds := []uint32{0}
+		for range 1 + r.IntN(70) {
+			for range 1 + r.IntN(r.IntN(30)+1) {
+				s = append(s, byte(r.IntN(3)))
+			}
+			bounds = append(bounds, uint32(len(s)))
+		}
+		s = append(s, make([]byte, 16)...)
+		want, got := make([]wantedPiece, len(bounds)-1), make([]wantedPiece, len(bounds)-1)
+		preparePlain(want, s, bounds)
+		c.prepare(got, s, bounds)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d, %d: keys %v, want %v", s, bounds, got, want)
+		}
+		room := make([]int32, 0, 4*len(want))
+		wantIDs, wantFound := c.emitPlain(room, want)
+		gotIDs, gotFound := c.emit(make([]int32, 0, 4*len(want)), want)
+		if gotFound != wantFound || !slices.Equal(gotIDs, wantIDs) {
+			t.Fatalf("%d ids of %d pieces, want %d of %d", len(gotIDs), gotFound, len(wantIDs), wantFound)
+		}
+		if gotFound < len(want) && want[gotFound].hi>>56 <= shortMax { // the next time it is there
+			n := 1 + r.IntN(4)
+			ids := [4]int32{int32(n<<24 | r.IntN(1000)), 1, 2, 3}
+			c.add(shortSlot{lo: want[gotFound].lo, hi: want[gotFound].hi, ids: ids})
+		}
+	}
+}

@@ -2,7 +2,6 @@ package tokenizer
 
 import (
 	"fmt"
-	"math/bits"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -121,13 +120,4 @@ func (c *charset) foldCase() error {
 		}
 	}
 	return nil
-}
-
-// one says whether the set is a single ASCII byte.
-func (c *charset) one() bool {
-	n := 0
-	for _, w := range c.ascii {
-		n += bits.OnesCount32(w)
-	}
-	return n == 1 && c.upper == 0
 }
