@@ -70,8 +70,8 @@ func (c *checkpoint) has(name string) bool {
 	return slices.ContainsFunc(c.Tensors, func(t namedTensor) bool { return t.Name == name })
 }
 
-// save writes the checkpoint into dir and then removes all but it and the one before.
-func (c *checkpoint) save(dir string) error {
+// save writes the checkpoint into dir and then removes all but the last keep.
+func (c *checkpoint) save(dir string, keep int) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -85,7 +85,7 @@ func (c *checkpoint) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names[:max(0, len(names)-2)] {
+	for _, name := range names[:max(0, len(names)-keep)] {
 		os.Remove(filepath.Join(dir, name)) // one too many is no harm
 	}
 	return nil

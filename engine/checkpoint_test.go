@@ -23,7 +23,7 @@ func sampleCheckpoint(step int) *checkpoint {
 func TestCheckpointRoundTrip(t *testing.T) {
 	dir := t.TempDir()
 	for step := 1; step <= 4; step++ {
-		if err := sampleCheckpoint(step).save(dir); err != nil {
+		if err := sampleCheckpoint(step).save(dir, 2); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,6 +38,12 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	if want := []string{checkpointName(3), checkpointName(4)}; !reflect.DeepEqual(names, want) {
 		t.Errorf("kept %v, want %v", names, want)
 	}
+	if err := sampleCheckpoint(5).save(dir, 3); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := checkpointFiles(dir); len(names) != 3 || names[0] != checkpointName(3) {
+		t.Errorf("kept %v of three", names)
+	}
 	if _, err := got.tensor("weight.x", 5); err == nil || !strings.Contains(err.Error(), "weight.x") {
 		t.Errorf("wrong size: %v", err)
 	}
@@ -47,7 +53,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 func TestCheckpointDamage(t *testing.T) {
 	dir := t.TempDir()
 	for step := 1; step <= 2; step++ {
-		if err := sampleCheckpoint(step).save(dir); err != nil {
+		if err := sampleCheckpoint(step).save(dir, 2); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -87,7 +93,7 @@ func TestCheckpointDamage(t *testing.T) {
 
 func TestCheckpointVersion(t *testing.T) {
 	dir := t.TempDir()
-	if err := sampleCheckpoint(1).save(dir); err != nil {
+	if err := sampleCheckpoint(1).save(dir, 2); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, checkpointName(1))
@@ -102,14 +108,14 @@ func TestCheckpointVersion(t *testing.T) {
 // TestCheckpointWriteFails leaves what was there, and no litter.
 func TestCheckpointWriteFails(t *testing.T) {
 	dir := t.TempDir()
-	if err := sampleCheckpoint(1).save(dir); err != nil {
+	if err := sampleCheckpoint(1).save(dir, 2); err != nil {
 		t.Fatal(err)
 	}
 	os.WriteFile(filepath.Join(dir, ".step-000000009.ckpt.123"), []byte("cut"), 0o666)
 	if err := os.Mkdir(filepath.Join(dir, checkpointName(2)), 0o777); err != nil { // rename onto it fails
 		t.Fatal(err)
 	}
-	if err := sampleCheckpoint(2).save(dir); err == nil {
+	if err := sampleCheckpoint(2).save(dir, 2); err == nil {
 		t.Fatal("no error")
 	}
 	c, err := latestCheckpoint(dir, func(string) {})

@@ -50,6 +50,8 @@ func (r *run) finish(ctx context.Context) (*TrainResult, error) {
 	if r.SelectBest && r.Best != nil {
 		r.optimizer.writeWeights(r.best)
 		result.Selected = r.Best.Step
+	} else if r.average != nil {
+		r.average.swap()
 	}
 	r.warnDead()
 	if r.Out != "" {

@@ -11,7 +11,7 @@ import (
 func FuzzCheckpoint(f *testing.F) {
 	dir := f.TempDir()
 	c := &checkpoint{Settings: map[string]string{"seed": "1"}, Step: 1, State: []byte(`{}`), Tensors: []namedTensor{{"w", 2, []float32{1, 2}}}}
-	if err := c.save(dir); err != nil {
+	if err := c.save(dir, 2); err != nil {
 		f.Fatal(err)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, checkpointName(1)))

@@ -93,7 +93,7 @@ func startChild(t *testing.T, optionsFile string) (*exec.Cmd, *bufio.Reader, *by
 func TestKilledRunGoesOn(t *testing.T) {
 	o := small(t)
 	o.Steps, o.EvalEvery, o.SelectBest, o.LoRA.Init = 24, 3, true, "pissa"
-	o.CheckpointSteps = 1
+	o.CheckpointSteps, o.EMA = 1, 0.9
 	result := train(t, o, 1)
 	want := snapshot(t, o, result)
 

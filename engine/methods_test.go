@@ -145,6 +145,7 @@ func TestTrainSkips(t *testing.T) {
 	if !strings.Contains(messages.String(), "the step is skipped") || !strings.Contains(messages.String(), "in rows ") {
 		t.Errorf("log:\n%s", &messages)
 	}
+	resumed(t, r, o)
 	for range 2 {
 		if err := poison(true); err != nil {
 			t.Fatal(err)
@@ -152,5 +153,22 @@ func TestTrainSkips(t *testing.T) {
 	}
 	if err := poison(true); err == nil || !strings.Contains(err.Error(), "training diverged") || !strings.Contains(err.Error(), "at step 6") {
 		t.Errorf("after three: %v", err)
+	}
+}
+
+// resumed saves a run and makes sure that a new one goes on with the optimiser's count of steps.
+func resumed(t *testing.T, r *run, o TrainOptions) {
+	t.Helper()
+	o.Scratch = t.TempDir()
+	if err := r.save(o.Scratch); err != nil {
+		t.Fatal(err)
+	}
+	again, err := prepare(context.Background(), cpu.NewPlain(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.close()
+	if err := again.resume(); err != nil || again.Step != r.Step || again.optimizer.step != r.optimizer.step {
+		t.Errorf("resumed at step %d, the optimiser's %d; want %d, %d: %v", again.Step, again.optimizer.step, r.Step, r.optimizer.step, err)
 	}
 }

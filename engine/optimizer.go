@@ -142,8 +142,8 @@ func (o *optimizer) read(name string, b ops.Buf) namedTensor {
 	return namedTensor{name, b.Len, data}
 }
 
-// restore is the opposite of tensors.
-func (o *optimizer) restore(c *checkpoint) error {
+// restore is the opposite of tensors; made counts the steps that were not skipped.
+func (o *optimizer) restore(c *checkpoint, made int) error {
 	for i, p := range o.params {
 		for _, part := range o.parts(i) {
 			data, err := c.tensor(part.prefix+p.Name, p.Weights.Len)
@@ -153,7 +153,7 @@ func (o *optimizer) restore(c *checkpoint) error {
 			o.dev.Write(part.buf, data)
 		}
 	}
-	o.step = c.Step
+	o.step = made
 	return o.dev.Err()
 }
 

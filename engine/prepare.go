@@ -53,6 +53,9 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 		return nil, err
 	}
 	r.optimizer = newOptimizer(r.model, o.Optimizer, o.LoRAPlus)
+	if o.EMA > 0 {
+		r.average = newAverage(r.optimizer, o.EMA)
+	}
 	if r.settings, err = r.identity(); err != nil {
 		return nil, err
 	}
@@ -90,6 +93,9 @@ func (o *TrainOptions) check() error {
 	}
 	if !(o.NEFTune >= 0) || math.IsInf(o.NEFTune, 1) {
 		return fmt.Errorf("neftune: must be 0 or above, not %v", o.NEFTune)
+	}
+	if !(o.EMA >= 0 && o.EMA < 1) {
+		return fmt.Errorf("ema: must be from 0 to below 1, not %v", o.EMA)
 	}
 	return errors.Join(o.Optimizer.check(), o.Schedule.Check())
 }
@@ -280,6 +286,9 @@ func (r *run) identity() (map[string]string, error) {
 		"optimizer": cmp.Or(r.Optimizer.Kind, "adamw"), "decay": number(r.Decay), "neftune": number(r.NEFTune),
 		"seed": strconv.FormatUint(r.Seed, 10),
 	}
+	if r.EMA > 0 {
+		id["ema"] = number(r.EMA)
+	}
 	if r.Method == "lora" {
 		adapter, err := json.Marshal(r.LoRA)
 		if err != nil {
@@ -301,6 +310,9 @@ func (r *run) setSchedule() {
 }
 
 func (r *run) close() {
+	if r.average != nil {
+		r.average.free()
+	}
 	if r.optimizer != nil {
 		r.optimizer.free()
 	}

@@ -73,8 +73,13 @@ func (r *run) restore(c *checkpoint) error {
 	if err := r.plan.continueFrom(s.Step, s.Place); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := r.optimizer.restore(c); err != nil {
+	if err := r.optimizer.restore(c, s.Step-s.Skipped); err != nil {
 		return err
+	}
+	if r.average != nil {
+		if err := r.average.restore(c); err != nil {
+			return err
+		}
 	}
 	r.state = s
 	if err := r.restoreBest(c); err != nil {
@@ -113,14 +118,11 @@ func (r *run) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
 	}
-	c := &checkpoint{Settings: r.settings, Step: r.Step, State: text, Tensors: r.optimizer.tensors()}
-	for i, data := range r.best {
-		c.Tensors = append(c.Tensors, namedTensor{"best." + r.optimizer.params[i].Name, len(data), data})
-	}
+	c := &checkpoint{Settings: r.settings, Step: r.Step, State: text, Tensors: r.allTensors()}
 	if err := r.dev.Err(); err != nil {
 		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
 	}
-	return c.save(dir)
+	return c.save(dir, max(2, r.CheckpointKeep))
 }
 
 // saveIfDue saves when the interval has passed since the last try or the start. A checkpoint that cannot be written, as on

@@ -19,12 +19,14 @@ func (r *run) sampleIfDue(ctx context.Context) error {
 	if r.SamplesOut == "" || !due || r.Sampled == r.Step {
 		return nil
 	}
-	lines, err := r.sample(ctx)
-	if err != nil {
-		return fmt.Errorf("samples after step %d: %w", r.Step, err)
-	}
-	r.Samples, r.Sampled = append(r.Samples, lines...), r.Step
-	return nil
+	return r.averaged(func() error {
+		lines, err := r.sample(ctx)
+		if err != nil {
+			return fmt.Errorf("samples after step %d: %w", r.Step, err)
+		}
+		r.Samples, r.Sampled = append(r.Samples, lines...), r.Step
+		return nil
+	})
 }
 
 // writeSamples adds the answers of the weights that are saved, and writes all of them.

@@ -45,10 +45,12 @@ type TrainOptions struct {
 	SampleEvery float64 // the same, for samples; 0: only at the end
 	SelectBest  bool    // save the weights with the lowest validation loss, not the last
 	EarlyStop   *EarlyStop
+	EMA         float64 // decay of an average of the trained weights, which is evaluated and saved instead of them; 0: none
 	Seed        uint64
 
 	CheckpointTime  time.Duration // between checkpoints; 0: never by time
 	CheckpointSteps int           // between checkpoints; 0: never by steps
+	CheckpointKeep  int           // how many the folder keeps, the last ones; at least 2
 	Scratch         string        // folder for checkpoints, "": none
 
 	// What is written. The adapter's or model's folder must not exist; empty names are not written.
@@ -110,6 +112,7 @@ type run struct {
 	data        *dataset.Tokens
 	plan        *plan
 	optimizer   *optimizer
+	average     *average // nil: none
 	validation  []validationSet
 	batch       batch             // reused by every pack
 	settings    map[string]string // what a checkpoint must share: see prepare.go
@@ -197,6 +200,9 @@ func (r *run) trainStep(ctx context.Context) error {
 	r.Tokens += int64(tokens)
 	if !finite(norm) {
 		return r.skip(packs, loss, norm, rate)
+	}
+	if r.average != nil {
+		r.average.update()
 	}
 	r.InARow = 0
 	r.Trained += int64(targets)

@@ -75,6 +75,11 @@ func (r *run) evaluateIfDue(ctx context.Context) error {
 	if !due || r.Evaluated == r.Step || len(r.validation) == 0 {
 		return nil
 	}
+	return r.averaged(func() error { return r.evaluate(ctx) })
+}
+
+// evaluate measures the weights in place.
+func (r *run) evaluate(ctx context.Context) error {
 	losses := map[string]float64{}
 	text := ""
 	for _, v := range r.validation {

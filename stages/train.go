@@ -88,8 +88,10 @@ type Train struct {
 	Select       string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best by validation loss"`
 	EarlyStop    *TrainStopping `hcl:"early_stop,optional" doc:"stop when a validation loss no longer falls: metric, patience, min_delta"`
 
-	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"` // when it is saved changes no result
-	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                                                            // the same
+	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"`          // when it is saved changes no result
+	CheckpointKeep  int      `hcl:"checkpoint_keep,optional" key:"-" doc:"checkpoints that scratch keeps, the last ones; at least 2, so that a damaged one has one before it"` // the same
+	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                                                                     // the same
+	EMA             float64  `hcl:"ema,optional" doc:"decay of a moving average of the trained weights, 0.999 for example, with a warm-up; validation, samples and what is saved are then the average's. 0: none"`
 	Seed            int64    `hcl:"seed,optional" doc:"decides the order of rows, the adapter's start and dropout"`
 }
 
@@ -107,7 +109,7 @@ func newTrain() *Train {
 		Schedule: "cosine", Warmup: 0.03, Decay: 0.2,
 		Optimizer: Optimizer{Name: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, Clip: 1, Precision: "bf16",
 		EvalEvery: 0.1, EvalLimit: 512, Select: "last",
-		CheckpointEvery: Interval{Time: 15 * time.Minute}, Seed: 42,
+		CheckpointEvery: Interval{Time: 15 * time.Minute}, CheckpointKeep: 2, Seed: 42,
 	}
 }
 
@@ -207,6 +209,10 @@ func (t *Train) checkLength() error {
 		return fmt.Errorf("clip: must not be negative; 0 switches it off")
 	case t.WeightDecay < 0:
 		return fmt.Errorf("weight_decay: must not be negative")
+	case !(t.EMA >= 0 && t.EMA < 1):
+		return fmt.Errorf("ema: must be from 0 to below 1, not %v", t.EMA)
+	case t.CheckpointKeep < 2:
+		return fmt.Errorf("checkpoint_keep: must be at least 2, not %d: of one alone nothing is left when it is damaged", t.CheckpointKeep)
 	case t.CheckpointPush:
 		return fmt.Errorf("checkpoint_push: is not in this version of lpipe; declare the checkpoint output and push that")
 	}
@@ -252,7 +258,7 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 			Kind: t.Optimizer.Name, Beta1: t.Optimizer.Beta1, Beta2: t.Optimizer.Beta2, Eps: t.Optimizer.Eps, Decay: t.WeightDecay, Clip: t.Clip,
 		},
 		EvalEvery: t.EvalEvery, SampleEvery: t.SamplesEvery, EvalLimit: t.EvalLimit, SelectBest: t.Select == "best", Seed: uint64(t.Seed),
-		CheckpointTime: t.CheckpointEvery.Time, CheckpointSteps: t.CheckpointEvery.Steps, Scratch: env.Scratch,
+		CheckpointTime: t.CheckpointEvery.Time, CheckpointSteps: t.CheckpointEvery.Steps, CheckpointKeep: t.CheckpointKeep, EMA: t.EMA, Scratch: env.Scratch,
 		Out:      env.Out["adapter"] + env.Out["model"], // one of the two is declared
 		CurveOut: env.Out["curve"], SamplesOut: env.Out["samples"], CheckpointOut: env.Out["checkpoint"],
 		Log: env.Log, Report: reportSteps(env, "steps"),
