@@ -31,6 +31,7 @@ var rules = []rule{
 	{"engine/safetensors", nil, "weight files stand alone"},
 	{"dataset", nil, "formats stand alone: stages and engine share them"},
 	{"runner/...", []string{"cache", "runner/..."}, "the runner knows no stage kind, no S3, no engine, no terminal"},
+	{"plot", nil, "curves are drawn without knowing whose they are"},
 	{"dvc", nil, "another tool's project is read without ours"},
 	{"download/...", []string{"download/..."}, "a client of hubs stands alone: it knows no pipeline and no cache of ours"},
 	{"remote/...", []string{"cache", "remote/..."}, "a remote moves what the cache holds"},

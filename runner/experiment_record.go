@@ -104,6 +104,12 @@ func ReadExperiments(project string) ([]*Experiment, error) {
 	return all, nil
 }
 
+// HasExperiment tells whether something is recorded under the name of an experiment or of an instance's.
+func HasExperiment(project, name string) bool {
+	exp, _, _ := strings.Cut(name, "/")
+	return blockName().MatchString(exp) && standsAt(filepath.Join(experimentsDir(project), exp, "experiment.json"))
+}
+
 // readExperiment is nil for a name that nothing is recorded of.
 func readExperiment(project, name string) (*Experiment, error) {
 	var e Experiment

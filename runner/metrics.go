@@ -27,6 +27,17 @@ func (s *Step) MetricOutputs() []StepOutput {
 	return outs
 }
 
+// PlotOutputs are the outputs of a step that hold curves: those its block names, else those its kind marks.
+func (s *Step) PlotOutputs() []StepOutput {
+	var outs []StepOutput
+	for _, out := range s.Out {
+		if slices.Contains(s.Plots, out.Name) {
+			outs = append(outs, out)
+		}
+	}
+	return outs
+}
+
 // Metric is one number of a metrics file; nil is none that is finite.
 type Metric struct {
 	Name  string // a dotted path

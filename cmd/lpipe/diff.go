@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"io"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,7 +18,7 @@ import (
 func (p *program) diffCommand() *cli.Command {
 	return &cli.Command{
 		Name: "diff", Category: categoryLook, Usage: "what differs between two locks, profiles or Git revisions, or to the workspace", ArgsUsage: "[A] [B]",
-		Description: "A and B are lock files, profiles or Git revisions. Without B, A is compared with the workspace;\n" +
+		Description: "A and B are lock files, profiles, experiments' instances or Git revisions. Without B, A is compared with the workspace;\n" +
 			"without A, the lock is. Shows stages and what changed of their keys, outputs and the files in them,\n" +
 			"sources, metrics, and variables where both sides' values are known.",
 		Action: p.diff,
@@ -29,11 +29,13 @@ func (p *program) diffCommand() *cli.Command {
 type sided struct {
 	runner.Snapshot
 	workspace bool
+	dir       string                   // where its outputs stand, if they do anywhere; absolute
+	record    *runner.ExperimentRecord // of an experiment's instance
 }
 
 func (p *program) diff(c *cli.Context) error {
 	if c.Args().Len() > 2 {
-		return usagef("diff takes two of: lock files, profiles, Git revisions")
+		return usagef("diff takes two of: lock files, profiles, experiments' instances, Git revisions")
 	}
 	pr, err := p.open(c.Context, projectOptions{allowMissing: true})
 	if err != nil {
@@ -74,8 +76,8 @@ type metricDiff struct {
 	New   *float64 `json:"new"`
 }
 
-// diffSide finds what an argument means: "" is the lock of the current profile; else a lock file, a profile, a Git
-// revision, in this order.
+// diffSide finds what an argument means: "" is the lock of the current profile; else a lock file, a profile, an instance
+// of an experiment, a Git revision, in this order.
 func (p *program) diffSide(ctx context.Context, pr *project, arg string) (sided, error) {
 	if arg == "" {
 		s, err := pr.runner.RecordedSnapshot()
@@ -99,11 +101,36 @@ func (p *program) diffSide(ctx context.Context, pr *project, arg string) (sided,
 		s.Variables = other
 		return sided{Snapshot: s}, nil
 	}
+	if other == nil && runner.HasExperiment(pr.pipeline.Dir, arg) {
+		record, err := oneInstance(pr.pipeline.Dir, arg)
+		if err != nil {
+			return sided{}, err
+		}
+		experiment, _, err := runner.FindExperiments(pr.pipeline.Dir, record.FullName())
+		if err != nil {
+			return sided{}, err
+		}
+		return instanceSide(pr, experiment, record)
+	}
 	s, err := p.gitSide(ctx, pr, arg)
 	if err != nil && other != nil {
 		return sided{}, usagef("profile %s has no lock yet; lpipe --profile %s repro makes one", arg, arg)
 	}
 	return sided{Snapshot: s}, err
+}
+
+// instanceSide is what the lock of an experiment's instance tells; an instance that never came so far has nothing.
+func instanceSide(pr *project, experiment *runner.Experiment, record *runner.ExperimentRecord) (sided, error) {
+	dir := record.Dir(pr.pipeline.Dir)
+	lock, err := runner.ReadLock(runner.LockPath(dir, experiment.Profile))
+	if err != nil {
+		return sided{}, fmt.Errorf("lock of %s: %w", record.FullName(), err)
+	}
+	s := sided{Snapshot: pr.runner.LockSnapshot(record.FullName(), lock), dir: dir, record: record}
+	for _, name := range sortedKeys(record.Vars) {
+		s.Variables = append(s.Variables, runner.Variable{Name: name, Value: string(record.Vars[name])})
+	}
+	return s, nil
 }
 
 // decodeProfile returns the values that a profile's variables have now; nil without such a profile.
@@ -121,30 +148,11 @@ func (p *program) decodeProfile(dir, profile string) []runner.Variable {
 // diffMetrics compares the numbers in the outputs marked as metrics, of stages that have them on either side.
 func (p *program) diffMetrics(pr *project, a, b sided) []metricDiff {
 	diffs := []metricDiff{}
-	names := map[string]bool{}
-	for name := range a.Stages {
-		names[name] = true
-	}
-	for name := range b.Stages {
-		names[name] = true
-	}
-	for _, stage := range sortedKeys(names) {
+	for _, stage := range sortedKeys(mergedStages(a, b)) {
 		if _, both := a.Stages[stage]; both && maps.Equal(a.Stages[stage].Out, b.Stages[stage].Out) {
 			continue
 		}
-		was, is := metricsOf(pr, a, stage), metricsOf(pr, b, stage)
-		numbers := map[string]bool{}
-		for name := range was {
-			numbers[name] = true
-		}
-		for name := range is {
-			numbers[name] = true
-		}
-		for _, name := range sortedKeys(numbers) {
-			if old, fresh := was[name], is[name]; old == nil || fresh == nil || *old != *fresh {
-				diffs = append(diffs, metricDiff{stage, name, old, fresh})
-			}
-		}
+		diffs = append(diffs, diffNumbers(stage, metricsOf(pr, a, stage), metricsOf(pr, b, stage), false)...)
 	}
 	return diffs
 }
@@ -153,23 +161,8 @@ func (p *program) diffMetrics(pr *project, a, b sided) []metricDiff {
 // holds no numbers, has none: diff tells what is known.
 func metricsOf(pr *project, side sided, stage string) map[string]*float64 {
 	found := map[string]*float64{}
-	recorded := side.Stages[stage]
-	for _, name := range metricNames(pr, stage, recorded.Kind) {
-		out, there := recorded.Out[name]
-		if !there || out.Dir {
-			continue
-		}
-		data, err := []byte(nil), error(nil)
-		if side.workspace {
-			data, err = os.ReadFile(filepath.Join(pr.pipeline.Dir, filepath.FromSlash(out.Path)))
-		} else if object, opened := pr.cache.Open(out.ID); opened == nil {
-			data, err = io.ReadAll(object)
-			object.Close()
-		}
-		if err != nil || data == nil {
-			continue
-		}
-		numbers, err := runner.ParseMetrics(data, filepath.Ext(out.Path))
+	for _, file := range markedFiles(pr, side, stage, metricFiles()) {
+		numbers, err := file.metrics()
 		if err != nil {
 			continue
 		}
@@ -178,28 +171,6 @@ func metricsOf(pr *project, side sided, stage string) map[string]*float64 {
 		}
 	}
 	return found
-}
-
-// metricNames are the outputs of a stage that hold metrics: as the pipeline says now, else as its kind does.
-func metricNames(pr *project, stage, kind string) []string {
-	var names []string
-	for _, step := range pr.pipeline.Steps {
-		if step.Name == stage {
-			for _, out := range step.MetricOutputs() {
-				names = append(names, out.Name)
-			}
-			return names
-		}
-	}
-	kind, _, _ = strings.Cut(kind, " ")
-	for _, known := range stages.Kinds() {
-		for _, port := range known.Out {
-			if known.Name == kind && port.Metrics {
-				names = append(names, port.Name)
-			}
-		}
-	}
-	return names
 }
 
 // shownFiles is how many files of a changed folder are listed without --verbose.
