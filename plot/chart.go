@@ -11,8 +11,9 @@ import (
 
 // Chart says how curves are drawn in a terminal.
 type Chart struct {
-	Width, Height int  // characters, with labels; least 20 x 3
-	Log           bool // of y; what is not above 0 is left out
+	Width, Height int     // characters, with labels; least 20 x 3
+	Log           bool    // of y; what is not above 0 is left out
+	Smooth        float64 // weight of Smooth; the legend's numbers are not smoothed
 	Axis          string
 	// Paint colours a text for the i-th line; nil paints nothing.
 	Paint func(line int, text string) string
@@ -31,13 +32,18 @@ const listed = 16
 // number. A character holds 2 x 4 dots and has one colour: that of the last line through it.
 func (c Chart) Draw(w io.Writer, title string, lines []Line) error {
 	c.Width, c.Height = max(c.Width, 20), max(c.Height, 3)
-	box := c.bounds(lines)
+	drawn := make([]Line, len(lines))
+	for i, line := range lines {
+		drawn[i] = line
+		drawn[i].Y = Smooth(line.Y, c.Smooth)
+	}
+	box := c.bounds(drawn)
 	var out strings.Builder
 	fmt.Fprintln(&out, title)
 	if box.empty() {
 		fmt.Fprintln(&out, "  no numbers to draw")
 	} else {
-		c.body(&out, box, lines)
+		c.body(&out, box, drawn)
 	}
 	for i, line := range lines {
 		if i == listed {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"image"
+	"image/color"
 	"image/color/palette"
 	"image/draw"
 	"image/png"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -182,7 +184,7 @@ func TestPageInABrowser(t *testing.T) {
 
 // picture takes a screenshot and wants colours of several lines in each chart.
 func (s shower) picture() {
-	const width, height = 1100, 1320
+	const width, height = 1100, 1660
 	shot := filepath.Join(s.dir, "page.png")
 	s.run("page.html", "#smooth=0.9&sort=-tuned.accuracy", fmt.Sprintf("--window-size=%d,%d", width, height), "--screenshot="+shot)
 	raw, err := os.ReadFile(shot)
@@ -209,7 +211,11 @@ func (s shower) picture() {
 		s.t.Errorf("%d coloured points, %d at the edge", coloured, edge)
 	}
 	if *update {
-		few := image.NewPaletted(picture.Bounds(), palette.WebSafe)
+		colours := slices.Clone(palette.WebSafe)
+		for grey := 136; grey < 256; grey += 3 {
+			colours = append(colours, color.Gray{uint8(grey)})
+		}
+		few := image.NewPaletted(picture.Bounds(), colours)
 		draw.Draw(few, few.Bounds(), picture, image.Point{}, draw.Src)
 		var out bytes.Buffer
 		if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, few); err != nil {

@@ -133,6 +133,16 @@ func TestReduce(t *testing.T) {
 	}
 }
 
+func TestMean(t *testing.T) {
+	mean, spread := Mean([]Curve{{"a", []float64{1, 2, 3, 4}, []float64{1, 2, math.NaN(), 5}}, {"a", []float64{4, 2, 1}, []float64{7, 4, 1}}})
+	if !same(mean.X, []float64{1, 2, 4}) || !same(mean.Y, []float64{1, 3, 6}) || !same(spread, []float64{0, math.Sqrt2, math.Sqrt2}) {
+		t.Errorf("%v ± %v", mean, spread)
+	}
+	if mean, spread := Mean([]Curve{{"a", []float64{1}, []float64{2}}}); !same(mean.Y, []float64{2}) || !same(spread, []float64{0}) {
+		t.Errorf("of one: %v ± %v", mean, spread)
+	}
+}
+
 func TestChart(t *testing.T) {
 	var wave, fall Curve
 	for i := range 100 {
@@ -155,6 +165,7 @@ func TestChart(t *testing.T) {
 	}{
 		{Chart{Width: 60, Height: 9, Axis: "step"}, "two", both},
 		{Chart{Width: 60, Height: 9, Axis: "step", Log: true}, "logarithmic", both},
+		{Chart{Width: 60, Height: 5, Smooth: 0.9}, "smoothed", both[1:]},
 		{Chart{Width: 40, Height: 3, Paint: func(i int, s string) string { return "<" + s + ">" }}, "painted", both[:1]},
 		{Chart{Width: 1, Height: 1}, "one point", []Line{{"p", one}}},
 		{Chart{Width: 40, Height: 5, Log: true}, "nothing above 0", []Line{{"p", Curve{X: []float64{1}, Y: []float64{0}}}}},

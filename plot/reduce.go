@@ -1,6 +1,10 @@
 package plot
 
-import "math"
+import (
+	"maps"
+	"math"
+	"slices"
+)
 
 // Smooth returns the exponential moving average of y, with the bias of its beginning taken out: s_i is the sum of
 // (1-w) w^(i-j) y_j over j <= i, divided by 1 - w^n, n being the numbers so far. Gaps stay gaps and count nothing.
@@ -62,6 +66,39 @@ func (r Reduced) Reduce(n int) Reduced {
 		out.Low, out.High = append(out.Low, low), append(out.High, high)
 	}
 	return out
+}
+
+// Mean is the mean of curves at each place where all of them have a number, by place, and the standard deviation of the
+// sample there (0 of one curve): what runs that differ in their seed alone have in common.
+func Mean(curves []Curve) (mean Curve, spread []float64) {
+	if len(curves) == 0 {
+		return mean, nil
+	}
+	at := map[float64][]float64{}
+	for i, c := range curves {
+		for k, x := range c.X {
+			if y := c.Y[k]; drawable(x, y) && len(at[x]) == i { // once from each
+				at[x] = append(at[x], y)
+			}
+		}
+	}
+	mean.Name = curves[0].Name
+	for _, x := range slices.Sorted(maps.Keys(at)) {
+		values := at[x]
+		if len(values) < len(curves) {
+			continue
+		}
+		sum, squares := 0.0, 0.0
+		for _, v := range values {
+			sum += v / float64(len(values))
+		}
+		for _, v := range values {
+			squares += (v - sum) * (v - sum)
+		}
+		mean.X, mean.Y = append(mean.X, x), append(mean.Y, sum)
+		spread = append(spread, math.Sqrt(squares/float64(max(len(values)-1, 1))))
+	}
+	return mean, spread
 }
 
 // Facts are what is said of a curve in a line: how many numbers it has, the last, the lowest, the highest.

@@ -167,6 +167,7 @@ type ExperimentGroup struct {
 	Count   int                        `json:"count"`
 	Metrics map[string]Spread          `json:"metrics"`
 	Seconds Spread                     `json:"seconds"`
+	Records []*ExperimentRecord        `json:"-"`
 }
 
 // GroupExperiments puts finished records together that agree in some variables, in the order of their values.
@@ -211,7 +212,7 @@ func GroupExperiments(records []*ExperimentRecord, by []string) ([]ExperimentGro
 }
 
 func groupOf(records []*ExperimentRecord, by []string) ExperimentGroup {
-	g := ExperimentGroup{Vars: map[string]json.RawMessage{}, Count: len(records), Metrics: map[string]Spread{}}
+	g := ExperimentGroup{Vars: map[string]json.RawMessage{}, Count: len(records), Metrics: map[string]Spread{}, Records: records}
 	for _, name := range by {
 		g.Vars[name] = records[0].Vars[name]
 	}

@@ -6,15 +6,19 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"lpipe/plot"
 	"lpipe/runner"
 )
 
 func (p *program) expCompareCommand() *cli.Command {
 	return &cli.Command{
-		Name: "compare", Usage: "what two instances differ in: variables, metrics, outputs", ArgsUsage: "A B",
-		Description: "A and B are instances (ranks/rank=8), or experiments of one instance.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "what is equal, too"}},
-		Action:      p.expCompare,
+		Name: "compare", Usage: "what two instances differ in: variables, metrics, curves, outputs", ArgsUsage: "A B",
+		Description: "A and B are instances (ranks/rank=8), or experiments of one instance. Of curves the last number is compared;\n--curves draws them.",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "all", Usage: "what is equal, too"},
+			&cli.BoolFlag{Name: "curves", Usage: "draw the curves of both, as the flags below and lpipe plots do"},
+		}, curveFlags()...),
+		Action: p.expCompare,
 	}
 }
 
@@ -23,7 +27,7 @@ type comparison struct {
 	Name string   `json:"name"`
 	A    any      `json:"a"`
 	B    any      `json:"b"`
-	Diff *float64 `json:"diff,omitempty"` // of metrics: B - A
+	Diff *float64 `json:"diff,omitempty"` // of metrics and curves: B - A
 }
 
 func (p *program) expCompare(c *cli.Context) error {
@@ -42,21 +46,41 @@ func (p *program) expCompare(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	vars, metrics := compareVars(a, b), compareMetrics(a, b)
-	outputs, err := p.compareOutputs(dir, a, b)
+	sides, curves, err := p.comparedCurves(c, a, b)
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(map[string]any{"schema": 1, "a": a.FullName(), "b": b.FullName(), "vars": vars, "metrics": metrics, "outputs": outputs})
+	parts := []comparedPart{{"variable", compareVars(a, b)}, {"metric", compareMetrics(a, b)}, {"curve", compareCurves(curves)}, {"output", nil}}
+	if parts[3].list, err = p.compareOutputs(dir, a, b); err != nil {
+		return err
 	}
-	rows := [][]string{{"", a.FullName(), b.FullName(), ""}}
-	for _, part := range []struct {
-		name string
-		list []comparison
-	}{{"variable", vars}, {"metric", metrics}, {"output", outputs}} {
+	if p.json {
+		return p.printJSON(map[string]any{"schema": 1, "a": a.FullName(), "b": b.FullName(),
+			"vars": parts[0].list, "metrics": parts[1].list, "curves": parts[2].list, "outputs": parts[3].list})
+	}
+	rows := comparedRows(parts, c.Bool("all"))
+	if len(rows) == 0 {
+		p.say("%s and %s differ in no variable, metric, curve or output", a.FullName(), b.FullName())
+	} else {
+		table(p.stdout, append([][]string{{"", a.FullName(), b.FullName(), ""}}, rows...))
+	}
+	if c.Bool("curves") && len(curves) > 0 {
+		fmt.Fprintln(p.stdout)
+		return p.drawCurves(c, sides, curves)
+	}
+	return nil
+}
+
+// comparedPart are the comparisons of one kind.
+type comparedPart struct {
+	name string
+	list []comparison
+}
+
+func comparedRows(parts []comparedPart, all bool) (rows [][]string) {
+	for _, part := range parts {
 		for _, one := range part.list {
-			if one.A == one.B && !c.Bool("all") {
+			if one.A == one.B && !all {
 				continue
 			}
 			diff := ""
@@ -66,12 +90,42 @@ func (p *program) expCompare(c *cli.Context) error {
 			rows = append(rows, []string{part.name + " " + one.Name, cellText(one.A, false), cellText(one.B, false), diff})
 		}
 	}
-	if len(rows) == 1 {
-		p.say("%s and %s differ in no variable, metric or output", a.FullName(), b.FullName())
-		return nil
+	return rows
+}
+
+// comparedCurves reads the curves of both. A pipeline that cannot be read now keeps nobody from comparing the rest.
+func (p *program) comparedCurves(c *cli.Context, a, b *runner.ExperimentRecord) ([]sided, []runCurve, error) {
+	pr, err := p.open(c.Context, projectOptions{allowMissing: true})
+	if err != nil {
+		p.say("curves are left out, since the pipeline cannot be read; lpipe validate tells why")
+		return nil, nil, nil
 	}
-	table(p.stdout, rows)
-	return nil
+	defer pr.close(p)
+	sides, err := p.sides(c.Context, pr, []string{a.FullName(), b.FullName()})
+	if err != nil {
+		return nil, nil, err
+	}
+	curves, err := readCurves(p, pr, c, nil, sides, whole)
+	return sides, curves, err
+}
+
+// compareCurves compares the last number of each curve.
+func compareCurves(curves []runCurve) []comparison {
+	last := map[string]*[2]*float64{}
+	for _, one := range curves {
+		facts, name := plot.FactsOf(one.Curve), one.stage+"."+one.Name
+		if last[name] == nil {
+			last[name] = &[2]*float64{}
+		}
+		if facts.Points > 0 {
+			last[name][one.side] = &facts.Last
+		}
+	}
+	list := []comparison{}
+	for _, name := range sortedKeys(last) {
+		list = append(list, compareNumbers(name, last[name][0], last[name][1]))
+	}
+	return list
 }
 
 // oneInstance is the record that a name means, if it means one.
@@ -109,21 +163,25 @@ func compareMetrics(a, b *runner.ExperimentRecord) []comparison {
 	}
 	list := []comparison{}
 	for _, name := range sortedKeys(all) {
-		one := comparison{Name: name}
-		x, y := a.Metrics[name], b.Metrics[name]
-		if x != nil {
-			one.A = *x
-		}
-		if y != nil {
-			one.B = *y
-		}
-		if x != nil && y != nil {
-			diff := *y - *x
-			one.Diff = &diff
-		}
-		list = append(list, one)
+		list = append(list, compareNumbers(name, a.Metrics[name], b.Metrics[name]))
 	}
 	return list
+}
+
+// compareNumbers compares two numbers, either of which may be missing.
+func compareNumbers(name string, a, b *float64) comparison {
+	one := comparison{Name: name}
+	if a != nil {
+		one.A = *a
+	}
+	if b != nil {
+		one.B = *b
+	}
+	if a != nil && b != nil {
+		diff := *b - *a
+		one.Diff = &diff
+	}
+	return one
 }
 
 // compareOutputs compares by content, which is shown in short.

@@ -27,6 +27,7 @@ func (p *program) plotsCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write a page to `FILE`"},
 			ofFlag(),
+			&cli.StringSliceFlag{Name: "group-by", Usage: "mean and spread over the finished instances with the same `VARIABLE` (again for more)"},
 		}, curveFlags()...),
 		Action: p.plots,
 	}
@@ -49,6 +50,7 @@ type runCurve struct {
 	side  int // index into the sides that were asked for
 	stage string
 	plot.Curve
+	spread []float64 // of a mean: the standard deviation at each place
 }
 
 func (p *program) plots(c *cli.Context) error {
@@ -64,12 +66,20 @@ func (p *program) plots(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("output") && c.IsSet("group-by") {
+		return usagef("--group-by draws means in the terminal; a page shows every run, and its reader filters them")
+	}
 	if c.IsSet("output") {
 		return p.writePage(c, pr, sides)
 	}
-	curves, err := readCurves(p, pr, c, sides, whole)
+	curves, err := readCurves(p, pr, c, c.Args().Slice(), sides, whole)
 	if err != nil {
 		return err
+	}
+	if by := c.StringSlice("group-by"); len(by) > 0 {
+		if sides, curves, err = groupCurves(sides, curves, by); err != nil {
+			return err
+		}
 	}
 	if p.json {
 		return p.printCurves(sides, curves)
@@ -116,7 +126,7 @@ func whole(c runCurve) runCurve { return c }
 
 // readCurves reads the curves of all sides, several files at once; keep makes of each what is kept in memory. Files that
 // are not there, or hold no curves, are told of and left out.
-func readCurves[T any](p *program, pr *project, c *cli.Context, sides []sided, keep func(runCurve) T) ([]T, error) {
+func readCurves[T any](p *program, pr *project, c *cli.Context, targets []string, sides []sided, keep func(runCurve) T) ([]T, error) {
 	wanted, err := namePatterns(c.StringSlice("name"))
 	if err != nil {
 		return nil, err
@@ -127,7 +137,7 @@ func readCurves[T any](p *program, pr *project, c *cli.Context, sides []sided, k
 	}
 	var jobs []job
 	for i, side := range sides {
-		stages, err := p.stagesOf(pr, side, c.Args().Slice())
+		stages, err := p.stagesOf(pr, side, targets)
 		if err != nil {
 			return nil, err
 		}
@@ -146,7 +156,7 @@ func readCurves[T any](p *program, pr *project, c *cli.Context, sides []sided, k
 			problems[i] = err
 			for _, curve := range curves {
 				if wanted(curve.Name) {
-					results[i] = append(results[i], keep(runCurve{one.side, one.file.stage, curve}))
+					results[i] = append(results[i], keep(runCurve{one.side, one.file.stage, curve, nil}))
 				}
 			}
 			return c.Context.Err()
@@ -196,10 +206,11 @@ func (p *program) printCurves(sides []sided, curves []runCurve) error {
 		Name  string     `json:"name"`
 		X     []*float64 `json:"x"`
 		Y     []*float64 `json:"y"`
+		Std   []*float64 `json:"std,omitempty"` // of means
 	}
 	lines := []line{}
 	for _, one := range curves {
-		lines = append(lines, line{sides[one.side].Name, one.stage, one.Name, finite(one.X), finite(one.Y)})
+		lines = append(lines, line{sides[one.side].Name, one.stage, one.Name, finite(one.X), finite(one.Y), finite(one.spread)})
 	}
 	return p.printJSONLine(map[string]any{"schema": 1, "curves": lines})
 }
@@ -216,7 +227,7 @@ func finite(values []float64) []*float64 {
 
 // drawCurves draws a chart for each name.
 func (p *program) drawCurves(c *cli.Context, sides []sided, curves []runCurve) error {
-	chart := plot.Chart{Width: c.Int("width"), Height: c.Int("height"), Log: c.Bool("log"), Axis: c.String("x"), Paint: p.linePaint}
+	chart := plot.Chart{Width: c.Int("width"), Height: c.Int("height"), Log: c.Bool("log"), Smooth: c.Float64("smooth"), Axis: c.String("x"), Paint: p.linePaint}
 	columns, lines := resultSize(p.stdout)
 	if chart.Width <= 0 {
 		chart.Width = columns
@@ -235,7 +246,6 @@ func (p *program) drawCurves(c *cli.Context, sides []sided, curves []runCurve) e
 		var drawn []plot.Line
 		for k, one := range curves {
 			if one.Name == name {
-				one.Y = plot.Smooth(one.Y, c.Float64("smooth"))
 				drawn = append(drawn, plot.Line{Label: named[k], Curve: one.Curve})
 			}
 		}
@@ -267,6 +277,8 @@ func labels(sides []sided, curves []runCurve) []string {
 	named := make([]string, len(curves))
 	for i, one := range curves {
 		switch {
+		case one.spread != nil && len(stages) == 1:
+			named[i] = fmt.Sprintf("%s  ± %.2g at the end", sides[one.side].Name, one.spread[len(one.spread)-1])
 		case len(sides) == 1:
 			named[i] = one.stage
 		case len(stages) == 1:

@@ -72,7 +72,7 @@ func (p *program) page(c *cli.Context, pr *project, sides []sided, dir string) (
 	page.Vars = runner.VaryingVars(records)
 	page.Metric, page.Goal = p.pageMetric(sides)
 	page.Metrics = pageMetrics(records, page.Metric)
-	page.Curves, err = readCurves(p, pr, c, sides, func(one runCurve) plot.RunCurve {
+	page.Curves, err = readCurves(p, pr, c, c.Args().Slice(), sides, func(one runCurve) plot.RunCurve {
 		return plot.RunCurve{Run: one.side, Of: one.stage, Name: one.Name, Reduced: plot.Reduce(one.Curve, plot.CurvePoints)}
 	})
 	return page, err
