@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -184,11 +185,40 @@ type located struct {
 	offset int64
 }
 
-// bring gets objects into the cache: parts of packs, and large objects by themselves.
+// bring gets objects into the cache. A gc may move them to other packs meanwhile: then the index is read again, which names
+// the new ones before the old go.
 func (f *fetcher) bring(ctx context.Context, list []cache.Object) error {
-	if len(list) == 0 {
-		return nil
+	for try := 0; len(list) > 0; try++ {
+		was, err := f.r.current(ctx)
+		if err != nil {
+			return err
+		}
+		err = f.bringFrom(ctx, list)
+		if !errors.Is(err, fs.ErrNotExist) || try == moves {
+			return gone(err)
+		}
+		now, loadErr := f.r.load(ctx)
+		if loadErr != nil {
+			return loadErr
+		}
+		if !moved(was, now, list) {
+			return gone(err)
+		}
+		list = slices.DeleteFunc(slices.Clone(list), func(o cache.Object) bool { return f.r.cache.Has(o.ID) })
 	}
+	return nil
+}
+
+// moves is how often in one fetch content may move to another place in the bucket.
+const moves = 3
+
+// moved tells whether some of the objects are elsewhere now.
+func moved(was, now *index, list []cache.Object) bool {
+	return slices.ContainsFunc(list, func(o cache.Object) bool { return was.places[o.ID] != now.places[o.ID] })
+}
+
+// bringFrom gets objects from where the index says: parts of packs, and large objects by themselves.
+func (f *fetcher) bringFrom(ctx context.Context, list []cache.Object) error {
 	pieces, large, err := f.plan(ctx, list)
 	if err != nil {
 		return err

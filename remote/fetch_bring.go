@@ -67,7 +67,7 @@ func (f *fetcher) piece(ctx context.Context, b *cache.Batch, p piece) error {
 		}
 		return nil
 	})
-	return gone(err)
+	return err
 }
 
 // byPart tells objects that come by one request from those that come in parts.
@@ -101,7 +101,7 @@ func (f *fetcher) whole(ctx context.Context, b *cache.Batch, o cache.Object) err
 		f.moved(1, o.Size, o.Size)
 		return nil
 	})
-	return gone(err)
+	return err
 }
 
 // rounds is how often parts are asked for whose object came out wrong: a part is believed when it came twice alike.
@@ -131,7 +131,7 @@ func (f *fetcher) parted(ctx context.Context, o cache.Object) error {
 			return err
 		})
 		if err != nil {
-			return gone(err)
+			return err
 		}
 		done, err := p.Commit(ctx)
 		if err != nil {

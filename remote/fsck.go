@@ -2,9 +2,11 @@ package remote
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -16,10 +18,10 @@ import (
 
 // FsckOptions says how thoroughly Fsck looks.
 type FsckOptions struct {
-	// Sample is the share of packs and large objects that are read and hashed, 0 to 1. Which ones follows from their names,
-	// so that 0.1 looks at the same tenth each time; Seed moves it.
+	// Sample is the share of packs and large objects that are read and hashed, 0 to 1. Which ones follows from their names
+	// and the day: at 0.1, ten days one after the other look at everything.
 	Sample float64
-	Seed   byte
+	Day    int
 	Repair bool // take promises that are not kept out of the index, so that the next push sends the content again
 	// Progress is told how many packs and objects were read.
 	Progress func(done, total int)
@@ -167,7 +169,7 @@ func (f *checker) read(ctx context.Context, want map[string]int64) error {
 	var names []string
 	for name := range want {
 		id, _ := idOf(name)
-		if !f.bad[name] && float64(id[31]^f.o.Seed)/256 < f.o.Sample {
+		if !f.bad[name] && f.o.samples(id) {
 			names = append(names, name)
 		}
 	}
@@ -186,6 +188,16 @@ func (f *checker) read(ctx context.Context, want map[string]int64) error {
 		}
 		return nil
 	})
+}
+
+// samples tells whether a hash lies in the day's part of all hashes; each day's begins where that of the day before ends.
+func (o FsckOptions) samples(id cache.ID) bool {
+	at := float64(binary.BigEndian.Uint16(id[:])) / (1 << 16)
+	_, from := math.Modf(at - float64(o.Day)*o.Sample)
+	if from < 0 {
+		from++
+	}
+	return from < o.Sample
 }
 
 func idOf(name string) (cache.ID, bool) {

@@ -26,12 +26,16 @@ type GCReport struct {
 	Objects int // that nothing reaches any more
 	Bytes   int64
 	Kept    int // results
-	// Waste is the bytes of objects that nothing needs in packs of which something else is needed.
+	// Repacked counts packs that are given up although something in them is needed; that is copied into new packs: Moved bytes.
+	Repacked int
+	Moved    int64
+	// Waste is the bytes of objects that nothing needs, in packs that stay for what else they hold.
 	Waste int64
 }
 
-// GC removes results that no root needs, and the objects that no root and no remaining result reaches. It works
-// alone: while somebody pushes it fails with ErrLocked.
+// GC removes results that no root needs, and the objects that no root and no remaining result reaches. Packs of which
+// less than half is needed are written anew. It works alone: while somebody pushes it fails with ErrLocked. Who fetches
+// at the same time finds everything that stays.
 func (r *Remote) GC(ctx context.Context, roots cache.GCRoots, o GCOptions) (GCReport, error) {
 	if o.Now.IsZero() {
 		o.Now = r.o.Now()
@@ -50,6 +54,7 @@ type collector struct {
 	r      *Remote
 	o      GCOptions
 	x      *index
+	items  []Item           // packs and large objects in the bucket
 	refs   map[cache.ID]int // by how many roots and results an object is reached
 	report GCReport
 }
@@ -74,15 +79,49 @@ func (g *collector) run(ctx context.Context, roots cache.GCRoots) error {
 	if g.x, err = g.r.load(ctx); err != nil {
 		return err
 	}
+	for _, prefix := range []string{"packs/", "objects/"} {
+		items, err := g.r.list(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		g.items = append(g.items, items...)
+	}
 	all, err := g.results(ctx)
 	if err != nil {
 		return err
 	}
+	roots.Contents = append(g.young(), roots.Contents...)
 	if err := g.mark(ctx, roots, all); err != nil {
 		return err
 	}
 	dropped := g.drop(roots, all)
 	return g.sweep(ctx, dropped)
+}
+
+// young is what was stored within the time of grace: all that it reaches stays, wherever that is stored.
+func (g *collector) young() []cache.Content {
+	young := map[string]bool{}
+	for _, item := range g.items {
+		young[item.Name] = g.o.Now.Sub(item.Time) < max(g.o.Grace, g.o.OlderThan)
+	}
+	all, _ := g.x.merged()
+	var list []cache.Content
+	add := func(objects []cache.Object) {
+		for _, o := range objects {
+			list = append(list, cache.Content{ID: o.ID, Dir: o.Tree, Size: o.Size})
+		}
+	}
+	for _, p := range all.packs {
+		if young[packName(p.id)] {
+			add(p.entries)
+		}
+	}
+	for _, o := range all.objects {
+		if young[objectName(o.ID)] {
+			add([]cache.Object{o})
+		}
+	}
+	return list
 }
 
 func (g *collector) results(ctx context.Context) ([]stored, error) {
@@ -109,14 +148,12 @@ func (g *collector) results(ctx context.Context) ([]stored, error) {
 
 // mark counts references; it brings the trees that the cache lacks.
 func (g *collector) mark(ctx context.Context, roots cache.GCRoots, all []stored) error {
-	for _, c := range roots.Contents {
-		ids, err := g.reach(ctx, []cache.Content{c})
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			g.refs[id]++
-		}
+	ids, err := g.reach(ctx, roots.Contents)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		g.refs[id]++
 	}
 	for i := range all {
 		if all[i].result == nil {
@@ -212,22 +249,24 @@ func (s stored) started() time.Time {
 	return s.result.Record.Started
 }
 
-// sweep takes results out of the index, then removes them, then takes what only they needed out of the index, and removes
-// that: wherever it is killed, an index promises only what is there, and a result only what an index names.
+// sweep takes results out of the index, then removes them, then stores what moves into new packs, then an index that
+// names these and not what only the dropped results needed, and removes that. Wherever it is killed, an index promises
+// only what is there, and a result only what an index names; a new pack that no index names yet is garbage.
 func (g *collector) sweep(ctx context.Context, dropped []stored) error {
-	rest, dead := g.rest(dropped)
-	orphans, err := g.orphans(ctx, rest, dead)
-	if err != nil || !g.o.Delete {
-		return err
+	left := g.sort(dropped)
+	orphans := g.orphans(left)
+	if !g.o.Delete {
+		return nil
 	}
 	var names []string
 	for _, s := range dropped {
 		names = append(names, resultName(s.key))
 	}
 	x := g.x
+	var err error
 	if len(names) > 0 {
 		all, _ := x.merged()
-		all.results = rest.results
+		all.results = left.index.results
 		if x, err = g.r.replaceIndex(ctx, x, all); err != nil {
 			return err
 		}
@@ -235,8 +274,17 @@ func (g *collector) sweep(ctx context.Context, dropped []stored) error {
 			return err
 		}
 	}
-	if len(dead) > 0 {
-		if _, err := g.r.replaceIndex(ctx, x, rest); err != nil {
+	made, err := g.r.repack(ctx, left.moving)
+	if err != nil {
+		return err
+	}
+	for _, p := range made { // an interrupted gc may have left one under the same name
+		orphans = slices.DeleteFunc(orphans, func(name string) bool { return name == packName(p.id) })
+	}
+	if len(left.dead) > 0 {
+		left.index.packs = append(left.index.packs, made...)
+		left.index.sort()
+		if _, err := g.r.replaceIndex(ctx, x, left.index); err != nil {
 			return err
 		}
 	}
@@ -249,70 +297,6 @@ func (g *collector) sweep(ctx context.Context, dropped []stored) error {
 		_, err = b.AbandonUploads(ctx, g.o.Now.Add(-max(g.o.Grace, 0)))
 	}
 	return err
-}
-
-// rest is what the index will say, and the names of packs and objects that it will not name any more.
-func (g *collector) rest(dropped []stored) (*contents, map[string]bool) {
-	all, _ := g.x.merged()
-	rest, dead := &contents{}, map[string]bool{}
-	for _, p := range all.packs {
-		var unneeded int64
-		needed := 0
-		for _, o := range p.entries {
-			if g.refs[o.ID] > 0 {
-				needed++
-			} else {
-				unneeded += o.Size
-			}
-		}
-		if needed > 0 {
-			rest.packs = append(rest.packs, p)
-			g.report.Waste += unneeded
-			continue
-		}
-		dead[packName(p.id)] = true
-		g.report.Objects += len(p.entries)
-	}
-	for _, o := range all.objects {
-		if g.refs[o.ID] > 0 {
-			rest.objects = append(rest.objects, o)
-			continue
-		}
-		dead[objectName(o.ID)] = true
-		g.report.Objects++
-	}
-	gone := map[cache.Key]bool{}
-	for _, s := range dropped {
-		gone[s.key] = true
-	}
-	rest.results = slices.DeleteFunc(all.results, func(k cache.Key) bool { return gone[k] })
-	return rest, dead
-}
-
-// orphans lists what no index will name: what is dead now, and what interrupted pushes left.
-func (g *collector) orphans(ctx context.Context, rest *contents, dead map[string]bool) ([]string, error) {
-	kept := map[string]bool{}
-	for _, p := range rest.packs {
-		kept[packName(p.id)] = true
-	}
-	for _, o := range rest.objects {
-		kept[objectName(o.ID)] = true
-	}
-	var names []string
-	for _, prefix := range []string{"packs/", "objects/"} {
-		items, err := g.r.list(ctx, prefix)
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range items {
-			if kept[item.Name] || !dead[item.Name] && g.o.Now.Sub(item.Time) < g.o.Grace {
-				continue
-			}
-			names = append(names, item.Name)
-			g.report.Bytes += item.Size
-		}
-	}
-	return names, nil
 }
 
 // replaceIndex stores an index that says what rest says, and removes all others.

@@ -205,15 +205,14 @@ func total(list []cache.Object) (n int64) {
 	return n
 }
 
-// pack sends small objects as one: magic, the objects' bytes, their entries as in an index, the length of these
-// entries (8 bytes, little endian). So an index can be made again from packs.
+// pack sends small objects as one.
 func (p *pusher) pack(ctx context.Context, list []cache.Object) error {
 	size := total(list)
 	if err := p.r.bytes.Acquire(ctx, min(size, p.r.o.InFlight)); err != nil {
 		return err
 	}
 	defer p.r.bytes.Release(min(size, p.r.o.InFlight))
-	b := p.buffer(size + int64(len(packMagic)+len(list)*45+32))
+	b := p.buffer(packRoom(list))
 	defer p.buffers.Put(b)
 	b.WriteString(packMagic)
 	for _, o := range list {
@@ -221,18 +220,28 @@ func (p *pusher) pack(ctx context.Context, list []cache.Object) error {
 			return err
 		}
 	}
+	sent, err := p.r.putPack(ctx, b, list)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.sent.packs = append(p.sent.packs, sent)
+	p.mu.Unlock()
+	p.moved(len(list), size, size)
+	return nil
+}
+
+// packRoom is at least the bytes of a pack of these.
+func packRoom(list []cache.Object) int64 { return total(list) + int64(len(packMagic)+len(list)*45+32) }
+
+// putPack stores a pack whose magic and objects are in b, after it appended their entries as in an index and the length of
+// these entries (8 bytes, little endian). So an index can be made again from packs.
+func (r *Remote) putPack(ctx context.Context, b *bytes.Buffer, list []cache.Object) (pack, error) {
 	table := appendEntries(nil, list)
 	b.Write(table)
 	b.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(table))))
 	id := cache.Sum(b.Bytes())
-	if err := p.r.put(ctx, packName(id), b.Bytes()); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	p.sent.packs = append(p.sent.packs, pack{id, int64(b.Len()), list})
-	p.mu.Unlock()
-	p.moved(len(list), size, size)
-	return nil
+	return pack{id, int64(b.Len()), list}, r.put(ctx, packName(id), b.Bytes())
 }
 
 // buffer is an empty one with that much room, used before if there is one: packs are all that a push keeps in memory.

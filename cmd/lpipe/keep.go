@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,20 +133,25 @@ func (p *program) fsckCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "full", Usage: "hash everything; without it only what looks touched"},
 			&cli.BoolFlag{Name: "repair", Usage: "set damaged objects aside, so that they are made or fetched again; mend the project's own files"},
-			&cli.StringFlag{Name: "remote", Usage: "check remote `NAME` instead of the cache"},
+			&cli.StringFlag{Name: "remote", Usage: "check remote `NAME` instead of the cache: that all is there, and of 5 % of its packs and large objects the bytes"},
+			&cli.StringFlag{Name: "sample", Usage: "with --remote: read `SHARE`, like 10%, of packs and large objects; each day the next part, so that in ten days all were read"},
 		},
 		Action: p.fsck,
 	}
 }
 
 func (p *program) fsck(c *cli.Context) error {
+	sample, err := fsckSample(c)
+	if err != nil {
+		return err
+	}
 	pr, err := p.open(c.Context, projectOptions{allowMissing: true, repair: c.Bool("repair")})
 	if err != nil {
 		return err
 	}
 	defer pr.close(p)
 	if name := c.String("remote"); name != "" {
-		return p.fsckRemote(c.Context, pr, name, c.Bool("full"), c.Bool("repair"))
+		return p.fsckRemote(c.Context, pr, name, sample, c.Bool("repair"))
 	}
 	report, err := pr.cache.Fsck(c.Context, cache.FsckOptions{Full: c.Bool("full"), Repair: c.Bool("repair")})
 	if err != nil {
@@ -159,6 +165,27 @@ func (p *program) fsck(c *cli.Context) error {
 		report.Problems = append(report.Problems, cache.Problem{Path: one.Path, What: one.What, Err: one.Err, Repaired: one.Repaired})
 	}
 	return p.printFsck(report)
+}
+
+// fsckSample is the share of a remote that is read.
+func fsckSample(c *cli.Context) (float64, error) {
+	text := c.String("sample")
+	switch {
+	case text == "" && c.Bool("full"):
+		return 1, nil
+	case text == "":
+		return 0.05, nil
+	case c.Bool("full"):
+		return 0, usagef("--full reads all: leave out --sample")
+	case c.String("remote") == "":
+		return 0, usagef("--sample is for a remote: add --remote NAME; the cache's own objects are hashed where they look touched, or all with --full")
+	}
+	number, ok := strings.CutSuffix(text, "%")
+	share, err := strconv.ParseFloat(number, 64)
+	if !ok || err != nil || !(share >= 0 && share <= 100) {
+		return 0, usagef("--sample: %q is no share; write 10%%", text)
+	}
+	return share / 100, nil
 }
 
 // printFsck prints the findings; damage that is left is exit 4.

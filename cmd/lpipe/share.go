@@ -347,40 +347,39 @@ func (p *program) gcRemote(ctx context.Context, pr *project, name string, roots 
 	}
 	if p.json {
 		return p.printJSON(map[string]any{"schema": 1, "deleted": o.Delete, "objects": report.Objects, "results": report.Results,
-			"bytes": report.Bytes, "kept_results": report.Kept, "waste": report.Waste})
+			"bytes": report.Bytes, "kept_results": report.Kept, "repacked": report.Repacked, "moved": report.Moved, "waste": report.Waste})
 	}
-	verb := "would remove"
+	verb, moved := "would remove", "would be copied"
 	if o.Delete {
-		verb = "removed"
+		verb, moved = "removed", "was copied"
 	}
 	p.result("%s %s, %s: %s; kept %s", verb, countText(report.Objects, "object"), countText(report.Results, "result"), bytesText(report.Bytes), countText(report.Kept, "result"))
-	if report.Waste > 0 {
-		p.result("%s more lie in packs with what is needed, and go when the whole pack is unneeded", bytesText(report.Waste))
+	if report.Repacked > 0 {
+		p.result("what is needed of %s %s into new ones: %s", countText(report.Repacked, "pack"), moved, bytesText(report.Moved))
 	}
-	if !o.Delete && report.Objects+report.Results > 0 {
+	if report.Waste > 0 {
+		p.result("%s more lie in packs with what is needed, and go when that is less than half", bytesText(report.Waste))
+	}
+	if !o.Delete && report.Objects+report.Results+report.Repacked > 0 {
 		p.say("lpipe gc --remote %s --delete does it. What only other clones need is not known here: --older-than keeps what is recent.", name)
 	}
 	return nil
 }
 
-func (p *program) fsckRemote(ctx context.Context, pr *project, name string, full, repair bool) error {
+func (p *program) fsckRemote(ctx context.Context, pr *project, name string, sample float64, repair bool) error {
 	r, _, err := p.needRemote(ctx, pr, name, 0)
 	if err != nil {
 		return err
 	}
-	o := remote.FsckOptions{Sample: 0.05, Repair: repair}
-	if full {
-		o.Sample = 1
-	}
-	report, err := r.Fsck(ctx, o)
+	report, err := r.Fsck(ctx, remote.FsckOptions{Sample: sample, Day: int(time.Now().Unix() / 86400), Repair: repair})
 	if err != nil {
 		return err
 	}
-	return p.printRemoteFsck(report)
+	return p.printRemoteFsck(report, sample)
 }
 
 // printRemoteFsck prints the findings; damage that is left is exit 4.
-func (p *program) printRemoteFsck(report remote.FsckReport) error {
+func (p *program) printRemoteFsck(report remote.FsckReport, sample float64) error {
 	type finding struct {
 		Name     string `json:"name"`
 		Error    string `json:"error"`
@@ -393,7 +392,7 @@ func (p *program) printRemoteFsck(report remote.FsckReport) error {
 	}
 	if p.json {
 		if err := p.printJSON(map[string]any{"schema": 1, "packs": report.Packs, "objects": report.Objects, "results": report.Results,
-			"read": report.Read, "bytes": report.Bytes, "problems": findings}); err != nil {
+			"sample": sample, "read": report.Read, "bytes": report.Bytes, "problems": findings}); err != nil {
 			return err
 		}
 	} else {
