@@ -14,7 +14,6 @@ type Chart struct {
 	Width, Height int     // characters, with labels; least 20 x 3
 	Log           bool    // of y; what is not above 0 is left out
 	Smooth        float64 // weight of Smooth; the legend's numbers are not smoothed
-	Axis          string
 	// Paint colours a text for the i-th line; nil paints nothing.
 	Paint func(line int, text string) string
 }
@@ -90,7 +89,7 @@ func (c Chart) body(out *strings.Builder, box bounds, lines []Line) {
 		fmt.Fprintf(out, "%*s %s%s\n", margin, labels[row], tick, field.row(row, c.paint))
 	}
 	left, right := short(box.left), short(box.right)
-	middle := c.Axis
+	middle := lines[0].Axis
 	space := field.columns - len(left) - len(right)
 	if n := utf8.RuneCountInString(middle); n+2 > space {
 		middle = ""
@@ -116,7 +115,7 @@ func (c Chart) bounds(lines []Line) bounds {
 			}
 		}
 	}
-	if b.low == b.high { // a constant stands in the middle
+	if b.high-b.low <= 1e-9*math.Abs(b.high) { // a constant stands in the middle
 		half := max(math.Abs(b.low)*0.5, 1e-9)
 		b.low, b.high = b.low-half, b.high+half
 	}

@@ -21,7 +21,6 @@ var pageScript string
 // Page is what a report shows: runs with their values, and curves of them.
 type Page struct {
 	Title, About string
-	Axis         string
 	Smooth       float64 // what the page begins with; its reader may change both
 	Log          bool
 	Metric, Goal string   // what the runs aim at, "min" or "max"; or nothing
@@ -50,8 +49,8 @@ type Artifact struct {
 
 // RunCurve is a curve of Runs[Run]. Curves of one name share a chart; Of tells those of one run apart.
 type RunCurve struct {
-	Run      int
-	Of, Name string
+	Run            int
+	Of, Name, Axis string
 	Reduced
 }
 
@@ -89,7 +88,6 @@ func (p Page) Write(w io.Writer) error {
 type pageContent struct {
 	Title   string      `json:"title"`
 	About   string      `json:"about"`
-	Axis    string      `json:"axis"`
 	Smooth  float64     `json:"smooth"`
 	Log     bool        `json:"log"`
 	Metric  string      `json:"metric"`
@@ -104,6 +102,7 @@ type pageContent struct {
 
 type pageChart struct {
 	Name  string     `json:"name"`
+	Axis  string     `json:"axis"`
 	Lines []pageLine `json:"lines"`
 }
 
@@ -119,7 +118,7 @@ type pageLine struct {
 }
 
 func (p Page) content() pageContent {
-	c := pageContent{Title: p.Title, About: p.About, Axis: p.Axis, Smooth: p.Smooth, Log: p.Log, Metric: p.Metric, Goal: p.Goal, // lists, if empty ones, not null
+	c := pageContent{Title: p.Title, About: p.About, Smooth: p.Smooth, Log: p.Log, Metric: p.Metric, Goal: p.Goal, // lists, if empty ones, not null
 		Vars: append([]string{}, p.Vars...), Metrics: append([]string{}, p.Metrics...), Runs: append([]Run{}, p.Runs...),
 		Places: []digits{}, Charts: []pageChart{}}
 	curves := p.Curves
@@ -133,7 +132,7 @@ func (p Page) content() pageContent {
 		if !known {
 			at = len(c.Charts)
 			charts[one.Name] = at
-			c.Charts = append(c.Charts, pageChart{Name: one.Name})
+			c.Charts = append(c.Charts, pageChart{Name: one.Name, Axis: one.Axis})
 		}
 		r := one.Reduce(points)
 		text, _ := digits(r.X).MarshalJSON() // it has no errors

@@ -183,7 +183,7 @@ function drawChart(chart) {
     g.fillText("no numbers to draw", 10, 20);
     return;
   }
-  drawGrid(g, chart.frame, getComputedStyle(canvas).color);
+  drawGrid(g, chart.frame, chart.axis, getComputedStyle(canvas).color);
   g.save();
   g.beginPath();
   g.rect(chart.frame.left, 0, chart.frame.width, height);
@@ -218,7 +218,7 @@ function frameOf(chart, width, height) {
   if (f.x0 > f.x1) return null;
   if (view.zoom) [f.x0, f.x1] = view.zoom;
   if (f.x0 === f.x1) { f.x0 -= 0.5; f.x1 += 0.5; }
-  const room = (f.y1 - f.y0) * 0.04 || Math.abs(f.y0) * 0.5 || 0.5;
+  const spread = f.y1 - f.y0, room = spread > 1e-9 * Math.abs(f.y1) ? spread * 0.04 : Math.abs(f.y0) * 0.5 || 0.5;
   f.y0 -= room;
   f.y1 += room;
   f.toX = x => f.left + (x - f.x0) / (f.x1 - f.x0) * f.width;
@@ -235,7 +235,7 @@ function ticks(from, to, about) {
   return all;
 }
 
-function drawGrid(g, f, text) {
+function drawGrid(g, f, axis, text) {
   g.font = "11px system-ui, sans-serif";
   g.fillStyle = text;
   g.strokeStyle = "#8883";
@@ -255,7 +255,7 @@ function drawGrid(g, f, text) {
     g.fillText(tickText(t), x, f.top + f.height + 5);
   }
   g.textAlign = "right";
-  g.fillText(data.axis, f.left + f.width, f.top + f.height + 16);
+  g.fillText(axis, f.left + f.width, f.top + f.height + 16);
 }
 
 function tickText(v) {
@@ -321,7 +321,7 @@ function hover(chart, e) {
   $("tip").hidden = !best;
   if (!best) return;
   const [{ line, x, y }, i] = best;
-  $("tip").textContent = `${data.runs[line.run].name}${line.of ? " " + line.of : ""}\n${data.axis} ${short(x[i])}: ${short(y[i])}` + (line.lo ? ` (${short(line.lo[i])} to ${short(line.hi[i])})` : "");
+  $("tip").textContent = `${data.runs[line.run].name}${line.of ? " " + line.of : ""}\n${chart.axis} ${short(x[i])}: ${short(y[i])}` + (line.lo ? ` (${short(line.lo[i])} to ${short(line.hi[i])})` : "");
   $("tip").style.left = Math.min(e.clientX + 14, innerWidth - 260) + "px";
   $("tip").style.top = e.clientY + 14 + "px";
 }

@@ -25,7 +25,7 @@ import (
 
 // sweep is a page of runs with curves: a loss that falls, its validation, and how steep it was.
 func sweep(runs, points int) Page {
-	page := Page{Title: "sweep", About: "of a test", Axis: "step", Metric: "tuned.accuracy", Goal: "max",
+	page := Page{Title: "sweep", About: "of a test", Metric: "tuned.accuracy", Goal: "max",
 		Vars: []string{"lr", "optimizer", "rank"}, Metrics: []string{"tuned.accuracy", "lora.loss"}}
 	random := rand.New(rand.NewPCG(3, 4))
 	for i := range runs {
@@ -47,7 +47,7 @@ func sweep(runs, points int) Page {
 			Metrics:   map[string]*float64{"tuned.accuracy": &accuracy, "lora.loss": &last},
 			Artifacts: []Artifact{{"lora.adapter", ".lpipe/exp/ranks/" + strconv.Itoa(i) + "/build/lora/adapter", "folder"}, {"tuned.metrics", "metrics.json", "81 B"}}})
 		for _, c := range []Curve{loss, check, norm} {
-			page.Curves = append(page.Curves, RunCurve{i, "lora", c.Name, Reduce(c, CurvePoints)})
+			page.Curves = append(page.Curves, RunCurve{i, "lora", c.Name, "step", Reduce(c, CurvePoints)})
 		}
 	}
 	return page
@@ -180,6 +180,41 @@ func TestPageInABrowser(t *testing.T) {
 		t.Error("a text became markup")
 	}
 	s.picture()
+}
+
+// gestures are a reader's: a range chosen on the second axis, a chart looked at closely, a run switched off, a head clicked.
+const gestures = `<script>
+Element.prototype.setPointerCapture = () => {};
+function drag(on, fromX, fromY, toX, toY) {
+  const box = on.getBoundingClientRect();
+  on.dispatchEvent(new PointerEvent("pointerdown", { clientX: box.left + fromX, clientY: box.top + fromY }));
+  on.dispatchEvent(new PointerEvent("pointerup", { clientX: box.left + toX, clientY: box.top + toY }));
+}
+drag(document.querySelectorAll("#axes .touch")[1], 9, 0, 9, 60); // the upper quarter: lion
+document.body.dataset.brushed = document.getElementById("shown").textContent;
+drag(document.querySelector("canvas"), 150, 50, 250, 90);
+document.body.dataset.zoomed = view.zoom[0] > 1 && view.zoom[1] < 3000 && view.zoom[0] < view.zoom[1];
+document.querySelector("tbody input").click();
+document.body.dataset.shown = document.getElementById("shown").textContent;
+document.querySelectorAll("th button")[3].click();
+document.body.dataset.sorted = view.sort;
+document.querySelector("canvas").dispatchEvent(new PointerEvent("pointermove", { clientX: document.querySelector("canvas").getBoundingClientRect().left + 200, clientY: document.querySelector("canvas").getBoundingClientRect().top + 205 }));
+document.body.dataset.tip = document.getElementById("tip").textContent;
+</script>`
+
+// Axes choose, charts zoom, boxes switch runs off, heads sort, and the pointer is told what it is at.
+func TestPageAnswers(t *testing.T) {
+	s := shower{t, browser(t), t.TempDir()}
+	page := strings.Replace(string(written(t, sweep(12, 3000))), "</body>", gestures+"</body>", 1)
+	if err := os.WriteFile(filepath.Join(s.dir, "page.html"), []byte(page), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dom, _ := s.dom("page.html", "")
+	for _, want := range []string{`data-brushed="6 of 12 runs"`, `data-zoomed="true"`, `data-shown="5 of 12 runs"`, `data-sorted="rank"`, `data-tip="ranks/lr=`} {
+		if !strings.Contains(dom, want) {
+			t.Errorf("the page lacks %s: %s", want, regexp.MustCompile("<body[^>]*").FindString(dom))
+		}
+	}
 }
 
 // picture takes a screenshot and wants colours of several lines in each chart.

@@ -17,24 +17,25 @@ var update = flag.Bool("update", false, "write golden files anew")
 func TestRead(t *testing.T) {
 	nan := math.NaN()
 	for _, c := range []struct {
-		name, extension, axis, text string
-		want                        []Curve
+		name, extension, axis, over, text string
+		want                              []Curve
 	}{
-		{"the trainer's lines", ".jsonl", "", `{"step":0,"validation/loss":3}` + "\n" + `{"step":1,"tokens":64,"train/loss":2.5}` + "\n" + `{"step":2,"tokens":128,"train/loss":1e-1,"validation/loss":-2}` + "\n",
-			[]Curve{{"validation/loss", []float64{0, 2}, []float64{3, -2}}, {"train/loss", []float64{1, 2}, []float64{2.5, 0.1}}}},
-		{"another axis", ".jsonl", "tokens", `{"step":1,"tokens":64,"a":1}` + "\n" + `{"step":2,"tokens":128,"a":2}`, []Curve{{"a", []float64{64, 128}, []float64{1, 2}}}},
-		{"an axis that is a curve", ".jsonl", "lr", `{"lr":0.1,"a":1}`, []Curve{{"a", []float64{0.1}, []float64{1}}}},
-		{"no axis", ".jsonl", "", `{"a":1}` + "\n\n" + `{"a":2}`, []Curve{{"a", []float64{1, 2}, []float64{1, 2}}}},
-		{"an axis that is nowhere", ".jsonl", "when", `{"a":1}`, []Curve{{"a", []float64{1}, []float64{1}}}},
-		{"gaps", ".jsonl", "", `{"a":null}` + "\n" + `{"a":"NaN"}` + "\n" + `{"a":3, "b" : "x"}`, []Curve{{"a", []float64{1, 2, 3}, []float64{nan, nan, 3}}}},
-		{"within objects", ".jsonl", "", `{"a":{"b":{"c":1}},"d":true}`, []Curve{{"a.b.c", []float64{1}, []float64{1}}}},
-		{"a row that is not flat at its end", ".jsonl", "", `{"a":1,"b":2}` + "\n" + `{"a":3,"b":{"c":4}}`, []Curve{{"a", []float64{1, 2}, []float64{1, 3}}, {"b", []float64{1}, []float64{2}}, {"b.c", []float64{2}, []float64{4}}}},
-		{"escapes in names", ".jsonl", "", `{"a\u002fb":1}`, []Curve{{"a/b", []float64{1}, []float64{1}}}},
-		{"a line that is being written", ".jsonl", "", `{"a":1}` + "\n" + `{"a":`, []Curve{{"a", []float64{1}, []float64{1}}}},
-		{"a list of objects", ".json", "", `[{"step":5,"a":1},{"step":6,"a":2}]`, []Curve{{"a", []float64{5, 6}, []float64{1, 2}}}},
-		{"lists of numbers", ".json", "", `{"step":[10,20],"a":[1,null],"title":"x"}`, []Curve{{"a", []float64{10, 20}, []float64{1, nan}}}},
-		{"objects below a name", ".json", "", `{"train":[{"step":1,"loss":4},{"step":2,"loss":3}]}`, []Curve{{"loss", []float64{1, 2}, []float64{4, 3}}}},
-		{"nothing", ".jsonl", "", "", nil},
+		{"the trainer's lines", ".jsonl", "", "step", `{"step":0,"validation/loss":3}` + "\n" + `{"step":1,"tokens":64,"train/loss":2.5}` + "\n" + `{"step":2,"tokens":128,"train/loss":1e-1,"validation/loss":-2}` + "\n",
+			[]Curve{{Name: "validation/loss", X: []float64{0, 2}, Y: []float64{3, -2}}, {Name: "train/loss", X: []float64{1, 2}, Y: []float64{2.5, 0.1}}}},
+		{"another axis", ".jsonl", "tokens", "tokens", `{"step":1,"tokens":64,"a":1}` + "\n" + `{"step":2,"tokens":128,"a":2}`, []Curve{{Name: "a", X: []float64{64, 128}, Y: []float64{1, 2}}}},
+		{"an axis that is a curve", ".jsonl", "lr", "lr", `{"lr":0.1,"a":1}`, []Curve{{Name: "a", X: []float64{0.1}, Y: []float64{1}}}},
+		{"no axis", ".jsonl", "", "row", `{"a":1}` + "\n\n" + `{"a":2}`, []Curve{{Name: "a", X: []float64{1, 2}, Y: []float64{1, 2}}}},
+		{"an axis that is nowhere", ".jsonl", "when", "row", `{"a":1}`, []Curve{{Name: "a", X: []float64{1}, Y: []float64{1}}}},
+		{"gaps", ".jsonl", "", "row", `{"a":null}` + "\n" + `{"a":"NaN"}` + "\n" + `{"a":3, "b" : "x"}`, []Curve{{Name: "a", X: []float64{1, 2, 3}, Y: []float64{nan, nan, 3}}}},
+		{"within objects", ".jsonl", "", "row", `{"a":{"b":{"c":1}},"d":true}`, []Curve{{Name: "a.b.c", X: []float64{1}, Y: []float64{1}}}},
+		{"a row that is not flat at its end", ".jsonl", "", "row", `{"a":1,"b":2}` + "\n" + `{"a":3,"b":{"c":4}}`, []Curve{{Name: "a", X: []float64{1, 2}, Y: []float64{1, 3}}, {Name: "b", X: []float64{1}, Y: []float64{2}}, {Name: "b.c", X: []float64{2}, Y: []float64{4}}}},
+		{"escapes in names", ".jsonl", "", "row", `{"a\u002fb":1}`, []Curve{{Name: "a/b", X: []float64{1}, Y: []float64{1}}}},
+		{"a line that is being written", ".jsonl", "", "row", `{"a":1}` + "\n" + `{"a":`, []Curve{{Name: "a", X: []float64{1}, Y: []float64{1}}}},
+		{"a list of objects", ".json", "", "step", `[{"step":5,"a":1},{"step":6,"a":2}]`, []Curve{{Name: "a", X: []float64{5, 6}, Y: []float64{1, 2}}}},
+		{"lists of numbers", ".json", "", "step", `{"step":[10,20],"a":[1,null],"title":"x"}`, []Curve{{Name: "a", X: []float64{10, 20}, Y: []float64{1, nan}}}},
+		{"objects below a name", ".json", "", "step", `{"train":[{"step":1,"loss":4},{"step":2,"loss":3}]}`, []Curve{{Name: "loss", X: []float64{1, 2}, Y: []float64{4, 3}}}},
+		{"a row without the axis", ".jsonl", "", "step", `{"step":7,"a":1}` + "\n" + `{"a":2}` + "\n" + `{"step":9,"a":3}`, []Curve{{Name: "a", X: []float64{7, 9}, Y: []float64{1, 3}}}},
+		{"nothing", ".jsonl", "", "row", "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Read(strings.NewReader(c.text), c.extension, c.axis)
@@ -42,7 +43,7 @@ func TestRead(t *testing.T) {
 				t.Fatalf("%v, %v; want %v", got, err, c.want)
 			}
 			for i := range got {
-				if got[i].Name != c.want[i].Name || !same(got[i].X, c.want[i].X) || !same(got[i].Y, c.want[i].Y) {
+				if got[i].Name != c.want[i].Name || got[i].Axis != c.over || !same(got[i].X, c.want[i].X) || !same(got[i].Y, c.want[i].Y) {
 					t.Errorf("%v; want %v", got[i], c.want[i])
 				}
 			}
@@ -134,17 +135,17 @@ func TestReduce(t *testing.T) {
 }
 
 func TestMean(t *testing.T) {
-	mean, spread := Mean([]Curve{{"a", []float64{1, 2, 3, 4}, []float64{1, 2, math.NaN(), 5}}, {"a", []float64{4, 2, 1}, []float64{7, 4, 1}}})
+	mean, spread := Mean([]Curve{{Name: "a", X: []float64{1, 2, 3, 4}, Y: []float64{1, 2, math.NaN(), 5}}, {Name: "a", X: []float64{4, 2, 1}, Y: []float64{7, 4, 1}}})
 	if !same(mean.X, []float64{1, 2, 4}) || !same(mean.Y, []float64{1, 3, 6}) || !same(spread, []float64{0, math.Sqrt2, math.Sqrt2}) {
 		t.Errorf("%v ± %v", mean, spread)
 	}
-	if mean, spread := Mean([]Curve{{"a", []float64{1}, []float64{2}}}); !same(mean.Y, []float64{2}) || !same(spread, []float64{0}) {
+	if mean, spread := Mean([]Curve{{Name: "a", X: []float64{1}, Y: []float64{2}}}); !same(mean.Y, []float64{2}) || !same(spread, []float64{0}) {
 		t.Errorf("of one: %v ± %v", mean, spread)
 	}
 }
 
 func TestChart(t *testing.T) {
-	var wave, fall Curve
+	wave, fall := Curve{Axis: "step"}, Curve{Axis: "step"}
 	for i := range 100 {
 		x := float64(i)
 		wave.X, wave.Y = append(wave.X, x), append(wave.Y, 2+math.Sin(x/12))
@@ -163,8 +164,8 @@ func TestChart(t *testing.T) {
 		title string
 		lines []Line
 	}{
-		{Chart{Width: 60, Height: 9, Axis: "step"}, "two", both},
-		{Chart{Width: 60, Height: 9, Axis: "step", Log: true}, "logarithmic", both},
+		{Chart{Width: 60, Height: 9}, "two", both},
+		{Chart{Width: 60, Height: 9, Log: true}, "logarithmic", both},
 		{Chart{Width: 60, Height: 5, Smooth: 0.9}, "smoothed", both[1:]},
 		{Chart{Width: 40, Height: 3, Paint: func(i int, s string) string { return "<" + s + ">" }}, "painted", both[:1]},
 		{Chart{Width: 1, Height: 1}, "one point", []Line{{"p", one}}},

@@ -12,10 +12,12 @@ import (
 	"strconv"
 )
 
-// Curve is a number that was written again and again: Y over X, of equal length. A Y that is NaN is a gap.
+// Curve is a number that was written again and again: Y over X, of equal length. A Y that is NaN is a gap. Axis is the field
+// that X is, "row" where it is the row's number.
 type Curve struct {
 	Name string
 	X, Y []float64
+	Axis string
 }
 
 // Axes are the names that a row's place on the x axis may have, in order of preference; no curves are made of them.
@@ -274,11 +276,16 @@ func (t *rows) curves(axis string) []Curve {
 	if axis != "" {
 		candidates = []string{axis}
 	}
+	over := "row"
 	for _, name := range candidates {
 		if i, known := t.index[name]; known && len(t.columns[i].rows) > 0 {
+			for row := range place {
+				place[row] = math.NaN()
+			}
 			for j, row := range t.columns[i].rows {
 				place[row] = t.columns[i].values[j]
 			}
+			over = name
 			break
 		}
 	}
@@ -287,11 +294,13 @@ func (t *rows) curves(axis string) []Curve {
 		if c.name == axis || slices.Contains(Axes(), c.name) || len(c.rows) == 0 {
 			continue
 		}
-		x := make([]float64, len(c.rows))
+		curve := Curve{Name: c.name, X: make([]float64, 0, len(c.rows)), Y: c.values[:0], Axis: over}
 		for i, row := range c.rows {
-			x[i] = place[row]
+			if x := place[row]; !math.IsNaN(x) { // a row that is nowhere on the axis
+				curve.X, curve.Y = append(curve.X, x), append(curve.Y, c.values[i])
+			}
 		}
-		all = append(all, Curve{c.name, x, c.values})
+		all = append(all, curve)
 	}
 	return all
 }

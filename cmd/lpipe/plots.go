@@ -103,9 +103,13 @@ func (p *program) plottedSides(c *cli.Context, pr *project) ([]sided, error) {
 	if names := c.StringSlice("of"); len(names) > 0 {
 		return p.sides(c.Context, pr, names)
 	}
-	sides := []sided{workspaceSide(pr)}
+	here := workspaceSide(pr)
 	if !c.IsSet("output") {
-		return sides, nil
+		return []sided{here}, nil
+	}
+	var sides []sided
+	if p.standsAnything(pr, here) {
+		sides = append(sides, here)
 	}
 	experiments, _, err := p.chosenExperiments(nil)
 	if err != nil {
@@ -119,6 +123,18 @@ func (p *program) plottedSides(c *cli.Context, pr *project) ([]sided, error) {
 		sides = append(sides, more...)
 	}
 	return sides, nil
+}
+
+// standsAnything tells whether the workspace has metrics or curves.
+func (p *program) standsAnything(pr *project, here sided) bool {
+	for stage := range here.Stages {
+		for _, file := range append(markedFiles(pr, here, stage, metricFiles()), markedFiles(pr, here, stage, plotFiles())...) {
+			if _, err := os.Stat(file.at); err == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // whole keeps a curve as it is.
@@ -227,16 +243,13 @@ func finite(values []float64) []*float64 {
 
 // drawCurves draws a chart for each name.
 func (p *program) drawCurves(c *cli.Context, sides []sided, curves []runCurve) error {
-	chart := plot.Chart{Width: c.Int("width"), Height: c.Int("height"), Log: c.Bool("log"), Smooth: c.Float64("smooth"), Axis: c.String("x"), Paint: p.linePaint}
+	chart := plot.Chart{Width: c.Int("width"), Height: c.Int("height"), Log: c.Bool("log"), Smooth: c.Float64("smooth"), Paint: p.linePaint}
 	columns, lines := resultSize(p.stdout)
 	if chart.Width <= 0 {
 		chart.Width = columns
 	}
 	if chart.Height <= 0 {
 		chart.Height = min(max(lines/3, 8), 24)
-	}
-	if chart.Axis == "" {
-		chart.Axis = plot.Axes()[0]
 	}
 	named := labels(sides, curves)
 	for i, name := range chartNames(curves) {

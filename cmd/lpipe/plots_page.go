@@ -51,10 +51,7 @@ func (p *program) page(c *cli.Context, pr *project, sides []sided, dir string) (
 		return plot.Page{}, err
 	}
 	page := plot.Page{Title: filepath.Base(root), About: "written by lpipe " + release + " on " + time.Now().Format("2006-01-02 15:04"),
-		Axis: c.String("x"), Smooth: c.Float64("smooth"), Log: c.Bool("log")}
-	if page.Axis == "" {
-		page.Axis = plot.Axes()[0]
-	}
+		Smooth: c.Float64("smooth"), Log: c.Bool("log")}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return page, err
 	}
@@ -73,7 +70,7 @@ func (p *program) page(c *cli.Context, pr *project, sides []sided, dir string) (
 	page.Metric, page.Goal = p.pageMetric(sides)
 	page.Metrics = pageMetrics(records, page.Metric)
 	page.Curves, err = readCurves(p, pr, c, c.Args().Slice(), sides, func(one runCurve) plot.RunCurve {
-		return plot.RunCurve{Run: one.side, Of: one.stage, Name: one.Name, Reduced: plot.Reduce(one.Curve, plot.CurvePoints)}
+		return plot.RunCurve{Run: one.side, Of: one.stage, Name: one.Name, Axis: one.Axis, Reduced: plot.Reduce(one.Curve, plot.CurvePoints)}
 	})
 	return page, err
 }
