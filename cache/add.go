@@ -457,6 +457,13 @@ func (c *Cache) linkFor(dev uint64) string {
 func (c *Cache) cloneRefused() bool {
 	c.cloneOnce.Do(func() {
 		c.noClone = true
+		if f, err := os.OpenFile(c.in("lock"), os.O_RDWR, 0); err == nil {
+			may := mayClone(f)
+			f.Close()
+			if !may {
+				return
+			}
+		}
 		a, err := c.disk.temp(c.in("tmp"))
 		if err != nil {
 			return

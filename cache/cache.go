@@ -197,12 +197,13 @@ func (c *Cache) end() {
 
 // crew lets a recursion use a bounded number of goroutines: what finds no free one runs where it is called.
 type crew struct {
+	once sync.Once // many crews look at one file, and run nothing
 	free chan struct{}
 	mu   sync.Mutex
 	err  error // the first
 }
 
-func newCrew() *crew { return &crew{free: make(chan struct{}, 2*runtime.GOMAXPROCS(0)+2)} }
+func newCrew() *crew { return &crew{} }
 
 func (w *crew) run(wg *sync.WaitGroup, f func() error) {
 	do := func() {
@@ -214,6 +215,7 @@ func (w *crew) run(wg *sync.WaitGroup, f func() error) {
 			}
 		}
 	}
+	w.once.Do(func() { w.free = make(chan struct{}, 2*runtime.GOMAXPROCS(0)+2) })
 	select {
 	case w.free <- struct{}{}:
 		wg.Add(1)

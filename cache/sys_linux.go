@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"os"
 	"time"
 	"unsafe"
@@ -12,6 +13,13 @@ func syncFS(f *os.File) error { return unix.Syncfs(int(f.Fd())) }
 
 // clone makes dst share src's blocks until one of them changes (btrfs, xfs).
 func clone(dst, src *os.File) error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) }
+
+// mayClone asks the file system of an open file whether it could have reflinks, without making one: a range that lies over
+// itself is no range to clone, and only those that have them say so.
+func mayClone(f *os.File) bool {
+	err := unix.IoctlFileCloneRange(int(f.Fd()), &unix.FileCloneRange{Src_fd: int64(f.Fd()), Src_length: 1})
+	return !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOTTY)
+}
 
 func renameNew(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)

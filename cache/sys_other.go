@@ -12,6 +12,8 @@ func syncFS(*os.File) error { unix.Sync(); return nil }
 
 func clone(dst, src *os.File) error { return unix.ENOTSUP }
 
+func mayClone(*os.File) bool { return false }
+
 func renameNew(from, to string) error { return unix.ENOSYS }
 
 func swap(a, b string) error { return unix.ENOSYS }

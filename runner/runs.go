@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,9 +27,10 @@ type run struct {
 	id   string
 	root string // .lpipe/runs
 
-	mu     sync.Mutex
-	events *os.File
-	err    error
+	mu      sync.Mutex
+	events  *os.File
+	pending []byte // events of stages that were reused, not written yet
+	err     error
 }
 
 // newRun names a run by the time of its start, so that names sort by age.
@@ -55,13 +58,40 @@ func (r *run) open() error {
 	return r.err
 }
 
-// note writes an event, if there is a folder yet. Events are for people: an error costs nothing but them.
+// note writes an event, if there is a folder yet. Events are for people: an error costs nothing but them. Those of reused
+// stages, of which there may be very many at once, wait for the next other one.
 func (r *run) note(e RunEvent) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.events != nil {
-		r.events.Write(append(compact(e), '\n'))
+	if r.events == nil {
+		return
 	}
+	r.pending = append(e.append(r.pending), '\n')
+	if reused := e.Event == "stage" && (e.How == HowWorkspace || e.How == HowCache); !reused || len(r.pending) > 64<<10 {
+		r.flush()
+	}
+}
+
+// flush writes the pending events. The caller holds mu.
+func (r *run) flush() {
+	r.events.Write(r.pending)
+	r.pending = r.pending[:0]
+}
+
+// append writes what compact gives: the events of reused stages, and what is as short, field by field.
+func (e RunEvent) append(b []byte) []byte {
+	rest := e
+	rest.Event, rest.Time, rest.Stage, rest.Kind, rest.How, rest.Seconds, rest.Failure = "", time.Time{}, "", "", "", 0, nil
+	if !reflect.ValueOf(rest).IsZero() || e.Seconds != 0 && (e.Seconds < 1e-6 || e.Seconds >= 1e21) || e.Time.Year() < 0 || e.Time.Year() > 9999 {
+		return append(b, compact(e)...)
+	}
+	b = appendQuoted(append(b, `{"event":`...), e.Event)
+	b = append(e.Time.AppendFormat(append(b, `,"time":"`...), time.RFC3339Nano), '"')
+	b = appendFields(b, [][2]string{{`,"stage":`, e.Stage}, {`,"kind":`, e.Kind}, {`,"how":`, e.How}})
+	if e.Seconds != 0 {
+		b = strconv.AppendFloat(append(b, `,"seconds":`...), e.Seconds, 'f', -1, 64)
+	}
+	return append(b, '}')
 }
 
 // setAside moves what stands at a path to the run's failed/ folder and returns the folder; "" if nothing stood there.
@@ -84,6 +114,7 @@ func (r *run) close() {
 	if r.events == nil {
 		return
 	}
+	r.flush()
 	r.events.Close()
 	ids := runIDs(r.root)
 	for _, id := range ids[:max(0, len(ids)-keptRuns)] {
