@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"slices"
 )
 
 // maxInFlight bounds the goroutines of steps that wait for resources.
@@ -12,7 +13,7 @@ const maxInFlight = 1024
 // schedule starts steps as soon as all that they need is done. Hashing, and running what is found to need it, go on
 // side by side.
 func (x *execution) schedule(ctx context.Context, nodes []*Node) error {
-	ready := &readyQueue{priority: x.priority}
+	ready := &readyQueue{priority: x.priority, likely: x.likely}
 	waits := make([]int, len(x.Plan.Nodes))
 	for _, n := range nodes {
 		for _, need := range n.Needs {
@@ -88,21 +89,40 @@ func (c *crew) start(n *Node) {
 	}()
 }
 
-// readyQueue is a heap of nodes: highest priority first, then the order of the file.
+// likely tells whether a node whose needs are done will run, as far as can be told without a look: one that never ran here,
+// or that reads what was just made.
+func (x *execution) likely(n *Node) bool {
+	if _, locked := x.lock.Stages[n.Step.Name]; !locked {
+		return true
+	}
+	return slices.ContainsFunc(n.Needs, func(need *Node) bool { return x.outcomes[need.index].how == HowRan })
+}
+
+// readyQueue is a heap of nodes: what is likely to run before what most likely stands and is looked at meanwhile, then highest
+// priority first, then the order of the file.
 type readyQueue struct {
-	nodes    []*Node
+	nodes    []readyNode
 	priority []float64
+	likely   func(*Node) bool
+}
+
+type readyNode struct {
+	*Node
+	likely bool
 }
 
 func (q *readyQueue) Len() int { return len(q.nodes) }
 func (q *readyQueue) Less(i, j int) bool {
 	a, b := q.nodes[i], q.nodes[j]
+	if a.likely != b.likely {
+		return a.likely
+	}
 	return cmp.Or(cmp.Compare(q.priority[b.index], q.priority[a.index]), cmp.Compare(a.index, b.index)) < 0
 }
 func (q *readyQueue) Swap(i, j int) { q.nodes[i], q.nodes[j] = q.nodes[j], q.nodes[i] }
-func (q *readyQueue) Push(n any)    { q.nodes = append(q.nodes, n.(*Node)) }
+func (q *readyQueue) Push(n any)    { q.nodes = append(q.nodes, readyNode{n.(*Node), q.likely(n.(*Node))}) }
 func (q *readyQueue) Pop() any {
 	n := q.nodes[len(q.nodes)-1]
 	q.nodes = q.nodes[:len(q.nodes)-1]
-	return n
+	return n.Node
 }
