@@ -120,7 +120,9 @@ func (q *readyQueue) Less(i, j int) bool {
 	return cmp.Or(cmp.Compare(q.priority[b.index], q.priority[a.index]), cmp.Compare(a.index, b.index)) < 0
 }
 func (q *readyQueue) Swap(i, j int) { q.nodes[i], q.nodes[j] = q.nodes[j], q.nodes[i] }
-func (q *readyQueue) Push(n any)    { q.nodes = append(q.nodes, readyNode{n.(*Node), q.likely(n.(*Node))}) }
+func (q *readyQueue) Push(n any) {
+	q.nodes = append(q.nodes, readyNode{n.(*Node), q.likely(n.(*Node))})
+}
 func (q *readyQueue) Pop() any {
 	n := q.nodes[len(q.nodes)-1]
 	q.nodes = q.nodes[:len(q.nodes)-1]
