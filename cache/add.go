@@ -224,29 +224,22 @@ func (a *adder) copy(ctx context.Context) error {
 	})
 }
 
-// fewFiles is how many files are synced one by one; for more, one flush of the file system is faster.
+// fewFiles is how many files are synced each by itself; for more, one flush of the file system is faster.
 const fewFiles = 16
 
 // barrier makes all bytes durable before any name appears.
 func (a *adder) barrier() error {
-	adopted := 0
+	paths := a.batch.temps()
 	for _, f := range a.files {
+		if len(paths) > fewFiles {
+			break
+		}
 		if f.first == nil && f.how == adopt {
-			adopted++
+			paths = append(paths, f.path())
 		}
 	}
-	if adopted+a.batch.len() > fewFiles {
-		a.batch.durable = true
-		return a.c.disk.syncAll(a.c.in("tmp"))
-	}
-	for _, f := range a.files {
-		if f.first == nil && f.how == adopt {
-			if err := a.c.disk.syncPath(f.path()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	a.batch.durable = true
+	return a.c.disk.syncPaths(paths, a.c.in("tmp"))
 }
 
 // freeze takes write permission from the files that will be objects, before the barrier: then no loss of power leaves

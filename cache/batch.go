@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,10 +91,15 @@ func (c *Cache) Put(ctx context.Context, id ID, tree bool, size int64, r io.Read
 	return b.Commit(ctx)
 }
 
-func (b *Batch) len() int {
+// temps are the temporary names of what was written.
+func (b *Batch) temps() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.written)
+	paths := make([]string, len(b.written))
+	for i, p := range b.written {
+		paths[i] = p.temp
+	}
+	return paths
 }
 
 func (b *Batch) unsynced() {
@@ -229,18 +236,10 @@ func (b *Batch) nameAll(ctx context.Context) error {
 }
 
 func (b *Batch) sync() error {
-	switch {
-	case b.durable || len(b.written) == 0:
+	if b.durable {
 		return nil
-	case len(b.written) > fewFiles:
-		return b.c.disk.syncAll(b.c.in("tmp"))
 	}
-	for _, p := range b.written {
-		if err := b.c.disk.syncPath(p.temp); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.c.disk.syncPaths(b.temps(), b.c.in("tmp"))
 }
 
 func (b *Batch) name(p pending) error {
@@ -272,16 +271,8 @@ func (b *Batch) name(p pending) error {
 
 func (b *Batch) syncFolders() error {
 	defer clear(b.folders)
-	if len(b.folders) > fewFiles {
-		if err := b.c.disk.syncAll(b.c.dir); err != nil {
-			return err
-		}
-	} else {
-		for dir := range b.folders {
-			if err := b.c.disk.syncPath(dir); err != nil {
-				return err
-			}
-		}
+	if err := b.c.disk.syncPaths(slices.Collect(maps.Keys(b.folders)), b.c.dir); err != nil {
+		return err
 	}
 	for dir := range b.folders {
 		b.c.disk.named(dir)

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -251,6 +252,15 @@ func (d disk) syncPath(path string) error {
 		return nil // some file systems cannot sync a folder, and keep its names without
 	}
 	return err
+}
+
+// syncPaths makes files or folders durable, all of them in the file system of whole: side by side, so that they share what the
+// file system writes for each, or above fewFiles with all else that is not written yet.
+func (d disk) syncPaths(paths []string, whole string) error {
+	if len(paths) > fewFiles {
+		return d.syncAll(whole)
+	}
+	return newCrew().each(context.Background(), len(paths), 1, func(i int) error { return d.syncPath(paths[i]) })
 }
 
 // syncAll makes everything written to path's file system durable: one flush for any number of files.

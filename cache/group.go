@@ -139,15 +139,7 @@ func (w *commit) barrier() error {
 			paths = append(paths, e.temp)
 		}
 	}
-	if len(paths) > fewFiles {
-		return w.c.disk.syncAll(w.c.in("tmp"))
-	}
-	for _, path := range paths {
-		if err := w.c.disk.syncPath(path); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.c.disk.syncPaths(paths, w.c.in("tmp"))
 }
 
 // unsynced lists the files whose bytes must be durable before they are objects.
@@ -158,10 +150,7 @@ func (a *adder) unsynced() []string {
 			paths = append(paths, f.held)
 		}
 	}
-	for _, p := range a.batch.written {
-		paths = append(paths, p.temp)
-	}
-	return paths
+	return append(paths, a.batch.temps()...)
 }
 
 // hold gives the files that will be objects their temporary names.
