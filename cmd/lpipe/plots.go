@@ -85,7 +85,7 @@ func (p *program) plots(c *cli.Context) error {
 		return p.printCurves(sides, curves)
 	}
 	if len(curves) == 0 {
-		p.say("there are no curves%s; a train stage writes one with out = { curve = \"…\" }, a shell stage names its own with plots = [\"…\"]", ofText(sides))
+		p.say("there are no curves%s; a train stage writes one where its out names adapter, metrics and curve, a shell stage names its own with plots = [\"…\"]", ofText(sides))
 		return nil
 	}
 	return p.drawCurves(c, sides, curves)
