@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -82,4 +84,30 @@ func (r *Remote) Describe(ctx context.Context, list []Stored) ([]Described, erro
 		return nil, r.wrap("list", err)
 	}
 	return slices.DeleteFunc(all, func(d Described) bool { return d.Result == nil && d.Problem == nil }), nil
+}
+
+// Seen are the results that the bucket had when its indexes were last read. It makes no request: what it says may have
+// changed since, and nothing is said of a bucket that was never asked.
+func (r *Remote) Seen() map[cache.Key]bool {
+	seen := map[cache.Key]bool{}
+	names, err := os.ReadDir(r.o.Indexes)
+	if err != nil {
+		return seen
+	}
+	for _, name := range names {
+		id, err := cache.ParseID(name.Name())
+		if err != nil {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(r.o.Indexes, name.Name()))
+		if err != nil || cache.Sum(data) != id {
+			continue
+		}
+		if c, err := decodeIndex(data); err == nil {
+			for _, k := range c.results {
+				seen[k] = true
+			}
+		}
+	}
+	return seen
 }

@@ -1,5 +1,7 @@
 package runner
 
+import "lpipe/cache"
+
 // onlyForKeys tells whether a node's outputs, none of which is in the workspace, are wanted for nothing but the keys of
 // what follows: it is no target, and its consumers count its outputs whole. A colleague's result then does without its bytes;
 // a stage that has to run brings its inputs by itself (bringInputs).
@@ -35,4 +37,28 @@ func (x *execution) markAsked(nodes []*Node) {
 	for _, n := range nodes {
 		x.asked[n.index] = true
 	}
+}
+
+// fromRemote says of a stage whose outputs are not here that the remote has its result, as far as is known without asking.
+// What follows it can then be judged by its key, as repro does it.
+func (a *assessment) fromRemote(n *Node, key cache.Key, v *verdict, want map[string]cache.Content) {
+	if v.Would != "run" || a.opts.Force || a.opts.NoRemote || n.Step.Always || a.Elsewhere == nil {
+		return
+	}
+	name := a.Elsewhere(key)
+	if name == "" {
+		return
+	}
+	v.Would = "fetch"
+	for i, r := range v.Reasons {
+		if r.What == "output" && r.New == "" {
+			v.Reasons[i].New = "not here; remote " + name + " has it"
+		}
+	}
+	for _, out := range n.Step.Out {
+		if _, named := want[out.Name]; !named {
+			return
+		}
+	}
+	v.out = want
 }

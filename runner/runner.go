@@ -25,6 +25,8 @@ type Options struct {
 	State      *cache.State
 	Downloader Downloader // who brings sources from hubs and addresses; nil: nobody
 	Fetcher    Fetcher    // who is asked after a miss in the cache; nil: nobody
+	// Elsewhere names the remote that is known to have a result, without asking it; "" where none is. Nil: nothing is known.
+	Elsewhere func(cache.Key) string
 
 	Jobs    int      // stages at once; 0: as many as CPUs
 	CPUs    int      // 0: this machine's

@@ -35,8 +35,8 @@ func (s StatusReport) Work() bool {
 		slices.ContainsFunc(s.Sources, func(one SourceStatus) bool { return one.unread && (one.State == Stale || one.State == Blocked) })
 }
 
-// StageStatus is one stage's state. Would says what repro would do: "" (nothing), "run", "restore" or, where that
-// hangs on what a stage before it makes, "run?".
+// StageStatus is one stage's state. Would says what repro would do: "" (nothing), "run", "restore", "fetch" (from the
+// remote, as far as is known without asking it) or, where that hangs on what a stage before it makes, "run?".
 type StageStatus struct {
 	Name    string         `json:"name"`
 	Kind    string         `json:"kind"`
@@ -196,6 +196,7 @@ func (a *assessment) judge(ctx context.Context, n *Node) verdict {
 	}
 	if v.State != Fresh || n.Step.Always || a.opts.Force {
 		a.foresee(ctx, n, &v, want)
+		a.fromRemote(n, key, &v, want)
 	} else {
 		v.out, v.stays = want, true
 		if a.opts.explain {

@@ -159,6 +159,7 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 		Version: release, User: userName(), Host: hostName(),
 		LockTimeout: p.lockTimeout, AllowMissing: o.allowMissing, Report: report,
 		Downloader: downloader{p, pr.pipeline.Remotes}, SandboxHelper: ownProgram(),
+		Elsewhere: p.elsewhere(ctx, pr),
 	}
 	if o.remote && !p.offline {
 		if fetcher := p.fetcher(ctx, pr); fetcher != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -131,6 +132,27 @@ func (p *program) fetcher(ctx context.Context, pr *project) runner.Fetcher {
 		return nil
 	}
 	return r
+}
+
+// elsewhere tells whether the default remote had a result when it was last asked. It makes no request.
+func (p *program) elsewhere(ctx context.Context, pr *project) func(cache.Key) string {
+	seen := sync.OnceValues(func() (map[cache.Key]bool, string) {
+		block, err := chooseRemote(pr.pipeline, "")
+		if err != nil || block == nil || block.Results == "off" || p.offline {
+			return nil, ""
+		}
+		r, err := p.openRemote(ctx, pr, block, lookupConnect, 0)
+		if err != nil {
+			return nil, ""
+		}
+		return r.Seen(), block.Name
+	})
+	return func(key cache.Key) string {
+		if results, name := seen(); results[key] {
+			return name
+		}
+		return ""
+	}
 }
 
 // needRemote is chooseRemote for commands that cannot do without one.

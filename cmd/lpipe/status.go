@@ -180,6 +180,8 @@ func wouldText(s runner.StageStatus) string {
 		return ": repro would run it" + last
 	case "restore":
 		return ": repro would put its outputs back, without running it"
+	case "fetch":
+		return ": repro would bring its outputs from the remote, without running it"
 	case "run?":
 		return ": whether it runs hangs on what comes out of the stages before it" + last
 	}
