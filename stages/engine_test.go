@@ -203,8 +203,11 @@ func TestTrainEvaluateMerge(t *testing.T) {
 	if rows := accuracy("rows.json", "model", f.model, "adapter", f.path("adapter"), "data", f.rows); rows != tuned {
 		t.Errorf("accuracy on rows %v, on their tokens %v", rows, tuned)
 	}
-	if _, err := f.run(mergeKind().New(), []string{"model", f.model, "adapter", f.path("adapter")}, []string{"model", f.path("merged")}); err != nil {
+	if _, err := f.run(mergeKind().New(), []string{"model", f.model, "adapter", f.path("adapter")}, []string{"model", f.path("merged"), "gguf", f.path("merged.gguf")}); err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(f.path("merged.gguf")); err != nil || info.Size() < 10000 {
+		f.t.Errorf("merged.gguf: %v", err)
 	}
 	if merged := accuracy("merged.json", "model", f.path("merged"), "data", f.tokens); merged != tuned {
 		t.Errorf("accuracy of the merged model %v, with the adapter %v", merged, tuned)

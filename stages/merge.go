@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,8 +24,11 @@ func mergeKind() *runner.Kind {
 			{Name: "model", Doc: "Hugging Face folder of the base model"},
 			{Name: "adapter", Doc: "PEFT folder of the adapter"},
 		},
-		Out: []runner.Port{{Name: "model", Doc: "Hugging Face folder", Folder: true}},
-		New: func() runner.Stage { return &Merge{DType: "base", ShardSize: 5e9} },
+		Out: []runner.Port{
+			{Name: "model", Doc: "Hugging Face folder", Folder: true},
+			{Name: "gguf", Doc: "the same in one file for llama.cpp", Ext: ".gguf", Optional: true},
+		},
+		New: func() runner.Stage { return &Merge{DType: "base", ShardSize: 5e9, GGUFType: "f16"} },
 	}
 }
 
@@ -32,12 +36,16 @@ func mergeKind() *runner.Kind {
 type Merge struct {
 	DType     string `hcl:"dtype,optional" doc:"type of the weights: base (as they were; of a 4-bit base, what its codes stand for), float32, bfloat16, float16"`
 	ShardSize Size   `hcl:"shard_size,optional" type:"size" unit:"bytes" doc:"largest weight file, like \"5GB\"; 0: one file"`
+	GGUFType  string `hcl:"gguf_type,optional" doc:"type of the matrices in the output gguf: f32, f16, bf16, q8_0"`
 }
 
 // Check refuses unknown types.
 func (m *Merge) Check() error {
 	if _, ok := m.dtype(); !ok {
 		return fmt.Errorf("dtype: %q is none of base, float32, bfloat16, float16", m.DType)
+	}
+	if !slices.Contains(engine.GGUFTypes(), m.GGUFType) {
+		return fmt.Errorf("gguf_type: %q is none of %s", m.GGUFType, strings.Join(engine.GGUFTypes(), ", "))
 	}
 	return nil
 }
@@ -63,9 +71,13 @@ func (m *Merge) Run(ctx context.Context, env *runner.Env) error {
 		return err
 	}
 	dtype, _ := m.dtype()
-	return model.Merge(ctx, base, adapter, env.Out["model"], model.SaveOptions{
+	err := model.Merge(ctx, base, adapter, env.Out["model"], model.SaveOptions{
 		DType: dtype, Shard: int64(m.ShardSize), Note: func(text string) { fmt.Fprintln(env.Log, text) },
 	})
+	if err != nil || env.Out["gguf"] == "" {
+		return err
+	}
+	return engine.WriteGGUF(ctx, engine.GGUFOptions{Model: base, Adapter: adapter, Type: m.GGUFType, Out: env.Out["gguf"]})
 }
 
 // Size is a number of bytes: 5000000000, "5GB" or "5GiB".

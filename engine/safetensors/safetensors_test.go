@@ -165,8 +165,8 @@ func TestTruncatedWhileOpen(t *testing.T) {
 // TestHalves converts every half there is to float32 and back.
 func TestHalves(t *testing.T) {
 	for h := range 1 << 16 {
-		if v := float16(uint16(h)); v == v && toFloat16(v) != uint16(h) {
-			t.Fatalf("half %04x became %g and then %04x", h, v, toFloat16(v))
+		if v := float16(uint16(h)); v == v && Float16(v) != uint16(h) {
+			t.Fatalf("half %04x became %g and then %04x", h, v, Float16(v))
 		}
 		if v := math.Float32frombits(uint32(h) << 16); v == v && toBFloat16(v) != uint16(h) {
 			t.Fatalf("bfloat16 %04x became %g and then %04x", h, v, toBFloat16(v))
@@ -187,7 +187,7 @@ func TestHalves(t *testing.T) {
 		{1 + 3.0/256, 0x3c0c, 0x3f82},
 	}
 	for _, r := range rounds {
-		if got := toFloat16(r.v); got != r.f16 {
+		if got := Float16(r.v); got != r.f16 {
 			t.Errorf("%g as a half is %04x, want %04x", r.v, got, r.f16)
 		}
 		if got := toBFloat16(r.v); got != r.b16 {
@@ -195,7 +195,7 @@ func TestHalves(t *testing.T) {
 		}
 	}
 	nan := float32(math.NaN())
-	if v := float16(toFloat16(nan)); v == v {
+	if v := float16(Float16(nan)); v == v {
 		t.Error("NaN did not survive as a half")
 	}
 	if b := toBFloat16(math.Float32frombits(0x7f800001)); b&0x7f == 0 {

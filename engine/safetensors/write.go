@@ -54,7 +54,7 @@ func WriteFloat32(w io.Writer, d DType, data []float32) error {
 			case BF16:
 				buf = binary.LittleEndian.AppendUint16(buf, toBFloat16(v))
 			case F16:
-				buf = binary.LittleEndian.AppendUint16(buf, toFloat16(v))
+				buf = binary.LittleEndian.AppendUint16(buf, Float16(v))
 			default:
 				return fmt.Errorf("weights of type %s cannot be written: use F32, BF16 or F16", d)
 			}
@@ -75,8 +75,8 @@ func toBFloat16(v float32) uint16 {
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
-// toFloat16 rounds to nearest even; beyond 65504 lies infinity.
-func toFloat16(v float32) uint16 {
+// Float16 is the half-precision number for v: it rounds to nearest even; beyond 65504 lies infinity.
+func Float16(v float32) uint16 {
 	b := math.Float32bits(v)
 	sign, magnitude := uint16(b>>16)&0x8000, b&0x7fffffff
 	switch {

@@ -2,13 +2,14 @@
 
 forward.py   random Qwen2 models and adapters saved by PEFT: logits, loss, gradients
 training.py  whole training runs on the demo's model, step by step; PEFT and transformers load what lpipe saved
+ggufs.py     GGUF files, read by the gguf package and by transformers
 """
 import shutil, sys, time, warnings
 from pathlib import Path
 
 import torch, transformers, peft
 
-import forward, training
+import forward, ggufs, training
 from common import ROOT, Report
 
 
@@ -24,6 +25,7 @@ def main():
     report, began = Report(), time.time()
     forward.compare(folder, report)
     training.compare(folder / "project", report)
+    ggufs.compare(folder / "project", report)
     print(f"\n{report.rows} comparisons, {report.wrong} beyond their tolerance, {time.time() - began:.0f} s")
     sys.exit(report.wrong > 0)
 
