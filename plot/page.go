@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -144,6 +145,7 @@ func (p Page) content() pageContent {
 		}
 		c.Charts[at].Lines = append(c.Charts[at].Lines, pageLine{one.Run, one.Of, r.Count, r.Each, place, r.Y, r.Low, r.High})
 	}
+	slices.SortStableFunc(c.Charts, func(a, b pageChart) int { return LossFirst(a.Name, b.Name) })
 	return c
 }
 

@@ -113,7 +113,12 @@ function short(v) {
 }
 
 const plural = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
-const colour = run => `hsl(${(run * 137.508 + 210) % 360} 62% ${45 + run % 3 * 7}%)`; // the golden angle: neighbours differ
+
+// colour turns by the golden angle from run to run, so that neighbours differ; a few runs are neighbours among themselves.
+function colour(run) {
+  const at = visible.size <= 12 && visible.has(run) ? [...visible].indexOf(run) : run;
+  return `hsl(${Math.round((at * 137.508 + 210) % 360)} 62% ${45 + at % 3 * 7}%)`;
+}
 
 function later(act) {
   let asked = false;
@@ -172,8 +177,7 @@ function drawCharts() {
 
 function drawChart(chart) {
   const canvas = chart.canvas, scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
+  [canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
   const g = canvas.getContext("2d");
   g.scale(scale, scale);
   chart.drawn = chart.lines.filter(line => visible.has(line.run)).map(line => ({ line, x: data.places[line.x], y: view.smooth ? smooth(line) : line.y }));
@@ -208,10 +212,8 @@ function frameOf(chart, width, height) {
       for (const v of few && line.lo ? [line.lo[i], line.hi[i]] : [y[i]]) {
         if (v === null || x[i] === null || (view.log && v <= 0)) continue;
         const s = view.log ? Math.log10(v) : v;
-        if (x[i] < f.x0) f.x0 = x[i];
-        if (x[i] > f.x1) f.x1 = x[i];
-        if (s < f.y0) f.y0 = s;
-        if (s > f.y1) f.y1 = s;
+        [f.x0, f.x1] = [Math.min(f.x0, x[i]), Math.max(f.x1, x[i])];
+        [f.y0, f.y1] = [Math.min(f.y0, s), Math.max(f.y1, s)];
       }
     }
   }
@@ -235,20 +237,24 @@ function ticks(from, to, about) {
   return all;
 }
 
+// logTicks are round values between powers of ten: of each decade 1, or 1, 2 and 5; within one, as ticks has them.
+function logTicks(from, to) {
+  if (to - from < 1) return ticks(Math.pow(10, from), Math.pow(10, to), 5);
+  const all = [], step = Math.ceil((to - from) / 8);
+  for (let power = Math.ceil(from - 1); power <= to; power += step)
+    for (const m of to - from < 3 ? [1, 2, 5] : [1]) if (Math.log10(m) + power >= from && Math.log10(m) + power <= to) all.push(m * Math.pow(10, power));
+  return all;
+}
+
 function drawGrid(g, f, axis, text) {
-  g.font = "11px system-ui, sans-serif";
-  g.fillStyle = text;
-  g.strokeStyle = "#8883";
-  g.lineWidth = 1;
-  g.textAlign = "right";
-  g.textBaseline = "middle";
-  for (const t of ticks(f.y0, f.y1, 5)) {
-    const value = view.log ? Math.pow(10, t) : t, y = f.toY(value);
+  Object.assign(g, { font: "11px system-ui, sans-serif", fillStyle: text, strokeStyle: "#8883", lineWidth: 1 });
+  Object.assign(g, { textAlign: "right", textBaseline: "middle" });
+  for (const value of view.log ? logTicks(f.y0, f.y1) : ticks(f.y0, f.y1, 5)) {
+    const y = f.toY(value);
     stroke(g, f.left, y, f.left + f.width, y);
     g.fillText(tickText(value), f.left - 6, y);
   }
-  g.textAlign = "center";
-  g.textBaseline = "top";
+  Object.assign(g, { textAlign: "center", textBaseline: "top" });
   for (const t of ticks(f.x0, f.x1, 5)) {
     const x = f.toX(t);
     stroke(g, x, f.top, x, f.top + f.height);
@@ -263,12 +269,7 @@ function tickText(v) {
   return size !== 0 && (size < 1e-3 || size >= 1e6) ? v.toExponential(1).replace(".0e", "e") : String(Number(v.toPrecision(4)));
 }
 
-function stroke(g, x, y, toX, toY) {
-  g.beginPath();
-  g.moveTo(x, y);
-  g.lineTo(toX, toY);
-  g.stroke();
-}
+const stroke = (g, x, y, toX, toY) => g.stroke(new Path2D(`M${x} ${y}L${toX} ${toY}`));
 
 const drawable = v => v !== null && (!view.log || v > 0);
 

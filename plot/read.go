@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Curve is a number that was written again and again: Y over X, of equal length. A Y that is NaN is a gap. Axis is the field
@@ -22,6 +23,18 @@ type Curve struct {
 
 // Axes are the names that a row's place on the x axis may have, in order of preference; no curves are made of them.
 func Axes() []string { return []string{"step", "iteration", "iter", "epoch", "tokens"} }
+
+// LossFirst orders curves' names: what is called a loss comes first, all else stays as it was.
+func LossFirst(a, b string) int {
+	return btoi(strings.Contains(b, "loss")) - btoi(strings.Contains(a, "loss"))
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 // longestLine bounds what is held in memory of a file that is no JSONL at all.
 const longestLine = 16 << 20

@@ -269,7 +269,7 @@ func (p *program) drawCurves(c *cli.Context, sides []sided, curves []runCurve) e
 	return nil
 }
 
-// chartNames are the curves' names, in the order in which they come up.
+// chartNames are the curves' names, losses first, else in the order in which they come up.
 func chartNames(curves []runCurve) (names []string) {
 	seen := map[string]bool{}
 	for _, one := range curves {
@@ -278,6 +278,7 @@ func chartNames(curves []runCurve) (names []string) {
 			names = append(names, one.Name)
 		}
 	}
+	slices.SortStableFunc(names, plot.LossFirst)
 	return names
 }
 
