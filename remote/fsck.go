@@ -99,11 +99,41 @@ func (f *checker) run(ctx context.Context) error {
 	if err := f.results(ctx, all); err != nil {
 		return err
 	}
-	if f.o.Repair && len(f.bad) > 0 {
+	switch {
+	case len(f.bad) == 0:
+		return nil
+	case f.o.Repair:
 		return f.repair(ctx, x, all)
 	}
+	return f.settle(ctx)
+}
+
+// settle takes back what was not found where no index promises it any more: a gc worked at the same time.
+func (f *checker) settle(ctx context.Context) error {
+	x, err := f.r.load(ctx)
+	if errors.Is(err, cache.ErrDamaged) {
+		return nil // told already
+	}
+	if err != nil {
+		return err
+	}
+	promised := map[string]bool{}
+	all, _ := x.merged()
+	for _, p := range all.packs {
+		promised[packName(p.id)] = true
+	}
+	for _, o := range all.objects {
+		promised[objectName(o.ID)] = true
+	}
+	for _, k := range all.results {
+		promised[resultName(k)] = true
+	}
+	f.report.Problems = slices.DeleteFunc(f.report.Problems, func(p Problem) bool { return errors.Is(p.Err, errGone) && !promised[p.Name] })
 	return nil
 }
+
+// errGone is what a name has that an index promises and that is not there.
+var errGone = errors.New("it is not there")
 
 func (f *checker) problem(name string, err error) {
 	f.mu.Lock()
@@ -150,7 +180,7 @@ func (f *checker) check(ctx context.Context, name string, size int64) error {
 		case err == nil && got == id:
 			return nil
 		case errors.Is(err, fs.ErrNotExist):
-			f.problem(name, errors.New("it is not there"))
+			f.problem(name, errGone)
 			return nil
 		case err == nil && try < 2:
 			continue // wrong bytes may be the network's
@@ -254,7 +284,7 @@ func (f *checker) results(ctx context.Context, all *contents) error {
 		case errors.Is(err, cache.ErrDamaged), errors.Is(err, cache.ErrUntrusted):
 			f.problem(resultName(keys[i]), err)
 		case errors.Is(err, cache.ErrNotFound) && i < promised:
-			f.problem(resultName(keys[i]), errors.New("it is not there"))
+			f.problem(resultName(keys[i]), errGone)
 		case err != nil && !errors.Is(err, cache.ErrNotFound):
 			return err
 		}

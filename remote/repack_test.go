@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -132,6 +134,43 @@ func TestKilledWhilePacksAreWrittenAnew(t *testing.T) {
 	}
 	if len(ends) < 15 {
 		t.Errorf("%d requests are too few to say anything", len(ends))
+	}
+}
+
+// during is a bucket in which something happens right before a listing.
+type during struct {
+	Bucket
+	prefix string
+	what   func()
+}
+
+func (d *during) List(ctx context.Context, prefix string) iter.Seq2[Item, error] {
+	if prefix == d.prefix && d.what != nil {
+		what := d.what
+		d.what = nil
+		what()
+	}
+	return d.Bucket.List(ctx, prefix)
+}
+
+// TestFsckDuringGC: what a gc takes away while somebody looks is no damage.
+func TestFsckDuringGC(t *testing.T) {
+	for _, prefix := range []string{"packs/", "results/"} {
+		b := newMemory()
+		h := newHalfDead(t, b)
+		at := &during{b, prefix, func() {
+			_, err := h.r.GC(t.Context(), h.roots, GCOptions{Delete: true, Grace: -1})
+			noError(t, err)
+		}}
+		report, err := New(at, newCache(t), Options{Retry: quick}).Fsck(t.Context(), FsckOptions{})
+		if err != nil || len(report.Problems) > 0 {
+			t.Errorf("gc before %s is listed: %+v, %v", prefix, report.Problems, err)
+		}
+		maps.DeleteFunc(b.names, func(name string, _ []byte) bool { return name[:6] == "packs/" })
+		report, err = New(b, newCache(t), Options{Retry: quick}).Fsck(t.Context(), FsckOptions{})
+		if err != nil || len(report.Problems) == 0 {
+			t.Errorf("lost packs: %+v, %v", report.Problems, err)
+		}
 	}
 }
 
