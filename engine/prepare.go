@@ -154,6 +154,9 @@ func (r *run) openModel(ctx context.Context) (err error) {
 			return fmt.Errorf("from: %w", err)
 		}
 	}
+	if r.Method == "lora" && r.LoRA.Init == "pissa" && r.From == "" {
+		r.logf("pissa: taking the largest singular values out of the adapted weights, which takes minutes for a model of 0.5B")
+	}
 	if r.model, err = model.Load(ctx, r.Model, r.dev, options); err != nil {
 		return err
 	}
