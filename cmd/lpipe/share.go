@@ -361,7 +361,7 @@ func (p *program) gcRemote(ctx context.Context, pr *project, name string, roots 
 		p.result("%s more lie in packs with what is needed, and go when that is less than half", bytesText(report.Waste))
 	}
 	if !o.Delete && report.Objects+report.Results+report.Repacked > 0 {
-		p.say("lpipe gc --remote %s --delete does it. What only other clones need is not known here: --older-than keeps what is recent.", name)
+		p.say("The same with --delete does it. What only other clones need is not known here: --older-than keeps what is recent.")
 	}
 	return nil
 }
