@@ -145,6 +145,8 @@ func (a *adder) collect(n *node, dir, base string) {
 			data := n.tree().Encode()
 			a.trees = append(a.trees, Object{ID: n.sum.ID, Tree: true, Size: int64(len(data))})
 			a.data = append(a.data, data)
+		} else if now, err := lstat(a.c.treePath(n.sum.ID)); err == nil {
+			a.batch.found(a.c.treePath(n.sum.ID), now)
 		}
 	}
 }
@@ -175,6 +177,7 @@ func (a *adder) plan(ctx context.Context) error {
 		switch {
 		case err == nil:
 			a.c.records.use(f.id, now, a.c.now())
+			a.batch.found(a.c.Path(f.id), now)
 		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged):
 			return err
 		case a.adoptable(f):
@@ -295,6 +298,9 @@ func (f *item) thaw() {
 		return
 	}
 	f.frozen = false
+	if now, err := lstat(f.path()); err != nil || now.ino != f.ino {
+		return // something else stands there now, perhaps an object
+	}
 	os.Chmod(f.path(), fs.FileMode(f.mode&0o777))
 	if now, err := lstat(f.path()); err == nil && now.ino == f.ino && now.size == f.size && now.mtime == f.mtime {
 		f.fileStat = now // only ctime moved, by us
@@ -357,6 +363,7 @@ func (a *adder) nameObject(f *item, to string, link func() error) (there bool, e
 		now, bad := a.c.verify(f.id)
 		if bad == nil {
 			a.c.records.use(f.id, now, a.c.now())
+			a.batch.found(to, now)
 			return true, nil
 		}
 		if !errors.Is(bad, ErrDamaged) && !errors.Is(bad, ErrNotFound) {

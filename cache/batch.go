@@ -206,14 +206,31 @@ func (b *Batch) named(to string, call func() error) error {
 	if err != nil {
 		return err
 	}
+	b.note(to)
+	return nil
+}
+
+// note has syncFolders make an object's name durable.
+func (b *Batch) note(to string) {
+	dir := filepath.Dir(to)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.folders[dir] = true
 	if parent := b.c.disk.parent(dir); parent != "" {
 		b.folders[parent] = true
 	}
-	return nil
 }
+
+// found is note for a name that was there already: whoever gave it a moment ago may not have made it durable yet, and
+// what rests on it is acknowledged with this batch.
+func (b *Batch) found(to string, now fileStat) {
+	if b.c.now().UnixNano()-now.ctime < int64(nameSettles) {
+		b.note(to)
+	}
+}
+
+// nameSettles is how long after its last change an object's name may still not be durable; longer than any sync takes.
+const nameSettles = 5 * time.Minute
 
 // publish makes the written objects durable and then visible, and their names durable.
 func (b *Batch) publish(ctx context.Context) error {
@@ -255,6 +272,7 @@ func (b *Batch) name(p pending) error {
 	if errors.Is(err, fs.ErrExist) {
 		if now, bad := c.verify(p.id); bad == nil {
 			c.records.use(p.id, now, c.now())
+			b.found(to, now)
 			return c.disk.remove(p.temp)
 		}
 		err = b.named(to, func() error { return c.disk.rename(p.temp, to) })

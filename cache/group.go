@@ -36,17 +36,29 @@ func (e *Deposit) Add(ctx context.Context, st *State, path string, o AddOptions)
 	if err != nil {
 		return Content{}, err
 	}
-	e.adders = append(e.adders, a)
 	if err = a.prepare(ctx); err == nil {
 		err = a.freeze(ctx)
 	}
 	if err == nil {
 		err = a.hold(ctx)
 	}
-	if err != nil {
+	if err != nil { // the deposit is as it was: a log that cannot be stored takes no output with it
+		a.giveUp()
 		return Content{}, fmt.Errorf("store %s in cache %s: %w", path, e.c.dir, err)
 	}
+	e.adders = append(e.adders, a)
 	return content, nil
+}
+
+// giveUp leaves nothing behind of what was prepared or held.
+func (a *adder) giveUp() {
+	a.thaw()
+	a.batch.drop()
+	for _, f := range a.files {
+		if f.held != "" {
+			os.Remove(f.held)
+		}
+	}
 }
 
 // PutResult is Cache.PutResult, durable with Commit only. A deposit has one result, or none.
@@ -68,13 +80,7 @@ func (e *Deposit) Discard() {
 		return
 	}
 	for _, a := range e.adders {
-		a.thaw()
-		a.batch.drop()
-		for _, f := range a.files {
-			if f.held != "" {
-				os.Remove(f.held)
-			}
-		}
+		a.giveUp()
 	}
 	if e.temp != "" {
 		os.Remove(e.temp)
@@ -189,11 +195,11 @@ func (e *Deposit) nameObjects(ctx context.Context, folders *Batch) error {
 		if err == nil {
 			err = a.batch.nameAll(ctx)
 		}
+		for dir := range a.batch.folders { // of a failed one as well: others may rest on what it named
+			folders.folders[dir] = true
+		}
 		if err != nil {
 			return fmt.Errorf("store %s in cache %s: %w", a.path, e.c.dir, err)
-		}
-		for dir := range a.batch.folders {
-			folders.folders[dir] = true
 		}
 	}
 	return nil

@@ -211,3 +211,29 @@ func TestDiscardGivesBack(t *testing.T) {
 		t.Errorf("the cache is still held %d times", p.cache.uses)
 	}
 }
+
+// What could not be added, a log say, takes nothing of its deposit with it.
+func TestCommitWithoutWhatCouldNotBeAdded(t *testing.T) {
+	for n := int64(1); ; n++ {
+		p := newProject(t, "hardlink")
+		p.outputs()
+		p.write("log", "what it said")
+		d, content := p.deposit("out/a")
+		reached := failFrom(p.cache, n, syscall.ENOSPC, false)
+		_, err := d.Add(t.Context(), p.state, p.path("log"), AddOptions{})
+		p.cache.disk.fault = nil
+		if errs := p.cache.Commit(t.Context(), []*Deposit{d}); errs[0] != nil {
+			t.Errorf("operation %d: %v", n, errs[0])
+		}
+		if result, err := p.cache.Result(SumKey("out/a")); err != nil || result.Outputs["o"] != content {
+			t.Errorf("operation %d: the result is %v, %v", n, result, err)
+		}
+		if left, _ := os.ReadDir(p.cache.in("tmp")); len(left) > 0 {
+			t.Errorf("operation %d: left in tmp: %v", n, left)
+		}
+		if !reached() {
+			noError(t, err)
+			return
+		}
+	}
+}

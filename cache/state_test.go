@@ -146,6 +146,7 @@ func TestAddWhatIsKnown(t *testing.T) {
 		t.Errorf("copied: %+v, then %+v, %v", before, after, err)
 	}
 	p.scan("data")
+	p.cache.now = func() time.Time { return time.Now().Add(2 * nameSettles) } // before, names that others gave are synced again
 	p.cache.disk.fault = func(op, path string) error {
 		t.Errorf("added again: %s %s", op, path)
 		return nil

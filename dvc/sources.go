@@ -163,7 +163,11 @@ func (c *converter) remote(name string, config map[string]string) string {
 		}
 		return fmt.Sprintf("remote \"dir\" %q { path = %s }\n", block, quote(path.Join(to, "lpipe")))
 	}
-	c.note(".dvc/config", "dvc pull once, then lpipe add and lpipe push to an S3 bucket or a folder: remote \"s3\" or \"dir\"", "the remote %s at %s", name, config["url"])
+	where := config["url"]
+	if err == nil {
+		where = at.Redacted() // a password may stand in it
+	}
+	c.note(".dvc/config", "dvc pull once, then lpipe add and lpipe push to an S3 bucket or a folder: remote \"s3\" or \"dir\"", "the remote %s at %s", name, where)
 	return ""
 }
 

@@ -165,7 +165,7 @@ func (d digits) MarshalJSON() ([]byte, error) {
 		case v == math.Trunc(v) && math.Abs(v) < 1<<53:
 			text = strconv.AppendInt(text, int64(v), 10)
 		default:
-			text = strconv.AppendFloat(text, v, 'g', 5+max(0, int(math.Log10(math.Abs(v)))-3), 64) // the place of a late step
+			text = strconv.AppendFloat(text, v, 'g', min(17, 5+max(0, int(math.Log10(math.Abs(v)))-3)), 64) // the place of a late step
 		}
 	}
 	return append(text, ']'), nil

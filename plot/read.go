@@ -171,7 +171,7 @@ func (t *rows) readFlat(line []byte) bool {
 			return false
 		}
 		rest = after
-		text = bytes.TrimSpace(text)
+		text = bytes.Trim(text, " \t") // JSON knows fewer blanks than Unicode
 		value := math.NaN()
 		if string(text) != "null" {
 			var err error

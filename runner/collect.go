@@ -77,6 +77,16 @@ func (j *job) collect(ctx context.Context, key cache.Key, description string, be
 		done.deposit = deposit
 		return nil
 	}
+	release, err := j.hold(ctx) // Commit ends the deposit's, and the journal does not name the key yet
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	done.settled = release
 	if err := errors.Join(j.Cache.Commit(ctx, []*cache.Deposit{deposit})...); err != nil {
 		return writeError(j.dir, err)
 	}

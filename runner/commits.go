@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ type ending struct {
 	deposit *cache.Deposit // what the cache is to store first; nil: nothing
 	entries []entry        // then the journal
 	told    func()         // called when all of it is durable
-	failed  func(error)    // called instead if it cannot be made so
+	failed  func(error)    // called instead if it cannot be made so; nil where there is nothing to store
 }
 
 // commits puts finished steps on record, many at a time: objects, then results, then journal, each durable before the
@@ -88,7 +89,7 @@ func (c *commits) flush() {
 	c.mu.Unlock()
 	errs := c.store(batch)
 	for i, e := range batch {
-		if errs[i] == nil {
+		if errs[i] == nil || e.failed == nil {
 			e.told()
 		} else {
 			e.failed(errs[i])
@@ -117,6 +118,9 @@ func (c *commits) close() {
 // cancellation reaches here.
 func (x *execution) commit(batch []*ending) []error {
 	errs := make([]error, len(batch))
+	if !slices.ContainsFunc(batch, func(e *ending) bool { return e.deposit != nil || len(e.entries) > 0 }) {
+		return errs // only to be told
+	}
 	release, err := x.hold(context.Background()) // no gc between the cache and the journal, which says who needs it
 	if err != nil {
 		for i := range errs {
@@ -156,6 +160,8 @@ func (x *execution) commit(batch []*ending) []error {
 				errs[i] = err
 			}
 		}
+		return errs
 	}
+	x.recorded(entries)
 	return errs
 }

@@ -76,3 +76,19 @@ func TestCommitsThatFail(t *testing.T) {
 		t.Errorf("told: %s", got)
 	}
 }
+
+// What has nothing to store is told whatever becomes of the rest.
+func TestCommitsTellWhatCannotFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		c := &commits{store: func(batch []*ending) []error {
+			return slices.Repeat([]error{errors.New("no more files")}, len(batch))
+		}}
+		c.submit(&ending{told: func() { told = append(told, "stored") }, failed: func(error) { told = append(told, "failed") }})
+		c.tell(func() { told = append(told, "start") })
+		c.close()
+		if got := strings.Join(told, " "); got != "failed start" {
+			t.Error(got)
+		}
+	})
+}

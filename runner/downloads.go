@@ -403,7 +403,9 @@ func (x *execution) recordDownload(ctx context.Context, s *Source, moved LockSou
 		stage := stages[name]
 		entries = append(entries, entry{Profile: x.Pipeline.Profile, Stage: name, Done: &stage})
 	}
-	_, err = x.record(entries)
+	if _, err = x.record(entries); err == nil {
+		x.recorded(entries)
+	}
 	return err
 }
 

@@ -197,6 +197,14 @@ func (x *execution) record(entries []entry) (*journal, error) {
 		x.journal = j
 	}
 	j := x.journal
+	x.mu.Unlock()
+	return j, writeError(x.dir, j.append(entries...))
+}
+
+// recorded notes for the lock what stands in the journal for good.
+func (x *execution) recorded(entries []entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for _, e := range entries {
 		if e.Done != nil {
 			x.stages[e.Stage] = *e.Done
@@ -205,8 +213,6 @@ func (x *execution) record(entries []entry) (*journal, error) {
 			x.sources[e.Source] = *e.Content
 		}
 	}
-	x.mu.Unlock()
-	return j, writeError(x.dir, j.append(entries...))
 }
 
 // newSources are records of the sources that a step read, where they differ from what is recorded.

@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,6 +26,11 @@ func (s *shell) direct(env *runner.Env) []string {
 	for _, pair := range env.Environ {
 		// bash, where it is /bin/sh, takes functions from here, which go before programs.
 		if strings.HasPrefix(pair, "BASH_FUNC_") {
+			return nil
+		}
+		// A shell looks in such a folder from where it runs.
+		path, is := strings.CutPrefix(pair, "PATH=")
+		if is && slices.ContainsFunc(filepath.SplitList(path), func(at string) bool { return !filepath.IsAbs(at) }) {
 			return nil
 		}
 	}

@@ -52,9 +52,10 @@ func TestDirectIsWhatTheShellDoes(t *testing.T) {
 	}
 	exported := &runner.Env{Environ: []string{"BASH_FUNC_cat%%=() { echo mine; }"}}
 	confined := &runner.Env{Confine: func(*exec.Cmd) (func(), error) { return func() {}, nil }}
+	here := &runner.Env{Environ: []string{"PATH=tools:/usr/bin:/bin"}}
 	s := &shell{Command: command{line: "cat in.txt"}, Shell: standardShell()}
-	if s.direct(exported) != nil || s.direct(confined) != nil {
-		t.Error("exported functions and sandboxes need the shell")
+	if s.direct(exported) != nil || s.direct(confined) != nil || s.direct(here) != nil {
+		t.Error("exported functions, sandboxes and folders relative to where it runs need the shell")
 	}
 }
 

@@ -174,6 +174,7 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 		"an import":          {"{% import '/etc/passwd' as x %}", "import"},
 		"raises":             {"{{ raise_exception('roles must alternate') }}", "the template says: roles must alternate"},
 		"raises in a loop":   {"{% for m in messages %}{% if true %}{{ raise_exception('no, never') }}{% endif %}{% endfor %}", "the template says: no, never"},
+		"an endless range":   {"{% for i in range(-2, 9223372036854775807) %}x{% endfor %}", "100,000"},
 		"a huge range":       {"{% for i in range(1000000000) %}x{% endfor %}", "100,000"},
 		"the day":            {"{{ strftime_now('%d') }}", "strftime_now"},
 		"rewrites before it": {"{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "rendered in another way"},

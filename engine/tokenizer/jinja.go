@@ -149,7 +149,7 @@ func jinjaRange(_ *exec.Evaluator, params *exec.VarArgs) ([]int, error) {
 		bounds[0], bounds[1] = 0, bounds[0]
 	}
 	start, stop, step := bounds[0], bounds[1], bounds[2]
-	if step == 0 || (stop-start)/step > 100_000 {
+	if step == 0 || (float64(stop)-float64(start))/float64(step) > 100_000 {
 		return nil, errors.New("range has a step of 0, or more than 100,000 numbers")
 	}
 	out := []int{}
