@@ -208,7 +208,7 @@ def files_dvc(bench, row, dir):
     dvc = bench.peers.path["dvc"]
     dvc_init(bench, dir)
     bench.measure(row["add"], "dvc", [dvc, "add", "-q", "data"], dir)
-    look(bench, row, "dvc", [dvc, "status", "-q"], dir)
+    look(bench, row, "dvc", [dvc, "status"], dir)
     put_back(bench, row, "dvc", [dvc, "checkout", "-q"], dir)
 
 
