@@ -263,7 +263,11 @@ func (u *upload) isThere(ctx context.Context) (there bool, err error) {
 func (u *upload) abort(ctx context.Context) {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	u.b.client.AbortMultipartUpload(last, &s3.AbortMultipartUploadInput{Bucket: &u.b.o.Bucket, Key: u.b.key(u.name), UploadId: u.id})
+	// A part whose sending was just given up may still be arriving, and stays then: S3 says to abort again.
+	for range 3 {
+		u.b.client.AbortMultipartUpload(last, &s3.AbortMultipartUploadInput{Bucket: &u.b.o.Bucket, Key: u.b.key(u.name), UploadId: u.id})
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // buffers are the memory of all uploads in parts together: uploadJobs of them, made when they are needed first.
