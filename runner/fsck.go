@@ -115,16 +115,14 @@ func firstDifference(a, b []byte) int {
 
 func checkJournal(dir string) []FileProblem {
 	path := filepath.Join(dir, ".lpipe", "journal")
-	_, good, total, err := readJournal(path)
-	if err != nil || good == total {
+	damage := journalDamage(path)
+	_, good, _, err := readJournal(path)
+	if damage == nil || err != nil {
 		return nil
-	}
-	if data, err := os.ReadFile(path); err == nil && int64(len(withoutTorn(data, goodLine))) == good {
-		return nil // nobody was told of what it lacks
 	}
 	return []FileProblem{{
 		Path: path, What: "journal",
-		Err: fmt.Errorf("%w after byte %d of %d; stages that it named after that run again", cache.ErrDamaged, good, total),
+		Err: fmt.Errorf("%w; stages that it named after that run again", damage),
 		repair: func() error { // the project's own is folded into the lock by now
 			if j, err := openJournal(path, good); standsAt(path) && err == nil {
 				return j.close()

@@ -50,10 +50,15 @@ func readJournal(path string) (entries []entry, good int64, total int64, err err
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("read journal: %w", err)
 	}
-	total = int64(len(data))
+	entries, good = parseJournal(data)
+	return entries, good, int64(len(data)), nil
+}
+
+// parseJournal returns the records of a journal's good part, and its length.
+func parseJournal(data []byte) (entries []entry, good int64) {
 	rest, ok := bytes.CutPrefix(data, []byte(journalHead))
 	if !ok {
-		return nil, 0, total, nil
+		return nil, 0
 	}
 	for {
 		line, after, whole := bytes.Cut(rest, []byte("\n"))
@@ -67,7 +72,23 @@ func readJournal(path string) (entries []entry, good int64, total int64, err err
 		entries = append(entries, e)
 		rest = after
 	}
-	return entries, total - int64(len(rest)), total, nil
+	return entries, int64(len(data) - len(rest))
+}
+
+// journalDamage is nil for a journal that is good to its end, or to an end that is torn: nobody was told of what that
+// lacks, after a loss of power or while somebody writes it.
+func journalDamage(path string) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	if _, good := parseJournal(data); good < int64(len(withoutTorn(data, goodLine))) {
+		return fmt.Errorf("%w after byte %d of %d", cache.ErrDamaged, good, len(data))
+	}
+	return nil
 }
 
 func lineSum(text []byte) string {

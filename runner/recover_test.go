@@ -51,6 +51,27 @@ func TestJournalIsFoldedByTheNextCommand(t *testing.T) {
 	equal(t, "repro", w.repro(), "clean:workspace count:cache loud:workspace")
 }
 
+// gc removes nothing on the account of a journal that hides what was acknowledged; an end torn off hides nothing.
+func TestRootsOfADamagedJournal(t *testing.T) {
+	w, journal := journalOf(t)
+	whole, err := runner.Roots(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(strings.TrimSuffix(journal, "\n"), "\n")
+	for i, line := range lines {
+		damaged := strings.Join(lines[:i], "") + "X" + line[1:] + strings.Join(lines[i+1:], "") + "\n"
+		w.write(".lpipe/journal", damaged)
+		if _, err := runner.Roots(w.dir); !errors.Is(err, cache.ErrDamaged) {
+			t.Errorf("line %d of %d damaged: %v", i+1, len(lines), err)
+		}
+	}
+	w.write(".lpipe/journal", journal+"0123456789abcdef {\"sta")
+	if torn, err := runner.Roots(w.dir); err != nil || len(torn.Keys) != len(whole.Keys) {
+		t.Errorf("torn: %d keys for %d, %v", len(torn.Keys), len(whole.Keys), err)
+	}
+}
+
 // Whatever byte of the journal is damaged or cut off, what stands before it counts, and repro ends as ever.
 func TestDamagedJournal(t *testing.T) {
 	calm := newWorkspace(t, chain, "raw.txt", "a b\n")

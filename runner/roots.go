@@ -21,9 +21,13 @@ func Roots(dir string) (cache.GCRoots, error) {
 	}
 	for _, dir := range append(workspaces, instances...) {
 		// The journal first: what has left it since is in the lock by then.
-		entries, _, _, err := readJournal(filepath.Join(dir, ".lpipe", "journal"))
+		journal := filepath.Join(dir, ".lpipe", "journal")
+		entries, _, _, err := readJournal(journal)
 		if err != nil {
 			return roots, err
+		}
+		if err := journalDamage(journal); err != nil {
+			return roots, fmt.Errorf("read %s, which says what must be kept: %w; lpipe repro or fsck --repair mends it", journal, err)
 		}
 		lock := newLock()
 		for _, e := range entries {
