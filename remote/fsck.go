@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/zeebo/blake3"
@@ -45,7 +44,7 @@ type FsckReport struct {
 
 // Fsck compares what the indexes promise with what is there.
 func (r *Remote) Fsck(ctx context.Context, o FsckOptions) (FsckReport, error) {
-	f := checker{r: r, o: o, bad: map[string]bool{}}
+	f := checker{r: r, o: o, bad: map[string]bool{}, found: map[cache.Key]*cache.Result{}}
 	if err := f.run(ctx); err != nil {
 		return f.report, r.wrap("check", err)
 	}
@@ -59,6 +58,7 @@ type checker struct {
 	mu     sync.Mutex
 	report FsckReport
 	bad    map[string]bool
+	found  map[cache.Key]*cache.Result
 	lost   bool // an index is damaged, and no copy of it is here
 }
 
@@ -279,8 +279,12 @@ func (f *checker) results(ctx context.Context, all *contents) error {
 		}
 	}
 	return f.r.each(ctx, len(keys), func(ctx context.Context, i int) error {
-		_, err := f.r.Result(ctx, keys[i])
+		result, err := f.r.Result(ctx, keys[i])
 		switch {
+		case err == nil:
+			f.mu.Lock()
+			f.found[keys[i]] = result
+			f.mu.Unlock()
 		case errors.Is(err, cache.ErrDamaged), errors.Is(err, cache.ErrUntrusted):
 			f.problem(resultName(keys[i]), err)
 		case errors.Is(err, cache.ErrNotFound) && i < promised:
@@ -290,54 +294,4 @@ func (f *checker) results(ctx context.Context, all *contents) error {
 		}
 		return nil
 	})
-}
-
-// repair writes an index without the promises that are not kept, and removes what is damaged.
-func (f *checker) repair(ctx context.Context, x *index, all *contents) error {
-	rest := &contents{}
-	for _, p := range all.packs {
-		if !f.bad[packName(p.id)] {
-			rest.packs = append(rest.packs, p)
-		}
-	}
-	for _, o := range all.objects {
-		if !f.bad[objectName(o.ID)] {
-			rest.objects = append(rest.objects, o)
-		}
-	}
-	for _, k := range all.results {
-		if !f.bad[resultName(k)] {
-			rest.results = append(rest.results, k)
-		}
-	}
-	// What promised content in a lost pack is no promise any more: a tree stands for all that it names.
-	f.dropBroken(rest)
-	if _, err := f.r.replaceIndex(ctx, x, rest); err != nil {
-		return err
-	}
-	var names []string
-	for name := range f.bad {
-		if !strings.HasPrefix(name, "index/") { // these are replaced by now, one perhaps under its own name
-			names = append(names, name)
-		}
-	}
-	return f.r.deleteAll(ctx, names)
-}
-
-// dropBroken leaves no pack with a tree in the index once anything was lost: which trees reach it is not known
-// without reading them all, and a tree in the index promises all below it. They are sent again by the next push.
-func (f *checker) dropBroken(rest *contents) {
-	lost := false
-	for name := range f.bad {
-		if _, ok := idOf(name); ok {
-			lost = true
-		}
-	}
-	if !lost {
-		return
-	}
-	rest.packs = slices.DeleteFunc(rest.packs, func(p pack) bool {
-		return slices.ContainsFunc(p.entries, func(o cache.Object) bool { return o.Tree })
-	})
-	rest.results = nil // results are looked at again too: theirs may be among the lost
 }

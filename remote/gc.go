@@ -26,7 +26,8 @@ type GCReport struct {
 	Objects int // that nothing reaches any more
 	Bytes   int64
 	Kept    int // results
-	// Repacked counts packs that are given up although something in them is needed; that is copied into new packs: Moved bytes.
+	// Repacked counts packs that are given up although something in them is needed; that is copied into new packs: Moved
+	// bytes.
 	Repacked int
 	Moved    int64
 	// Waste is the bytes of objects that nothing needs, in packs that stay for what else they hold.
@@ -34,7 +35,7 @@ type GCReport struct {
 }
 
 // GC removes results that no root needs, and the objects that no root and no remaining result reaches. Packs of which
-// less than half is needed are written anew. It works alone: while somebody pushes it fails with ErrLocked. Who fetches
+// less than half is needed are written anew, and many small ones as few large. It works alone: while somebody pushes it fails with ErrLocked. Who fetches
 // at the same time finds everything that stays.
 func (r *Remote) GC(ctx context.Context, roots cache.GCRoots, o GCOptions) (GCReport, error) {
 	if o.Now.IsZero() {
@@ -56,6 +57,7 @@ type collector struct {
 	x      *index
 	items  []Item           // packs and large objects in the bucket
 	refs   map[cache.ID]int // by how many roots and results an object is reached
+	join   bool             // there are many small packs
 	report GCReport
 }
 

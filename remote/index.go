@@ -33,6 +33,16 @@ type pack struct {
 	entries []cache.Object
 }
 
+// located is a pack's objects with their places in it.
+func (p pack) located() []located {
+	list, at := make([]located, len(p.entries)), int64(len(packMagic))
+	for i, o := range p.entries {
+		list[i] = located{o, at}
+		at += o.Size
+	}
+	return list
+}
+
 // contents is what an index says is in the bucket.
 type contents struct {
 	packs   []pack

@@ -56,174 +56,71 @@ func (f *checker) loadOnce(ctx context.Context) (*index, error) {
 	return x, nil
 }
 
-// rebuild adds to all what the bucket holds and a lost index named: packs tell their entries, large objects and results
-// stand for themselves. A push that was interrupted leaves trees without what they name; these are left out.
+// rebuild adds to all what the bucket holds and a lost index named: packs tell their entries, and large objects stand for
+// themselves. A push that was interrupted leaves trees without what they name: repair leaves these out.
 func (f *checker) rebuild(ctx context.Context, all *contents) error {
-	b := rebuilder{f: f, known: map[cache.ID]bool{}, trees: map[cache.ID]*cache.Tree{}}
+	named := map[string]bool{}
 	for _, p := range all.packs {
-		b.know(p.entries)
+		named[packName(p.id)] = true
 	}
-	b.know(all.objects)
+	for _, o := range all.objects {
+		named[objectName(o.ID)] = true
+	}
 	for _, prefix := range []string{"packs/", "objects/"} {
 		items, err := f.r.list(ctx, prefix)
 		if err != nil {
 			return err
 		}
 		for _, item := range items {
-			if err := b.read(ctx, item, all); err != nil {
-				return err
+			if id, ok := idOf(item.Name); ok && !named[item.Name] {
+				if err := f.add(ctx, id, item, all); err != nil {
+					return err
+				}
 			}
 		}
 	}
-	b.dropIncomplete(all)
 	all.sort()
-	return b.results(ctx, all)
+	return nil
 }
 
-type rebuilder struct {
-	f     *checker
-	known map[cache.ID]bool        // objects that an index names
-	trees map[cache.ID]*cache.Tree // of those that are added
-}
+// largestTree is the most bytes of an object by itself that is looked at as a tree: some ten million names.
+const largestTree = 1 << 30
 
-func (b *rebuilder) know(list []cache.Object) {
-	for _, o := range list {
-		b.known[o.ID] = true
-	}
-}
-
-// read adds a pack or large object that no index names, if it is whole.
-func (b *rebuilder) read(ctx context.Context, item Item, all *contents) error {
-	id, ok := idOf(item.Name)
-	if !ok || b.known[id] || b.f.bad[item.Name] {
-		return nil
-	}
-	for _, p := range all.packs {
-		if p.id == id {
-			return nil
-		}
-	}
+// add adds a pack or large object that no index names, if it is whole: else it is named by nothing, and gc removes it.
+func (f *checker) add(ctx context.Context, id cache.ID, item Item, all *contents) error {
 	if strings.HasPrefix(item.Name, "packs/") {
-		data, err := b.f.r.read(ctx, item.Name, 0, item.Size, nil)
+		data, err := f.r.read(ctx, item.Name, 0, item.Size, nil)
 		if err != nil || cache.Sum(data) != id {
-			return err // whoever finds it later: it is named by nothing
+			return err
 		}
-		p, err := decodePack(id, data)
-		if err != nil {
-			return nil
+		if p, err := decodePack(id, data); err == nil {
+			all.packs = append(all.packs, p)
 		}
-		at := int64(len(packMagic))
-		for _, o := range p.entries {
-			b.tree(o, data[at:at+o.Size])
-			at += o.Size
-		}
-		all.packs = append(all.packs, p)
 		return nil
 	}
-	got, err := b.f.hash(ctx, item.Name, item.Size)
+	got, err := f.hash(ctx, item.Name, item.Size)
 	if err != nil || got != id {
 		return err
 	}
 	o := cache.Object{ID: id, Size: item.Size}
-	if head, err := b.f.r.read(ctx, item.Name, 0, min(6, item.Size), nil); err != nil {
+	head, err := f.r.read(ctx, item.Name, 0, min(int64(len(treeStart)), item.Size), nil)
+	if err != nil {
 		return err
-	} else if string(head) == "lptree" {
-		data, err := b.f.r.read(ctx, item.Name, 0, item.Size, nil)
+	}
+	if string(head) == treeStart && item.Size <= largestTree {
+		data, err := f.r.read(ctx, item.Name, 0, item.Size, nil)
 		if err != nil {
 			return err
 		}
 		_, err = cache.DecodeTree(data)
 		o.Tree = err == nil
-		b.tree(o, data)
 	}
 	all.objects = append(all.objects, o)
 	return nil
 }
 
-func (b *rebuilder) tree(o cache.Object, data []byte) {
-	if !o.Tree {
-		return
-	}
-	if tree, err := cache.DecodeTree(data); err == nil {
-		b.trees[o.ID] = tree
-	}
-}
-
-// dropIncomplete takes out what names objects that are not there, until nothing does.
-func (b *rebuilder) dropIncomplete(all *contents) {
-	for {
-		there := map[cache.ID]bool{}
-		for _, p := range all.packs {
-			for _, o := range p.entries {
-				there[o.ID] = true
-			}
-		}
-		for _, o := range all.objects {
-			there[o.ID] = true
-		}
-		whole := func(o cache.Object) bool {
-			if b.known[o.ID] || !o.Tree {
-				return true
-			}
-			tree := b.trees[o.ID]
-			if tree == nil {
-				return false
-			}
-			for _, e := range tree.Entries {
-				if e.Type != cache.Link && !there[e.ID] {
-					return false
-				}
-			}
-			return true
-		}
-		before := len(all.packs) + len(all.objects)
-		all.packs = only(all.packs, func(p pack) bool { return len(only(p.entries, whole)) == len(p.entries) })
-		all.objects = only(all.objects, whole)
-		if len(all.packs)+len(all.objects) == before {
-			b.known = there
-			return
-		}
-	}
-}
-
-func only[T any](list []T, keep func(T) bool) []T {
-	var kept []T
-	for _, one := range list {
-		if keep(one) {
-			kept = append(kept, one)
-		}
-	}
-	return kept
-}
-
-// results adds those that are there with their content.
-func (b *rebuilder) results(ctx context.Context, all *contents) error {
-	items, err := b.f.r.list(ctx, "results/")
-	if err != nil {
-		return err
-	}
-	named := map[cache.Key]bool{}
-	for _, k := range all.results {
-		named[k] = true
-	}
-	for _, item := range items {
-		id, ok := parseName("results", item.Name)
-		if key := cache.Key(id); ok && !named[key] && !b.f.bad[item.Name] {
-			result, err := b.f.r.Result(ctx, key)
-			if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrNotFound) || errors.Is(err, cache.ErrUntrusted) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if len(only(result.Contents(), func(c cache.Content) bool { return !b.known[c.ID] })) == 0 {
-				all.results = append(all.results, key)
-			}
-		}
-	}
-	all.sort()
-	return nil
-}
+// treeStart is what every tree begins with.
+const treeStart = "lptree"
 
 // decodePack reads a pack's entries from its end.
 func decodePack(id cache.ID, data []byte) (pack, error) {

@@ -40,6 +40,7 @@ func (g *collector) sort(dropped []stored) *leaving {
 	}
 	// Of an object in two packs, as a gc leaves it that was killed, the one in the pack with less waste counts.
 	slices.SortStableFunc(all.packs, func(a, b pack) int { return cmp.Compare(g.waste(a), g.waste(b)) })
+	g.join = len(only(all.packs, g.small)) > fewSmall
 	for _, p := range all.packs {
 		g.judge(p, there, left)
 	}
@@ -62,14 +63,19 @@ func (g *collector) waste(p pack) (n int64) {
 	return n
 }
 
-// judge decides over one pack. It goes if less than half of it is needed here, and always if it holds a tree that
-// nothing needs: in the index that tree would promise what it names, which may go.
+// small tells of a pack that is worth joining with others: who fetches much asks for each by itself.
+func (g *collector) small(p pack) bool { return p.size < g.r.o.PackSize/4 }
+
+// fewSmall is how many small packs may stay, as pushes of little leave them.
+const fewSmall = 32
+
+// judge decides over one pack. It goes if less than half of it is needed here or if it is one of many small ones, and always
+// if it holds a tree that nothing needs: in the index that tree would promise what it names, which may go.
 func (g *collector) judge(p pack, there map[cache.ID]bool, left *leaving) {
 	var needed []moving
 	var keep, waste int64
 	unneeded, promises := 0, false
-	at := int64(len(packMagic))
-	for _, o := range p.entries {
+	for _, o := range p.located() {
 		switch {
 		case g.refs[o.ID] == 0:
 			unneeded++
@@ -80,11 +86,10 @@ func (g *collector) judge(p pack, there map[cache.ID]bool, left *leaving) {
 		default:
 			there[o.ID] = true
 			keep += o.Size
-			needed = append(needed, moving{located{o, at}, p.id})
+			needed = append(needed, moving{o, p.id})
 		}
-		at += o.Size
 	}
-	if len(needed) > 0 && !promises && keep >= waste {
+	if len(needed) > 0 && !promises && keep >= waste && !(g.join && g.small(p)) {
 		left.index.packs = append(left.index.packs, p)
 		g.report.Waste += waste
 		return

@@ -233,3 +233,40 @@ func TestSamplesOfDays(t *testing.T) {
 		t.Error("no share is nothing, the whole everything")
 	}
 }
+
+// Many small pushes leave many small packs, and who fetches all pays a request for each: a gc joins them, once.
+func TestSmallPacksAreJoined(t *testing.T) {
+	b, c := newMemory(), newCache(t)
+	r := New(b, c, Options{Retry: quick})
+	var roots cache.GCRoots
+	for i := range fewSmall + 3 {
+		path := filepath.Join(t.TempDir(), "f")
+		noError(t, os.WriteFile(path, fmt.Appendf(nil, "%0*d", 300, i), 0o644))
+		content, err := c.Add(t.Context(), nil, path, cache.AddOptions{})
+		noError(t, err)
+		roots.Contents = append(roots.Contents, content)
+		_, err = r.Push(t.Context(), []cache.Content{content}, nil, nil)
+		noError(t, err)
+	}
+	preview, err := r.GC(t.Context(), roots, GCOptions{})
+	noError(t, err)
+	done, err := r.GC(t.Context(), roots, GCOptions{Delete: true})
+	noError(t, err)
+	if done != preview || done.Repacked != fewSmall+3 || done.Objects != 0 {
+		t.Errorf("preview %+v, done %+v", preview, done)
+	}
+	other := New(b, newCache(t), Options{Retry: quick})
+	stats, err := other.Fetch(t.Context(), roots.Contents, nil)
+	noError(t, err)
+	if stats.Requests > 3 {
+		t.Errorf("fetched in %d requests", stats.Requests)
+	}
+	for _, content := range roots.Contents {
+		complete(t, other, content, false)
+	}
+	again, err := r.GC(t.Context(), roots, GCOptions{Delete: true})
+	noError(t, err)
+	if again.Repacked > 0 || again.Bytes != 0 {
+		t.Errorf("again: %+v", again)
+	}
+}
