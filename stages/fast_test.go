@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 // pieceOf are what random texts of these tests are made of: what the fast paths look for, and what they must not stumble over.
@@ -148,6 +150,64 @@ func TestFastWordsAgreeWithTheSlowWay(t *testing.T) {
 	}
 }
 
+// The words of near duplicates and n-grams are the same by table and by cases.
+func TestWordsAgreeWithTheirPlainTwin(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	pieces := append([]string{"3.14", "end. Next", "1.", ".5", "x²", "2+3", "Größe", "don’t", "\x7f", "\xff", "İ", "ǅ", "٣", "\u0300"}, pieceOf...)
+	for range 20_000 {
+		var b strings.Builder
+		for range rng.IntN(12) {
+			b.WriteString(pieces[rng.IntN(len(pieces))])
+		}
+		if text := b.String(); !slices.Equal(appendWords(nil, text), wordsPlainly(text)) {
+			t.Fatalf("%q: other words", text)
+		}
+	}
+}
+
+// wordsPlainly is appendWords, a case a character.
+func wordsPlainly(text string) (dst []uint64) {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h, inside := uint64(offset), false
+	end := func() {
+		if inside {
+			dst = append(dst, mix(h))
+			h, inside = offset, false
+		}
+	}
+	for i := 0; i < len(text); {
+		r, size := rune(text[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(text[i:])
+		}
+		switch {
+		case r >= '0' && r <= '9', r >= 'a' && r <= 'z':
+			h, inside = (h^uint64(r))*prime, true
+		case r >= 'A' && r <= 'Z':
+			h, inside = (h^uint64(r|0x20))*prime, true
+		case r <= ' ', r == ',' || r == ';' || r == ':' || r == '?' || r == '"' || r == '\'' || r == '’' || r == '“' || r == '”':
+			end()
+		case r == '.':
+			if i+1 < len(text) && inside && text[i+1] >= '0' && text[i+1] <= '9' {
+				h = (h ^ '.') * prime
+			} else {
+				end()
+			}
+		case r >= 0x2e80 || r < utf8.RuneSelf:
+			end()
+			h, inside = (h^uint64(r))*prime, true
+			end()
+		case unicode.IsSpace(r):
+			end()
+		default:
+			h, inside = (h^uint64(unicode.ToLower(r)))*prime, true
+		}
+		i += size
+	}
+	end()
+	return dst
+}
+
 func TestMinimaAreTheSameWithoutVectors(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	m := newMinHasher(defaultNear())
@@ -156,8 +216,33 @@ func TestMinimaAreTheSameWithoutVectors(t *testing.T) {
 		for i := range hashes {
 			hashes[i] = rng.Uint64()
 		}
-		if m.least(hashes) != m.leastPlainly(hashes) {
+		var plain [permutations]uint32
+		m.leastPlainly(&plain, hashes)
+		if m.least(hashes) != plain {
 			t.Fatalf("%d hashes: other minima", n)
 		}
+	}
+}
+
+// A rolling hash of words is the hash of those words alone, wherever they stand.
+func TestShinglesRoll(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 6))
+	words := make([]uint64, 60)
+	for i := range words {
+		words[i] = rng.Uint64()
+	}
+	for n := 1; n < 70; n++ {
+		got := shingles(slices.Clone(words), n)
+		if len(got) != max(len(words)-n+1, 1) {
+			t.Fatalf("%d shingles of %d words", len(got), n)
+		}
+		for i, h := range got {
+			if alone := shingles(slices.Clone(words[i:min(i+n, len(words))]), n); len(alone) != 1 || alone[0] != h {
+				t.Fatalf("shingle %d of %d words differs from the same words alone", i, n)
+			}
+		}
+	}
+	if a, b := shingles([]uint64{1, 2}, 2)[0], shingles([]uint64{2, 1}, 2)[0]; a == b {
+		t.Error("the order of words does not count")
 	}
 }

@@ -16,44 +16,82 @@ import (
 // marks are words, since 2+3 is not 2-3; so is each letter of a script without blanks.
 func appendWords(dst []uint64, text string) []uint64 {
 	const offset, prime = 14695981039346656037, 1099511628211
-	h, inside := uint64(offset), false
-	end := func() {
-		if inside {
-			dst = append(dst, mix(h))
-			h, inside = offset, false
-		}
-	}
+	h := uint64(offset) // of the word in hand; offset itself: there is none
 	for i := 0; i < len(text); {
-		r, size := rune(text[i]), 1
-		if r >= utf8.RuneSelf {
-			r, size = utf8.DecodeRuneInString(text[i:])
+		c, size := wordBytes[text[i]], 1
+		if c >= leastLetter {
+			h = (h ^ uint64(c)) * prime
+			i++
+			continue
 		}
-		switch {
-		case r >= '0' && r <= '9', r >= 'a' && r <= 'z':
-			h, inside = (h^uint64(r))*prime, true
-		case r >= 'A' && r <= 'Z':
-			h, inside = (h^uint64(r|0x20))*prime, true
-		case r <= ' ', r == ',' || r == ';' || r == ':' || r == '?' || r == '"' || r == '\'' || r == '’' || r == '“' || r == '”':
-			end()
-		case r == '.':
-			if i+1 < len(text) && inside && text[i+1] >= '0' && text[i+1] <= '9' {
-				h = (h ^ '.') * prime
-			} else {
-				end()
+		letter, alone := rune(0), rune(0)
+		switch c {
+		case aloneMark:
+			alone = rune(text[i])
+		case fullStop:
+			if h != offset && i+1 < len(text) && text[i+1] >= '0' && text[i+1] <= '9' {
+				letter = '.'
 			}
-		case r >= 0x2e80 || r < utf8.RuneSelf:
-			end()
-			h, inside = (h^uint64(r))*prime, true
-			end()
-		case unicode.IsSpace(r):
-			end()
-		default:
-			h, inside = (h^uint64(unicode.ToLower(r)))*prime, true
+		case beyondASCII:
+			letter, alone, size = wideLetter(text[i:])
 		}
-		i += size
+		if i += size; letter != 0 {
+			h = (h ^ uint64(letter)) * prime
+			continue
+		}
+		if h != offset {
+			dst = append(dst, mix(h))
+			h = offset
+		}
+		if alone != 0 {
+			dst = append(dst, mix((offset^uint64(alone))*prime))
+		}
 	}
-	end()
+	if h != offset {
+		dst = append(dst, mix(h))
+	}
 	return dst
+}
+
+// What a byte is to appendWords: from leastLetter on a letter or digit, in lower case.
+const (
+	wordEnd = iota
+	aloneMark
+	fullStop
+	beyondASCII
+	leastLetter
+)
+
+var wordBytes = func() (kinds [256]byte) {
+	for i := range kinds {
+		switch c := byte(i); {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z':
+			kinds[i] = c
+		case c >= 'A' && c <= 'Z':
+			kinds[i] = c | 0x20
+		case c >= utf8.RuneSelf:
+			kinds[i] = beyondASCII
+		case c == '.':
+			kinds[i] = fullStop
+		case c <= ' ', c == ',', c == ';', c == ':', c == '?', c == '"', c == '\'':
+			kinds[i] = wordEnd
+		default:
+			kinds[i] = aloneMark
+		}
+	}
+	return kinds
+}()
+
+// wideLetter is the character beyond ASCII at the beginning of s: part of a word, a word alone, or, neither, the end of one.
+func wideLetter(s string) (letter, alone rune, size int) {
+	r, size := utf8.DecodeRuneInString(s)
+	switch {
+	case r == '’' || r == '“' || r == '”' || unicode.IsSpace(r):
+		return 0, 0, size
+	case r >= 0x2e80:
+		return 0, r, size
+	}
+	return unicode.ToLower(r), 0, size
 }
 
 // mix is the finaliser of splitmix64 (Steele, Lea, Flood 2014).
@@ -65,21 +103,26 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// shingles replaces words, in place, by the hashes of their n-grams: one for all if they are fewer than n.
+// shingles replaces words, in place, by the hashes of their n-grams: one for all if they are fewer than n. An n-gram is the
+// polynomial of its words, which rolls from one to the next (Karp and Rabin 1987), mixed.
 func shingles(words []uint64, n int) []uint64 {
 	if len(words) == 0 {
 		return words
 	}
+	const base = 0x9e3779b97f4a7c15
 	n = min(n, len(words))
-	count := len(words) - n + 1
-	for i := range count {
-		h := uint64(n)
-		for _, w := range words[i : i+n] {
-			h = mix(h ^ w)
-		}
-		words[i] = h
+	h, highest := uint64(0), uint64(1) // highest is the factor of the first word
+	for _, w := range words[:n-1] {
+		h = h*base + w
+		highest *= base
 	}
-	return words[:count]
+	words, ends := words[:len(words)-n+1], words[n-1:]
+	for i, first := range words {
+		h = h*base + ends[i]
+		words[i] = mix(h + uint64(n))
+		h -= first * highest
+	}
+	return words
 }
 
 // ngrams is an index of the n-grams of test sets: n-gram -> the set it came from.

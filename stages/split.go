@@ -76,7 +76,7 @@ func splitKind() *runner.Kind {
 	return &runner.Kind{
 		Name:    "split",
 		Doc:     "Train, validation and test sets without leakage.",
-		Version: 1,
+		Version: 2, // 2: rolling hashes of n-grams
 		In:      in,
 		Out:     outs(false),
 		Ports: func(_ runner.Stage, given map[string]bool) (ins, out []runner.Port) {
