@@ -19,6 +19,8 @@ type Result struct {
 	// Inputs lists, by input, the files of folders that may be nowhere else when somebody asks which of them changed.
 	Inputs     map[string]map[string]ID `json:"inputs,omitempty"`
 	Signatures []Signature              `json:"signatures,omitempty"`
+	// From says which remote a result was read from; none for one that was made here. It is this cache's business and not sent.
+	From string `json:"from,omitempty"`
 }
 
 // Signature says that somebody vouches for a result: that this key led to these outputs. See remote.SignedText.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -310,16 +311,7 @@ func (p *pusher) putResults(ctx context.Context) error {
 	}
 	err := p.r.each(ctx, len(p.results), func(ctx context.Context, i int) error {
 		k := p.results[i]
-		result, err := p.r.cache.Result(k)
-		if err != nil {
-			return err
-		}
-		if p.r.signer != nil {
-			if result, err = sign(k, result, p.r.signer); err != nil {
-				return err
-			}
-		}
-		data, err := result.Encode(k)
+		data, err := p.result(k)
 		if err != nil {
 			return err
 		}
@@ -342,6 +334,28 @@ func (p *pusher) putResults(ctx context.Context) error {
 	}
 	p.stats.Results = len(p.results)
 	return p.r.publish(ctx, &contents{results: p.results})
+}
+
+// result is what is sent of a result: signed if it was made here.
+func (p *pusher) result(k cache.Key) ([]byte, error) {
+	result, err := p.r.cache.Result(k)
+	if err != nil {
+		return nil, err
+	}
+	from := result.From
+	result.From = ""
+	if p.r.signer != nil && from == "" {
+		if result, err = sign(k, result, p.r.signer); err != nil {
+			return nil, err
+		}
+	} else if p.r.signer != nil && trusted(k, result, p.r.o.Trust) != nil {
+		p.mu.Lock()
+		if !slices.Contains(p.stats.Unsigned, from) {
+			p.stats.Unsigned = append(p.stats.Unsigned, from)
+		}
+		p.mu.Unlock()
+	}
+	return result.Encode(k)
 }
 
 // verifying is a file whose bytes must hash to id when it is read from start to end: a Put that reads it fails

@@ -37,6 +37,7 @@ type Stats struct {
 	Objects  int   // sent or brought
 	Bytes    int64 // of these objects
 	Results  int
+	Unsigned []string // remotes that results came from which a push that signs sent without its signature
 	Requests int
 }
 
@@ -86,7 +87,7 @@ func New(bucket Bucket, c *cache.Cache, o Options) *Remote {
 // String says where the remote is.
 func (r *Remote) String() string { return r.bucket.String() }
 
-// SignWith makes later pushes sign the results that they send.
+// SignWith makes later pushes sign the results that they send, if they were made here: of others the signer knows nothing.
 func (r *Remote) SignWith(key ed25519.PrivateKey) { r.signer = key }
 
 // Trust gives the keys whose results count; none: everybody's do.
@@ -235,6 +236,9 @@ func (r *Remote) anyResult(ctx context.Context, k cache.Key) (*cache.Result, err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("result %s at %s: %w", k, r, cache.ErrNotFound)
+	}
+	if err == nil {
+		result.From = r.String()
 	}
 	return result, err
 }

@@ -82,6 +82,9 @@ func (p *program) pushProject(ctx context.Context, pr *project, targets []string
 		}
 		stats, err = r.Push(ctx, news.contents, news.keys, progress)
 		stats.Requests = r.Requests() // with those that asked for the news
+		for _, from := range stats.Unsigned {
+			p.warn("results that came from %s are sent as they came, not signed by you: lpipe repro --force makes them here", from)
+		}
 		return stats, err
 	})
 }
