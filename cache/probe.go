@@ -52,3 +52,45 @@ func tryClone(object *os.File, path string) error {
 	}
 	return err
 }
+
+// linkFor is how content is placed on a device, before trying: what cannot work is left out.
+func (c *Cache) linkFor(dev uint64) string {
+	for _, l := range c.links {
+		switch {
+		case l == "reflink" && (dev != c.dev || c.cloneRefused()):
+		case l == "hardlink" && dev != c.dev:
+		default:
+			return l
+		}
+	}
+	return "copy"
+}
+
+// cloneRefused tries once whether the cache's file system has reflinks.
+func (c *Cache) cloneRefused() bool {
+	c.cloneOnce.Do(func() {
+		c.noClone = true
+		if f, err := os.OpenFile(c.in("lock"), os.O_RDWR, 0); err == nil {
+			may := mayClone(f)
+			f.Close()
+			if !may {
+				return
+			}
+		}
+		a, err := c.disk.temp(c.in("tmp"))
+		if err != nil {
+			return
+		}
+		defer os.Remove(a.Name())
+		defer a.Close()
+		b, err := c.disk.temp(c.in("tmp"))
+		if err != nil {
+			return
+		}
+		defer os.Remove(b.Name())
+		defer b.Close()
+		a.WriteString("x")
+		c.noClone = clone(b, a) != nil
+	})
+	return c.noClone
+}
