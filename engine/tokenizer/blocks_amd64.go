@@ -25,30 +25,33 @@ func classify512(masks *classMasks, s *byte, n int, table *byte) int
 
 // prepare is preparePlain; it also asks for the cache lines, so that they are there when
 // emit comes.
-func (c *shortCache) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
+func (t *cacheTable) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
 	if len(wanted) == 0 {
 		return
 	}
 	_, _ = bounds[len(wanted)], s[bounds[len(wanted)-1]+15]
-	prepare(&wanted[0], len(wanted), &s[0], &bounds[0], &c.lines[0], uint64(len(c.lines)-1), &pieceMasks)
+	prepare(&wanted[0], len(wanted), &s[0], &bounds[0], &t.lines[0], uint64(len(t.lines)-1), &pieceMasks)
 }
 
 // emit is emitPlain.
-func (c *shortCache) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
+func (t *cacheTable) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
 	if len(wanted) == 0 {
 		return dst, 0
 	}
 	n := len(dst)
 	room := dst[n : n+4*len(wanted)]
-	done, wrote := emit(&room[0], &wanted[0], len(wanted), &c.lines[0], uint64(len(c.lines)-1))
+	done, wrote := emit(&room[0], &wanted[0], len(wanted), &t.lines[0], uint64(len(t.lines)-1))
 	return dst[:n+wrote], done
 }
 
 //go:noescape
-func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *shortLine, mask uint64, masks *[17][2]uint64)
+func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *cacheLine, mask uint64, masks *[17][2]uint64)
 
+// emit may run while another writes: a slot's hi is written last and read before the ids, and
+// the processor keeps both orders.
+//
 //go:noescape
-func emit(dst *int32, wanted *wantedPiece, n int, lines *shortLine, mask uint64) (done, wrote int)
+func emit(dst *int32, wanted *wantedPiece, n int, lines *cacheLine, mask uint64) (done, wrote int)
 
 // classTable has a bit for each class of classMasks, in its order, by ASCII character.
 const classTable = "" +

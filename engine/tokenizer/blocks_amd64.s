@@ -54,7 +54,7 @@ done:
 	MOVQ AX, ret+32(FP)
 	RET
 
-// func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *shortLine, mask uint64, masks *[17][2]uint64)
+// func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *cacheLine, mask uint64, masks *[17][2]uint64)
 //
 // For each pretoken: its key of two words, the hash, and its cache line asked for.
 TEXT ·prepare(SB), NOSPLIT, $0-56
@@ -75,10 +75,9 @@ next:
 	MOVL (R8), BX           // where it begins
 	ADDQ $4, R8
 	MOVL (R8), DX
-	SUBL BX, DX             // its size, at most 16
-	MOVL $16, R14
-	CMPL DX, R14
-	CMOVLHI R14, DX
+	SUBL BX, DX             // its size
+	CMPL DX, $15
+	JHI  long
 	MOVL DX, R14
 	SHLQ $4, R14
 	SHLQ $56, DX
@@ -87,6 +86,8 @@ next:
 	ANDQ 8(R11)(R14*1), CX
 	ANDQ (R11)(R14*1), AX   // lo
 	ORQ  DX, CX             // hi
+
+key:
 	MOVQ AX, (DI)
 	MOVQ CX, 8(DI)
 	XORQ R12, AX
@@ -100,12 +101,44 @@ next:
 	ADDQ $24, DI
 	JMP  next
 
+long:
+	MOVL DX, R14
+	MOVQ $16, CX
+	SHLQ $56, CX
+	ORQ  R14, CX            // hi
+	MOVQ $256, AX
+	CMPQ R14, AX
+	CMOVQHI AX, R14
+	ADDQ SI, BX             // its text
+	ADDQ BX, R14
+	SUBQ $8, R14            // its last word
+	XORQ AX, AX             // the hash so far
+
+word:
+	CMPQ BX, R14
+	JGE  last
+	XORQ R12, AX
+	MOVQ (BX), DX
+	XORQ R13, DX
+	MULQ DX
+	XORQ DX, AX
+	ADDQ $8, BX
+	JMP  word
+
+last:
+	XORQ R12, AX
+	MOVQ (R14), DX
+	XORQ R13, DX
+	MULQ DX
+	XORQ DX, AX             // lo
+	JMP  key
+
 prepared:
 	RET
 
-// func emit(dst *int32, wanted *wantedPiece, n int, lines *shortLine, mask uint64) (done, wrote int)
+// func emit(dst *int32, wanted *wantedPiece, n int, lines *cacheLine, mask uint64) (done, wrote int)
 //
-// Copies the ids of pretokens, up to the first one that the cache has not in its own line.
+// Copies the ids of pretokens, up to the first one that has none in a slot of its own line.
 TEXT ·emit(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ wanted+8(FP), SI
@@ -137,9 +170,11 @@ piece:
 	JNE  emitted
 	MOVOU 16(R8), X0
 	MOVL 16(R8), AX
-	MOVOU X0, (DI)
 	MOVL AX, BX
 	SHRL $24, AX
+	CMPL AX, $4             // more stand elsewhere
+	JHI  emitted
+	MOVOU X0, (DI)
 	ANDL $0xFFFFFF, BX
 	MOVL BX, (DI)
 	LEAQ (DI)(AX*4), DI

@@ -4,10 +4,10 @@ package tokenizer
 
 func classify(masks []classMasks, s []byte) int { return classifyPlain(masks, s) }
 
-func (c *shortCache) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
+func (t *cacheTable) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
 	preparePlain(wanted, s, bounds)
 }
 
-func (c *shortCache) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
-	return c.emitPlain(dst, wanted)
+func (t *cacheTable) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
+	return t.emitPlain(dst, wanted)
 }

@@ -89,33 +89,43 @@ func TestClassifyEqualsItsTwin(t *testing.T) {
 // Looking up by vectors finds the keys and the ids that the plain loops find.
 func TestLookUpEqualsItsTwin(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))
-	c := newShortCache()
-	for range 200 {
+	c := newPieceCache()
+	for range 400 {
 		var s []byte
 		bounds := []uint32{0}
 		for range 1 + r.IntN(70) {
-			for range 1 + r.IntN(r.IntN(30)+1) {
+			for range 1 + r.IntN(r.IntN(30)+1)*(1+r.IntN(20)/19*10) {
 				s = append(s, byte(r.IntN(3)))
 			}
 			bounds = append(bounds, uint32(len(s)))
 		}
 		s = append(s, make([]byte, 16)...)
+		table := c.table.Load()
 		want, got := make([]wantedPiece, len(bounds)-1), make([]wantedPiece, len(bounds)-1)
 		preparePlain(want, s, bounds)
-		c.prepare(got, s, bounds)
+		table.prepare(got, s, bounds)
 		if !slices.Equal(got, want) {
 			t.Fatalf("%d, %d: keys %v, want %v", s, bounds, got, want)
 		}
 		room := make([]int32, 0, 4*len(want))
-		wantIDs, wantFound := c.emitPlain(room, want)
-		gotIDs, gotFound := c.emit(make([]int32, 0, 4*len(want)), want)
+		wantIDs, wantFound := table.emitPlain(room, want)
+		gotIDs, gotFound := table.emit(make([]int32, 0, 4*len(want)), want)
 		if gotFound != wantFound || !slices.Equal(gotIDs, wantIDs) {
 			t.Fatalf("%d ids of %d pieces, want %d of %d", len(gotIDs), gotFound, len(wantIDs), wantFound)
 		}
-		if gotFound < len(want) && want[gotFound].hi>>56 <= shortMax { // the next time it is there
-			n := 1 + r.IntN(4)
-			ids := [4]int32{int32(n<<24 | r.IntN(1000)), 1, 2, 3}
-			c.add(shortSlot{lo: want[gotFound].lo, hi: want[gotFound].hi, ids: ids})
+		for k := gotFound; k < len(want); k++ { // the next time it is there
+			ids := make([]int32, 1+r.IntN(6))
+			for i := range ids {
+				ids[i] = int32(want[k].lo>>8) & maxID
+			}
+			if piece := s[bounds[k]:bounds[k+1]]; len(piece) <= longMax {
+				if _, found := c.table.Load().find(nil, &want[k], piece); !found {
+					c.add(&want[k], piece, ids)
+				}
+				if got, found := c.table.Load().find(nil, &want[k], piece); !found || len(got) == 0 || got[0] != ids[0] {
+					t.Fatalf("%d of %q, want %d", got, piece, ids)
+				}
+			}
 		}
 	}
 }

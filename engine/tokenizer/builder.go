@@ -19,7 +19,7 @@ type builder struct {
 	guess        int32 // what the next merge probably makes
 }
 
-func newBuilder() *builder { return &builder{v: &vocabulary{nfc: true}} }
+func newBuilder() *builder { return &builder{v: &vocabulary{nfc: true, cache: newPieceCache()}} }
 
 // tokenIndex finds a token by its bytes: open addressing by their hash; a slot has the
 // hash's upper half, and the id plus one.

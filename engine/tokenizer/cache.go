@@ -3,6 +3,9 @@ package tokenizer
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
+	"sync/atomic"
+	"unsafe"
 )
 
 const (
@@ -10,48 +13,55 @@ const (
 	longMax  = 256 // longer pretokens hardly come twice
 
 	firstLines = 1 << 8  // 16 KB: what a short text needs
-	mostLines  = 1 << 19 // 32 MB: a million pretokens
+	mostLines  = 1 << 19 // 32 MB: half a million pretokens
+	mostProbes = 32      // lines that a key may stand in
 
-	midMax    = 31 // bytes of a pretoken that fit a key of four words
-	midIDs    = 7
-	firstMids = 1 << 6
-	mostMids  = 1 << 18 // 16 MB
-
-	firstSlots = 1 << 8
-	mostSlots  = 1 << 18
-	longBytes  = 1 << 23
+	chunkWords = 1 << 16
+	mostChunks = 64 // 16 MB
 )
 
-// shortCache remembers pretokens of up to 15 bytes with up to 4 ids: two slots of
-// 32 bytes share a cache line. A full line shares the one beside it; when that is full
-// too, the oldest slot makes room.
-type shortCache struct {
-	lines []shortLine
-	used  int
-	most  int // lines
+// pieceCache remembers the ids of pretokens, for all encoders of a vocabulary.
+//
+// Readers take no lock. A slot of a table is written once, its word hi last; where half of a table is
+// full, one of twice the size takes its place, and an empty one when it may not grow any more.
+// Who writes while another does goes without: it is a cache.
+type pieceCache struct {
+	table atomic.Pointer[cacheTable]
+	most  int        // lines
+	mu    sync.Mutex // held by who writes: table, and used, words of the one that it points to
 }
 
-type shortLine [2]shortSlot
+// cacheTable is one open-addressing table, of cache lines with two slots.
+type cacheTable struct {
+	lines  []cacheLine
+	used   int
+	chunks [mostChunks]*[chunkWords]int32 // what slots have no room for
+	words  int                            // used of chunks
+}
 
-// shortSlot: the length stands in hi's upper byte, so no key is all zero; the
-// number of ids stands in the upper byte of the first.
-type shortSlot struct {
+type cacheLine [2]cacheSlot
+
+// cacheSlot has up to four ids, and their number in the upper byte of the first. Where that is
+// spilled, the rest of ids[0] is their number, and ids[1] says where in the chunks they stand.
+type cacheSlot struct {
 	lo, hi uint64
 	ids    [4]int32
 }
 
-func newShortCache() shortCache {
-	return shortCache{lines: make([]shortLine, firstLines), most: mostLines}
+const spilled = 0xFF
+
+func newPieceCache() *pieceCache {
+	c := &pieceCache{most: mostLines}
+	c.table.Store(&cacheTable{lines: make([]cacheLine, firstLines)})
+	return c
 }
 
-func shortHash(lo, hi uint64) uint64 {
-	a, b := bits.Mul64(lo^0x9E3779B97F4A7C15, hi^0xD1B54A32D192ED03)
-	return a ^ b
-}
-
-// wantedPiece is a pretoken to be looked up: its key and the hash of it. A long pretoken has
-// a length that no key in the cache has.
+// wantedPiece is a pretoken to be looked up: its key and the hash of it. The key of up to 15
+// bytes is these and their number in hi's upper byte, so that no key is all zero. That of a
+// longer one has a hash, and 16 as number; its text stands behind its ids.
 type wantedPiece struct{ lo, hi, hash uint64 }
+
+func (w *wantedPiece) long() bool { return w.hi>>56 > shortMax }
 
 // pieceMasks keep as many bytes of two words as a pretoken has.
 var pieceMasks = [17][2]uint64{
@@ -62,10 +72,30 @@ var pieceMasks = [17][2]uint64{
 
 // wantedAt makes a key of the first bytes of s, which has 16 at least.
 func wantedAt(s []byte, size int) wantedPiece {
-	size = min(size, shortMax+1)
+	if size > shortMax {
+		return wantedLong(s[:size])
+	}
 	lo := binary.LittleEndian.Uint64(s) & pieceMasks[size][0]
 	hi := binary.LittleEndian.Uint64(s[8:])&pieceMasks[size][1] | uint64(size)<<56
-	return wantedPiece{lo, hi, shortHash(lo, hi)}
+	return wantedPiece{lo, hi, mix(lo, hi)}
+}
+
+// wantedLong makes the key of a pretoken of more than 15 bytes; beyond longMax none is kept,
+// and the first bytes do.
+func wantedLong(piece []byte) wantedPiece {
+	lo, hi := uint64(0), uint64(16)<<56|uint64(len(piece))
+	piece = piece[:min(len(piece), longMax)]
+	last := binary.LittleEndian.Uint64(piece[len(piece)-8:])
+	for ; len(piece) > 8; piece = piece[8:] {
+		lo = mix(lo, binary.LittleEndian.Uint64(piece))
+	}
+	lo = mix(lo, last)
+	return wantedPiece{lo, hi, mix(lo, hi)}
+}
+
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a^0x9E3779B97F4A7C15, b^0xD1B54A32D192ED03)
+	return hi ^ lo
 }
 
 // preparePlain makes the keys of the pretokens between bounds, each of which 16 bytes of text
@@ -76,210 +106,166 @@ func preparePlain(wanted []wantedPiece, s []byte, bounds []uint32) {
 	}
 }
 
-// emitPlain appends the ids of pretokens up to the first one that is not in its own line, and
-// returns how many it found. dst has room for four ids a pretoken.
-func (c *shortCache) emitPlain(dst []int32, wanted []wantedPiece) ([]int32, int) {
+// has says whether a slot has a key. Its ids may be read then, since hi was written last.
+func (s *cacheSlot) has(w *wantedPiece) bool { return atomic.LoadUint64(&s.hi) == w.hi && s.lo == w.lo }
+
+// emitPlain appends the ids of pretokens up to the first one that has none in a slot of its own
+// line, and returns how many it found. dst has room for four ids a pretoken.
+func (t *cacheTable) emitPlain(dst []int32, wanted []wantedPiece) ([]int32, int) {
 	for k := range wanted {
 		w := &wanted[k]
-		line := &c.lines[w.hash&uint64(len(c.lines)-1)]
+		line := &t.lines[w.hash&uint64(len(t.lines)-1)]
 		slot := &line[0]
-		if slot.lo != w.lo || slot.hi != w.hi {
-			if slot = &line[1]; slot.lo != w.lo || slot.hi != w.hi {
+		if !slot.has(w) {
+			if slot = &line[1]; !slot.has(w) {
 				return dst, k
 			}
+		}
+		count := int(uint32(slot.ids[0]) >> 24)
+		if count > len(slot.ids) {
+			return dst, k
 		}
 		n := len(dst)
 		ids := (*[4]int32)(dst[n : n+4])
 		*ids = slot.ids
-		dst = dst[:n+int(uint32(ids[0])>>24)]
+		dst = dst[:n+count]
 		ids[0] &= maxID
 	}
 	return dst, len(wanted)
 }
 
-// beside returns the slot of a key in the line beside its own, nil if it is not there.
-func (c *shortCache) beside(lo, hi uint64) *shortSlot {
-	line := &c.lines[(shortHash(lo, hi)&uint64(len(c.lines)-1))^1]
-	for i := range line {
-		if line[i].lo == lo && line[i].hi == hi {
-			return &line[i]
-		}
-	}
-	return nil
-}
-
-// add puts a key in that is not there yet. The cache grows while half of it fills.
-func (c *shortCache) add(s shortSlot) {
-	if c.used > len(c.lines) && len(c.lines) < c.most {
-		old := c.lines
-		c.lines, c.used = make([]shortLine, min(4*len(old), c.most)), 0
-		for i := range old {
-			for _, o := range old[i] {
-				if o.hi != 0 {
-					c.put(o)
-				}
+// find appends the ids of a pretoken, wherever in the table they are.
+func (t *cacheTable) find(dst []int32, w *wantedPiece, piece []byte) (out []int32, found bool) {
+	for i := range uint64(mostProbes) {
+		line := &t.lines[(w.hash+i)&uint64(len(t.lines)-1)]
+		for k := range line {
+			slot := &line[k]
+			if !slot.has(w) {
+				continue
+			}
+			count := uint32(slot.ids[0]) >> 24
+			if count != spilled {
+				n := len(dst)
+				dst = append(dst, slot.ids[:count]...)
+				dst[n] &= maxID
+				return dst, true
+			}
+			n, words := int(slot.ids[0]&maxID), t.at(int(slot.ids[1]))
+			if !w.long() || string(textOf(words[n:], len(piece))) == string(piece) {
+				return append(dst, words[:n]...), true
 			}
 		}
-	}
-	c.put(s)
-}
-
-func (c *shortCache) put(s shortSlot) {
-	at := shortHash(s.lo, s.hi) & uint64(len(c.lines)-1)
-	line, beside := &c.lines[at], &c.lines[at^1]
-	c.used++
-	switch {
-	case line[1].hi == 0:
-		line[1] = line[0]
-		line[0] = s
-	case beside[1].hi == 0:
-		beside[1] = beside[0]
-		beside[0] = s
-	default:
-		line[1] = line[0]
-		line[0] = s
-	}
-}
-
-// midCache remembers pretokens of 16 to 31 bytes and those with more than 4 ids, one in a
-// cache line. A key has three lines beside each other to stand in.
-type midCache struct {
-	slots []midSlot
-	used  int
-	most  int // slots
-}
-
-// midSlot: the length stands in the upper byte of the key, the number of ids in n.
-type midSlot struct {
-	key [4]uint64
-	ids [midIDs]int32
-	n   int32
-}
-
-func midKey(piece []byte) (key [4]uint64, hash uint64) {
-	var text [32]byte
-	copy(text[:], piece)
-	text[31] = byte(len(piece))
-	for i := range key {
-		key[i] = binary.LittleEndian.Uint64(text[8*i:])
-	}
-	return key, midHash(&key)
-}
-
-func midHash(key *[4]uint64) uint64 {
-	return shortHash(key[0]^bits.RotateLeft64(key[2], 32), key[1]^bits.RotateLeft64(key[3], 17))
-}
-
-func (c *midCache) find(key *[4]uint64, hash uint64) *midSlot {
-	if c.used == 0 {
-		return nil
-	}
-	for i := range uint64(3) {
-		if s := &c.slots[(hash+i)&uint64(len(c.slots)-1)]; s.key == *key {
-			return s
-		}
-	}
-	return nil
-}
-
-func (c *midCache) add(key *[4]uint64, hash uint64, ids []int32) {
-	if 2*c.used >= len(c.slots) && len(c.slots) < c.most {
-		old := c.slots
-		c.slots, c.used = make([]midSlot, min(max(firstMids, 4*len(old)), c.most)), 0
-		for i := range old {
-			if s := &old[i]; s.n != 0 {
-				c.put(s, midHash(&s.key))
-			}
-		}
-	}
-	s := midSlot{key: *key, n: int32(len(ids))}
-	copy(s.ids[:], ids)
-	c.put(&s, hash)
-}
-
-func (c *midCache) put(s *midSlot, hash uint64) {
-	mask := uint64(len(c.slots) - 1)
-	at := hash & mask
-	for i := range uint64(3) {
-		if c.slots[(hash+i)&mask].n == 0 {
-			at = (hash + i) & mask
-			c.used++
+		if atomic.LoadUint64(&line[1].hi) == 0 {
 			break
 		}
 	}
-	c.slots[at] = *s
+	return dst, false
 }
 
-// longCache remembers longer pretokens; when it is full it starts again.
-type longCache struct {
-	slots []longSlot
-	text  []byte
-	ids   []int32
-	used  int
+func (t *cacheTable) at(word int) []int32 { return t.chunks[word/chunkWords][word%chunkWords:] }
+
+// textOf is the first bytes of words.
+func textOf(words []int32, size int) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), 4*len(words))[:size]
 }
 
-type longSlot struct {
-	hash uint64
-	text uint32 // where it begins
-	ids  uint32
-	size uint16 // bytes; 0 in an empty slot
-	n    uint16
-}
-
-// find returns the ids of piece; they are good until the next add.
-func (c *longCache) find(hash uint64, piece []byte) ([]int32, bool) {
-	if c.used == 0 {
-		return nil, false
+// add remembers the ids of a pretoken of up to longMax bytes.
+func (c *pieceCache) add(w *wantedPiece, piece []byte, ids []int32) {
+	if !c.mu.TryLock() {
+		return
 	}
-	mask := uint64(len(c.slots) - 1)
-	for i := hash & mask; ; i = (i + 1) & mask {
-		s := &c.slots[i]
-		if s.size == 0 {
-			return nil, false
-		}
-		if s.hash == hash && string(c.text[s.text:s.text+uint32(s.size)]) == string(piece) {
-			return c.ids[s.ids : s.ids+uint32(s.n)], true
-		}
+	defer c.mu.Unlock()
+	t := c.table.Load()
+	if t.used > len(t.lines) || t.words > (mostChunks-1)*chunkWords {
+		t = t.next(c.most)
+		c.table.Store(t)
 	}
+	slot := t.free(w)
+	if slot == nil {
+		return
+	}
+	if len(ids) <= len(slot.ids) && !w.long() {
+		copy(slot.ids[:], ids)
+		slot.ids[0] |= int32(len(ids) << 24)
+	} else {
+		slot.ids[1] = int32(t.spill(w, piece, ids))
+		slot.ids[0] = -1<<24 | int32(len(ids))
+	}
+	slot.lo = w.lo
+	atomic.StoreUint64(&slot.hi, w.hi)
+	t.used++
 }
 
-func (c *longCache) add(hash uint64, piece []byte, ids []int32) {
-	switch full := 2*c.used >= len(c.slots); {
-	case full && len(c.slots) < mostSlots:
-		old := c.slots
-		c.slots = make([]longSlot, max(firstSlots, 4*len(old)))
-		for _, s := range old {
-			if s.size != 0 {
-				c.slots[c.free(s.hash)] = s
+// free returns the slot where a key that is not there belongs, nil if there is none or the key
+// is there. A line fills from its first slot.
+func (t *cacheTable) free(w *wantedPiece) *cacheSlot {
+	for i := range uint64(mostProbes) {
+		line := &t.lines[(w.hash+i)&uint64(len(t.lines)-1)]
+		for k := range line {
+			switch slot := &line[k]; {
+			case slot.hi == 0:
+				return slot
+			case slot.hi == w.hi && slot.lo == w.lo:
+				return nil
 			}
 		}
-	case full || len(c.text) > longBytes:
-		clear(c.slots)
-		c.text, c.ids, c.used = c.text[:0], c.ids[:0], 0
 	}
-	c.slots[c.free(hash)] = longSlot{hash, uint32(len(c.text)), uint32(len(c.ids)), uint16(len(piece)), uint16(len(ids))}
-	c.text = append(c.text, piece...)
-	c.ids = append(c.ids, ids...)
-	c.used++
+	return nil
 }
 
-// free returns the index where a hash that is not there belongs.
-func (c *longCache) free(hash uint64) uint64 {
-	mask := uint64(len(c.slots) - 1)
-	i := hash & mask
-	for c.slots[i].size != 0 {
-		i = (i + 1) & mask
+// spill puts ids into a chunk, and the text of a long pretoken behind them.
+func (t *cacheTable) spill(w *wantedPiece, piece []byte, ids []int32) (word int) {
+	size := len(ids)
+	if w.long() {
+		size += (len(piece) + 3) / 4
 	}
-	return i
+	if rest := chunkWords - t.words%chunkWords; rest < size {
+		t.words += rest
+	}
+	word = t.words
+	t.words += size
+	if t.chunks[word/chunkWords] == nil {
+		t.chunks[word/chunkWords] = new([chunkWords]int32)
+	}
+	words := t.at(word)
+	copy(words, ids)
+	if w.long() {
+		copy(textOf(words[len(ids):], len(piece)), piece)
+	}
+	return word
 }
 
-// hashBytes hashes a pretoken of more than 8 bytes.
+// next returns the table that takes the place of a full one: of twice the size with all that
+// it has, or an empty one where it would have more than most lines.
+func (t *cacheTable) next(most int) *cacheTable {
+	size := 2 * len(t.lines)
+	if size > most || t.words > (mostChunks-1)*chunkWords {
+		return &cacheTable{lines: make([]cacheLine, firstLines)}
+	}
+	n := &cacheTable{lines: make([]cacheLine, size), chunks: t.chunks, words: t.words}
+	hugePages(unsafe.Pointer(&n.lines[0]), size*int(unsafe.Sizeof(cacheLine{})))
+	for i := range t.lines {
+		for k := range t.lines[i] {
+			old := &t.lines[i][k]
+			if old.hi == 0 {
+				break
+			}
+			if slot := n.free(&wantedPiece{old.lo, old.hi, mix(old.lo, old.hi)}); slot != nil {
+				*slot = *old
+				n.used++
+			}
+		}
+	}
+	return n
+}
+
+// hashBytes hashes a token.
 func hashBytes(s []byte) uint64 {
 	h := uint64(len(s))
 	for ; len(s) > 8; s = s[8:] {
-		h = shortHash(h, binary.LittleEndian.Uint64(s))
+		h = mix(h, binary.LittleEndian.Uint64(s))
 	}
 	var v [8]byte
 	copy(v[:], s)
-	return shortHash(h, binary.LittleEndian.Uint64(v[:]))
+	return mix(h, binary.LittleEndian.Uint64(v[:]))
 }

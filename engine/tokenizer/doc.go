@@ -2,8 +2,8 @@
 // BPE, chat template, loss mask, and a trainer for small vocabularies.
 //
 // A Tokenizer is what Load reads from a model folder (or Train makes); it is
-// immutable and safe for concurrent use. The work is done by an Encoder, which
-// keeps a bounded cache and belongs to one goroutine; Tokenizer.Encode borrows
+// immutable and safe for concurrent use, and so is the bounded cache that it has. The work is done
+// by an Encoder, which belongs to one goroutine; Tokenizer.Encode borrows
 // one. The way of a text: added tokens are found in the raw text (only where
 // asked for), what lies between is brought to NFC, cut into pretokens by a
 // hand-written scanner that equals the split regex, and each pretoken is looked

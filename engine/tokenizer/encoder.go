@@ -16,15 +16,12 @@ const (
 	Parse                 // all
 )
 
-// Encoder encodes with a cache of its own; it belongs to one goroutine at a time.
-// Its memory is bounded whatever it reads: 16 KB at first, about 40 MB at most.
+// Encoder encodes; it belongs to one goroutine at a time, and shares a cache with the others of
+// its tokenizer.
 type Encoder struct {
 	v          *vocabulary
 	template   *chatTemplate
 	jinja      *jinjaTemplate // the template, parsed, once it was needed
-	short      shortCache
-	mid        midCache
-	long       longCache
 	merger     merger
 	cutter     pieceCutter
 	blocks     blockScanner
@@ -153,14 +150,14 @@ func (e *Encoder) pieces(dst []int32, s []byte, bounds []uint32) []int32 {
 		n-- // a key is read as 16 bytes
 	}
 	for k := 0; k < n; {
-		batch := e.wanted[:min(len(e.wanted), n-k)]
-		e.short.prepare(batch, s, bounds[k:])
+		table, batch := e.v.cache.table.Load(), e.wanted[:min(len(e.wanted), n-k)]
+		table.prepare(batch, s, bounds[k:])
 		for done := 0; done < len(batch); done++ {
 			if room := 4 * (len(batch) - done); cap(dst)-len(dst) < room {
 				dst = slices.Grow(dst, room+(len(s)-int(bounds[k]))/3)
 			}
 			found := 0
-			dst, found = e.short.emit(dst, batch[done:])
+			dst, found = table.emit(dst, batch[done:])
 			if done += found; done < len(batch) {
 				at := k + done
 				dst = e.missed(dst, s[bounds[at]:bounds[at+1]], &batch[done])
@@ -174,64 +171,35 @@ func (e *Encoder) pieces(dst []int32, s []byte, bounds []uint32) []int32 {
 	return dst
 }
 
-// missed appends the ids of a pretoken that is long, or not in its cache line.
+// missed appends the ids of a pretoken that has none in its own cache line.
 func (e *Encoder) missed(dst []int32, piece []byte, w *wantedPiece) []int32 {
-	if len(piece) > shortMax {
-		return e.slowPiece(dst, piece)
-	}
-	return e.missShort(dst, piece, w.lo, w.hi)
-}
-
-// slowPiece appends the ids of a pretoken that the cache of short ones cannot hold: of more
-// than 15 bytes, or of more than 4 ids.
-func (e *Encoder) slowPiece(dst []int32, piece []byte) []int32 {
 	if len(piece) > longMax {
 		return e.merge(dst, piece)
 	}
-	if len(piece) > midMax {
-		return e.longPiece(dst, piece)
-	}
-	key, hash := midKey(piece)
-	if s := e.mid.find(&key, hash); s != nil {
-		return append(dst, s.ids[:s.n]...)
-	}
-	from := len(dst)
-	dst = e.merge(dst, piece)
-	if n := len(dst) - from; n <= midIDs {
-		e.mid.add(&key, hash, dst[from:])
+	dst, found := e.v.cache.table.Load().find(dst, w, piece)
+	if found {
 		return dst
 	}
-	return e.longPiece(dst[:from], piece)
-}
-
-// longPiece appends the ids of a pretoken that the other caches cannot hold.
-func (e *Encoder) longPiece(dst []int32, piece []byte) []int32 {
-	hash := hashBytes(piece)
-	if ids, ok := e.long.find(hash, piece); ok {
-		return append(dst, ids...)
-	}
 	from := len(dst)
 	dst = e.merge(dst, piece)
-	e.long.add(hash, piece, dst[from:])
+	e.v.cache.add(w, piece, dst[from:])
 	return dst
 }
 
-// piece appends the ids of a pretoken of any length.
+// piece appends the ids of a pretoken of any length, wherever it stands.
 func (e *Encoder) piece(dst []int32, piece []byte) []int32 {
+	var w wantedPiece
 	if len(piece) > shortMax {
-		return e.slowPiece(dst, piece)
+		w = wantedLong(piece)
+	} else {
+		var text [16]byte
+		copy(text[:], piece)
+		w = wantedAt(text[:], len(piece))
 	}
-	var text [16]byte
-	copy(text[:], piece)
-	w := wantedAt(text[:], len(piece))
-	dst = slices.Grow(dst, 4)
-	if dst, found := e.short.emitPlain(dst, []wantedPiece{w}); found > 0 {
-		return dst
-	}
-	return e.missShort(dst, piece, w.lo, w.hi)
+	return e.missed(dst, piece, &w)
 }
 
-// merge appends the ids of a pretoken that no cache has.
+// merge appends the ids of a pretoken that the cache has not.
 func (e *Encoder) merge(dst []int32, piece []byte) []int32 {
 	if e.v.whole != nil {
 		if id, found := e.v.whole.find(piece); found {
@@ -239,32 +207,4 @@ func (e *Encoder) merge(dst []int32, piece []byte) []int32 {
 		}
 	}
 	return e.merger.merge(dst, e.v, piece)
-}
-
-// missShort merges a short pretoken and remembers it: with the long ones if it has
-// many ids.
-func (e *Encoder) missShort(dst []int32, piece []byte, lo, hi uint64) []int32 {
-	if slot := e.short.beside(lo, hi); slot != nil {
-		from := len(dst)
-		dst = append(dst, slot.ids[:uint32(slot.ids[0])>>24]...)
-		dst[from] &= maxID
-		return dst
-	}
-	if len(piece) > 4 { // fewer bytes have no more than 4 ids
-		key, hash := midKey(piece)
-		if s := e.mid.find(&key, hash); s != nil {
-			return append(dst, s.ids[:s.n]...)
-		}
-	}
-	from := len(dst)
-	dst = e.merge(dst, piece)
-	n := len(dst) - from
-	if n > 4 {
-		return e.slowPiece(dst[:from], piece)
-	}
-	var ids [4]int32
-	copy(ids[:], dst[from:])
-	ids[0] |= int32(n << 24)
-	e.short.add(shortSlot{lo, hi, ids})
-	return dst
 }

@@ -54,26 +54,47 @@ func FuzzRepairGivesValidText(f *testing.F) {
 	})
 }
 
-// TestCacheNeverChangesIDs runs one encoder through far more pretokens than its
-// caches hold.
+// TestCacheNeverChangesIDs runs encoders side by side through far more pretokens than their
+// cache holds.
 func TestCacheNeverChangesIDs(t *testing.T) {
-	tok, r := small(t), rand.New(rand.NewPCG(7, 8))
-	old := tok.NewEncoder()
-	old.short.most, old.mid.most = firstLines<<2, firstMids<<2
-	for range 20 {
-		var b strings.Builder
-		for range 2000 {
-			for range 2 + r.IntN(4)*r.IntN(2)*r.IntN(5) + r.IntN(3) {
-				b.WriteByte(byte('a' + r.IntN(26)))
+	tok := small(t)
+	tok.v.cache.most = firstLines << 2
+	var group sync.WaitGroup
+	for seed := range uint64(4) {
+		group.Go(func() {
+			e, alone, r := tok.NewEncoder(), small(t), rand.New(rand.NewPCG(7, seed/2))
+			for range 20 {
+				var b strings.Builder
+				for range 1000 {
+					for range 2 + r.IntN(4)*r.IntN(2)*r.IntN(5) + r.IntN(3) {
+						b.WriteByte(byte('a' + r.IntN(26)))
+					}
+					b.WriteByte('\n')
+				}
+				alone.v.cache = newPieceCache()
+				if got, want := e.Encode(nil, b.String(), false), alone.Encode(nil, b.String(), false); !slices.Equal(got, want) {
+					t.Error("an encoder with a full cache gives other ids than one with an empty cache")
+				}
 			}
-			b.WriteByte('\n')
-		}
-		if got, want := old.Encode(nil, b.String(), false), tok.NewEncoder().Encode(nil, b.String(), false); !slices.Equal(got, want) {
-			t.Fatal("an encoder with a full cache gives other ids than a new one")
-		}
+		})
 	}
-	if n, m := len(old.short.lines), len(old.mid.slots); n != old.short.most || m != old.mid.most {
-		t.Errorf("the caches have %d lines and %d slots; the test means to fill them", n, m)
+	group.Wait()
+	if n := len(tok.v.cache.table.Load().lines); n > tok.v.cache.most {
+		t.Errorf("the cache has %d lines, at most %d are allowed", n, tok.v.cache.most)
+	}
+}
+
+// A long pretoken is known by its text, not by the hash of it.
+func TestCacheComparesTheTextOfLongPretokens(t *testing.T) {
+	c := newPieceCache()
+	one, other := []byte(strings.Repeat("a", 20)), []byte(strings.Repeat("b", 20))
+	w := wantedLong(one)
+	c.add(&w, one, []int32{1, 2})
+	if ids, found := c.table.Load().find(nil, &w, other); found {
+		t.Errorf("another text of the same hash has the ids %d", ids)
+	}
+	if ids, found := c.table.Load().find(nil, &w, one); !found || !slices.Equal(ids, []int32{1, 2}) {
+		t.Errorf("ids %d, %v", ids, found)
 	}
 }
 

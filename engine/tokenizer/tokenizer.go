@@ -16,9 +16,9 @@ type Tokenizer struct {
 	eos, pad int32
 }
 
-// NewEncoder returns an encoder with a cache of its own, for one goroutine.
+// NewEncoder returns an encoder for one goroutine.
 func (t *Tokenizer) NewEncoder() *Encoder {
-	return &Encoder{v: t.v, template: t.template, short: newShortCache(), mid: midCache{most: mostMids}}
+	return &Encoder{v: t.v, template: t.template}
 }
 
 // borrow returns an encoder from the pool, with t's template.

@@ -23,7 +23,8 @@ type vocabulary struct {
 	nfc       bool
 	pre       *pretokenizer
 	whole     *tokenIndex // ignore_merges: a pretoken that is a token is that token, else nil
-	pool      sync.Pool   // of *Encoder
+	cache     *pieceCache
+	pool      sync.Pool // of *Encoder
 }
 
 type span struct{ from, to uint32 }
