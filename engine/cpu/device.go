@@ -90,7 +90,7 @@ func Kernels() []string {
 
 // Info describes the device.
 func (d *Device) Info() ops.Info {
-	scratch := len(d.mem.block)
+	scratch := len(d.mem.block.values)
 	for _, w := range d.pool.workers {
 		for _, b := range w.scratch {
 			scratch += cap(b)
@@ -102,6 +102,7 @@ func (d *Device) Info() ops.Info {
 // Close ends the threads and frees the memory.
 func (d *Device) Close() error {
 	d.pool.close()
+	d.mem.block.free()
 	d.mem = arena{}
 	return d.Plain.Close()
 }

@@ -9,10 +9,10 @@ import (
 
 // memory holds the allocations of a device. It is ops.Memory but for Info and Close.
 type memory struct {
-	floats [][]float32 // by ops.Buf.Block-1; nil: freed
-	ints   [][]int32   // by ops.Ints.Block-1
-	halves [][]uint16  // by ops.Weight.Block-1 for ops.BF16
-	nf4s   []normal4   // by ops.Weight.Block-1 for ops.NF4 and ops.NF4BF16
+	floats []allocation[float32] // by ops.Buf.Block-1; empty: freed
+	ints   []allocation[int32]   // by ops.Ints.Block-1
+	halves []allocation[uint16]  // by ops.Weight.Block-1 for ops.BF16
+	nf4s   []normal4             // by ops.Weight.Block-1 for ops.NF4 and ops.NF4BF16
 	bytes  int64
 	err    error // the first one; see ops.Device
 }
@@ -27,7 +27,12 @@ func (m *memory) Alloc(n int) ops.Buf {
 		m.fail(errTooLarge)
 		return ops.Buf{}
 	}
-	m.floats = append(m.floats, make([]float32, n))
+	b, err := allocate[float32](n)
+	if err != nil {
+		m.fail(err)
+		return ops.Buf{}
+	}
+	m.floats = append(m.floats, b)
 	m.bytes += 4 * int64(n)
 	return ops.Buf{Block: int32(len(m.floats)), Len: n}
 }
@@ -37,7 +42,12 @@ func (m *memory) AllocInts(n int) ops.Ints {
 		m.fail(errTooLarge)
 		return ops.Ints{}
 	}
-	m.ints = append(m.ints, make([]int32, n))
+	b, err := allocate[int32](n)
+	if err != nil {
+		m.fail(err)
+		return ops.Ints{}
+	}
+	m.ints = append(m.ints, b)
 	m.bytes += 4 * int64(n)
 	return ops.Ints{Block: int32(len(m.ints)), Len: n}
 }
@@ -48,35 +58,44 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 		return ops.Weight{}
 	}
 	w := ops.Weight{Type: t, Rows: rows, Cols: cols}
+	var err error
 	switch t {
 	case ops.F32:
 		w.Values = m.Alloc(rows * cols)
 		w.Block = w.Values.Block
 	case ops.BF16:
-		m.halves = append(m.halves, make([]uint16, rows*cols))
-		m.bytes += 2 * int64(rows*cols)
+		var b allocation[uint16]
+		b, err = allocate[uint16](rows * cols)
+		m.halves = append(m.halves, b)
+		m.bytes += 2 * int64(len(b.values))
 		w.Block = int32(len(m.halves))
 	case ops.NF4, ops.NF4BF16:
-		m.nf4s = append(m.nf4s, newNormal4(rows*cols, t == ops.NF4BF16))
+		var q normal4
+		q, err = newNormal4(rows*cols, t == ops.NF4BF16)
+		m.nf4s = append(m.nf4s, q)
+		m.bytes += q.bytes()
 		w.Block = int32(len(m.nf4s))
-		m.bytes += m.nf4s[w.Block-1].bytes()
 	default:
 		panic("cpu: unknown weight type")
+	}
+	if err != nil {
+		m.fail(err)
+		return ops.Weight{}
 	}
 	return w
 }
 
 func (m *memory) Free(b ops.Buf) {
 	if b.Present() {
-		m.bytes -= 4 * int64(len(m.floats[b.Block-1]))
-		m.floats[b.Block-1] = nil
+		m.bytes -= 4 * int64(len(m.floats[b.Block-1].values))
+		m.floats[b.Block-1].free()
 	}
 }
 
 func (m *memory) FreeInts(b ops.Ints) {
 	if b.Present() {
-		m.bytes -= 4 * int64(len(m.ints[b.Block-1]))
-		m.ints[b.Block-1] = nil
+		m.bytes -= 4 * int64(len(m.ints[b.Block-1].values))
+		m.ints[b.Block-1].free()
 	}
 }
 
@@ -87,11 +106,28 @@ func (m *memory) FreeWeight(w ops.Weight) {
 		m.Free(w.Values)
 	case w.Type.Is4Bit():
 		m.bytes -= m.nf4s[w.Block-1].bytes()
-		m.nf4s[w.Block-1] = normal4{}
+		m.nf4s[w.Block-1].free()
 	default:
-		m.bytes -= 2 * int64(len(m.halves[w.Block-1]))
-		m.halves[w.Block-1] = nil
+		m.bytes -= 2 * int64(len(m.halves[w.Block-1].values))
+		m.halves[w.Block-1].free()
 	}
+}
+
+// freeAll gives everything back.
+func (m *memory) freeAll() {
+	for i := range m.floats {
+		m.floats[i].free()
+	}
+	for i := range m.ints {
+		m.ints[i].free()
+	}
+	for i := range m.halves {
+		m.halves[i].free()
+	}
+	for i := range m.nf4s {
+		m.nf4s[i].free()
+	}
+	*m = memory{}
 }
 
 func (m *memory) Write(dst ops.Buf, src []float32) {
@@ -136,7 +172,7 @@ func (m *memory) WriteWeight(dst ops.Weight, row int, src []float32) {
 		m.nf4s[dst.Block-1].encode(from, src)
 	default:
 		for i, v := range src {
-			m.halves[dst.Block-1][from+i] = bf16(v)
+			m.halves[dst.Block-1].values[from+i] = bf16(v)
 		}
 	}
 }
@@ -187,7 +223,7 @@ func (m *memory) f(b ops.Buf, n int) []float32 {
 	if !b.Present() || b.Len < n {
 		panic("cpu: buffer absent or too small")
 	}
-	return m.floats[b.Block-1][b.Off : b.Off+n : b.Off+b.Len]
+	return m.floats[b.Block-1].values[b.Off : b.Off+n : b.Off+b.Len]
 }
 
 // opt is the first n values of b, or nil where b is absent.
@@ -213,7 +249,7 @@ func (m *memory) i(b ops.Ints, n int) []int32 {
 	if !b.Present() || b.Len < n {
 		panic("cpu: buffer absent or too small")
 	}
-	return m.ints[b.Block-1][b.Off : b.Off+n : b.Off+b.Len]
+	return m.ints[b.Block-1].values[b.Off : b.Off+n : b.Off+b.Len]
 }
 
 // w is the values of a weight that must be [rows, cols].
@@ -227,7 +263,7 @@ func (m *memory) w(w ops.Weight, rows, cols int) matrix {
 	case ops.NF4, ops.NF4BF16:
 		return matrix{q: m.nf4s[w.Block-1], cols: cols}
 	}
-	return matrix{h: m.halves[w.Block-1], cols: cols}
+	return matrix{h: m.halves[w.Block-1].values, cols: cols}
 }
 
 // rowRange is the range of values that n values from a row on take.

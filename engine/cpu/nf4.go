@@ -1,20 +1,33 @@
 package cpu
 
-import "lpipe/engine/nf4"
+import (
+	"unsafe"
+
+	"lpipe/engine/nf4"
+)
 
 // normal4 is a flat matrix in 4-bit NormalFloat: see package nf4.
 type normal4 struct {
 	codes  []uint8
 	absmax []float32
-	half   bool // values are rounded to bfloat16: ops.NF4BF16
+	half   bool                // values are rounded to bfloat16: ops.NF4BF16
+	memory allocation[float32] // of both
 }
 
-func newNormal4(n int, half bool) normal4 {
-	q := normal4{make([]uint8, nf4.Bytes(n)), make([]float32, nf4.Blocks(n)), half}
-	for i := range q.codes {
-		q.codes[i] = 0x77 // zeros
+// newNormal4 makes n zeros: every absmax is 0, whatever the codes.
+func newNormal4(n int, half bool) (normal4, error) {
+	scales := nf4.Blocks(n)
+	memory, err := allocate[float32](scales + (nf4.Bytes(n)+3)/4)
+	if err != nil || n == 0 {
+		return normal4{half: half}, err
 	}
-	return q
+	codes := unsafe.Slice((*uint8)(unsafe.Pointer(&memory.values[scales])), nf4.Bytes(n))
+	return normal4{codes, memory.values[:scales], half, memory}, nil
+}
+
+func (q *normal4) free() {
+	q.memory.free()
+	*q = normal4{}
 }
 
 func (q normal4) bytes() int64 { return int64(len(q.codes)) + 4*int64(len(q.absmax)) }

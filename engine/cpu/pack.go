@@ -94,15 +94,22 @@ func (s *source) transposed(w *worker, first, n, k int) (from []float32, stride 
 // arena lends scratch memory for the time of one operation. What does not fit is allocated, and the next reset makes
 // the block as large as was needed, so that repeated steps allocate nothing.
 type arena struct {
-	block      []float32
+	block      allocation[float32]
 	used, need int
 }
 
 func (a *arena) reset() {
-	if a.need > len(a.block) {
-		a.block = make([]float32, a.need)
+	if a.need > len(a.block.values) {
+		a.grow(a.need)
 	}
 	a.used, a.need = 0, 0
+}
+
+// grow makes the block hold n values. Where the system does not give them, what is lent comes from Go's heap, which ends the
+// program in the runtime's own words when it cannot either.
+func (a *arena) grow(n int) {
+	a.block.free()
+	a.block, _ = allocate[float32](n)
 }
 
 // take lends n values; their content is undefined.
@@ -110,10 +117,10 @@ func (a *arena) take(n int) []float32 {
 	from := a.used
 	a.used += (n + 15) &^ 15 // whole cache lines
 	a.need = max(a.need, a.used)
-	if a.used > len(a.block) {
+	if a.used > len(a.block.values) {
 		return make([]float32, n)
 	}
-	return a.block[from:][:n:n]
+	return a.block.values[from:][:n:n]
 }
 
 // giveBack ends the loan of all that was taken since used had that value.

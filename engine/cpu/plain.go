@@ -22,7 +22,7 @@ func (d *Plain) Info() ops.Info {
 
 // Close frees the memory.
 func (d *Plain) Close() error {
-	d.memory = memory{}
+	d.freeAll()
 	return nil
 }
 

@@ -19,6 +19,9 @@ func (t tensor) len() int {
 	return n
 }
 
+// cols is the length of a row; a vector is one row.
+func (t tensor) cols() int { return t.shape[len(t.shape)-1] }
+
 // vector says whether t is a bias or a norm's weight.
 func (t tensor) vector() bool { return len(t.shape) == 1 }
 

@@ -165,7 +165,10 @@ func part(b ops.Buf, at, n int) ops.Buf {
 	return b.Slice(at, at+n)
 }
 
-// read copies the weights to the device, one tensor at a time.
+// readValues is how many values of a tensor are read at a time.
+const readValues = 1 << 20
+
+// read copies the weights to the device, part by part. Only what is quantised on the way is read a whole tensor at a time.
 func (m *Model) read(ctx context.Context, files *safetensors.Folder) error {
 	var buf []float32
 	for _, t := range m.Config.tensors() {
@@ -180,16 +183,31 @@ func (m *Model) read(ctx context.Context, files *safetensors.Folder) error {
 			m.storeNF4(t, q)
 			continue
 		}
-		if n := t.len(); cap(buf) < n {
-			buf = make([]float32, n)
+		part := min(t.len(), max(1, readValues/t.cols())*t.cols())
+		if p := m.places[t.name]; p.vector.Present() || p.weight.Type.Is4Bit() {
+			part = t.len()
 		}
-		buf = buf[:t.len()]
-		if err := files.Float32(t.name, buf); err != nil {
-			return err
+		if cap(buf) < part {
+			buf = make([]float32, part)
 		}
-		m.store(t, buf)
+		for from := 0; from < t.len(); from += part {
+			values := buf[:min(part, t.len()-from)]
+			if err := files.Float32Part(t.name, from, values); err != nil {
+				return err
+			}
+			m.storeRows(t, from/t.cols(), values)
+		}
 	}
 	return nil
+}
+
+// storeRows copies whole rows of a tensor to the device, from one of its rows on.
+func (m *Model) storeRows(t tensor, row int, values []float32) {
+	if p := m.places[t.name]; row > 0 || len(values) < t.len() {
+		m.dev.WriteWeight(p.weight, p.row+row, values)
+		return
+	}
+	m.store(t, values)
 }
 
 // store copies a tensor's values to the device, fetch back.

@@ -5,6 +5,7 @@ package safetensors
 import (
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,4 +39,16 @@ func unmapFile(b []byte) error {
 		return nil
 	}
 	return unix.Munmap(b)
+}
+
+// forget lets go of the whole pages within part of a mapping; whoever reads there again gets them from the file. It is advice.
+func forget(part []byte) {
+	page := uintptr(os.Getpagesize())
+	if uintptr(len(part)) < 2*page {
+		return
+	}
+	skip := -uintptr(unsafe.Pointer(&part[0])) % page
+	if whole := (uintptr(len(part)) - skip) / page * page; whole > 0 {
+		unix.Madvise(part[skip:skip+whole], unix.MADV_DONTNEED)
+	}
 }

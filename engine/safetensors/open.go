@@ -80,6 +80,24 @@ func (f *File) Float32(name string, dst []float32) error {
 	return f.read(name, len(dst), func(t Tensor, b []byte) error { return toFloat32(dst, b, t.DType) })
 }
 
+// Float32Part reads the numbers of a tensor from number from on, as many as dst has, and tells the system that their pages are
+// not needed again soon: a model that is read part by part is never in memory twice.
+func (f *File) Float32Part(name string, from int, dst []float32) error {
+	t, ok := f.Tensor(name)
+	if ok && (from < 0 || from+len(dst) > t.Len()) {
+		return fmt.Errorf("weights %s: tensor %q has %d numbers, not %d from %d on", f.path, name, t.Len(), len(dst), from)
+	}
+	return f.read(name, t.Len(), func(t Tensor, b []byte) error {
+		if t.Len() == 0 {
+			return nil
+		}
+		size := len(b) / t.Len()
+		part := b[from*size : (from+len(dst))*size]
+		defer forget(part)
+		return toFloat32(dst, part, t.DType)
+	})
+}
+
 // Float64 is Float32 into float64.
 func (f *File) Float64(name string, dst []float64) error {
 	return f.read(name, len(dst), func(t Tensor, b []byte) error {
@@ -296,6 +314,15 @@ func (d *Folder) Float32(name string, dst []float32) error {
 		return fmt.Errorf("weights %s: there is no tensor %q", d.dir, name)
 	}
 	return f.Float32(name, dst)
+}
+
+// Float32Part reads part of a tensor: see File.Float32Part.
+func (d *Folder) Float32Part(name string, from int, dst []float32) error {
+	f := d.byName[name]
+	if f == nil {
+		return fmt.Errorf("weights %s: there is no tensor %q", d.dir, name)
+	}
+	return f.Float32Part(name, from, dst)
 }
 
 // Bytes returns a tensor's mapped bytes, read-only and valid until Close.

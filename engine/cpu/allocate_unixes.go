@@ -1,0 +1,7 @@
+//go:build unix && !linux
+
+package cpu
+
+func preferHugePages(mapping) {}
+
+const noReserve = 0
