@@ -238,13 +238,13 @@ func (x *execution) newSources(in ingredients) []entry {
 
 // start tells that a stage runs now, and why.
 func (x *execution) start(ctx context.Context, n *Node, key cache.Key, description string, in ingredients, log string) {
-	e := RunEvent{Event: "start", Time: x.Now(), Stage: n.Step.Name, Kind: n.Step.Kind.Name, Log: x.rel(log), Reasons: x.reasons(ctx, n, key, description, in)}
+	e := RunEvent{Event: "start", Time: x.Now(), Stage: n.Step.Name, Kind: n.Step.Kind.Name, Key: key, Log: x.rel(log), Reasons: x.reasons(ctx, n, key, description, in)}
 	x.commits.tell(func() { x.emit(e) })
 }
 
 // finished tells that a step is done.
-func (x *execution) finished(n *Node, done outcome, at time.Time) {
-	x.emit(RunEvent{Event: "stage", Time: at, Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: done.how, Seconds: done.seconds, Log: done.log})
+func (x *execution) finished(n *Node, key cache.Key, done outcome, at time.Time) {
+	x.emit(RunEvent{Event: "stage", Time: at, Stage: n.Step.Name, Kind: n.Step.Kind.Name, Key: key, How: done.how, Seconds: done.seconds, Log: done.log})
 	if done.how == HowRan {
 		x.memory.set(n.Step.Name, stageMemory{Seconds: done.seconds})
 	} else {

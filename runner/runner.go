@@ -80,6 +80,7 @@ type RunEvent struct {
 	Reasons []Reason      `json:"reasons,omitempty"` // of "start": why it runs
 	Error   string        `json:"error,omitempty"`
 	Failure *StageFailure `json:"-"`
+	Key     cache.Key     `json:"-"` // of "start", and of a "stage" that has a result: where it is found
 	// Progress is what the running stage told.
 	Progress *Event `json:"progress,omitempty"`
 }

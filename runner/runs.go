@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lpipe/cache"
 )
 
 // keptRuns is how many runs' logs a workspace keeps; the logs of successful stages are in their results too.
@@ -81,7 +83,7 @@ func (r *run) flush() {
 // append writes what compact gives: the events of reused stages, and what is as short, field by field.
 func (e RunEvent) append(b []byte) []byte {
 	rest := e
-	rest.Event, rest.Time, rest.Stage, rest.Kind, rest.How, rest.Seconds, rest.Failure = "", time.Time{}, "", "", "", 0, nil
+	rest.Event, rest.Time, rest.Stage, rest.Kind, rest.How, rest.Seconds, rest.Failure, rest.Key = "", time.Time{}, "", "", "", 0, nil, cache.Key{}
 	if !reflect.ValueOf(rest).IsZero() || e.Seconds != 0 && (e.Seconds < 1e-6 || e.Seconds >= 1e21) || e.Time.Year() < 0 || e.Time.Year() > 9999 {
 		return append(b, compact(e)...)
 	}

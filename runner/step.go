@@ -250,7 +250,7 @@ func (x *execution) frozen(ctx context.Context, n *Node) outcome {
 			return x.failed(ctx, n, done)
 		}
 	}
-	x.commits.tell(func() { x.finished(n, done, x.Now()) })
+	x.commits.tell(func() { x.finished(n, cache.Key{}, done, x.Now()) })
 	return done
 }
 
@@ -286,7 +286,7 @@ func (x *execution) acknowledge(n *Node, key cache.Key, description string, in i
 		}
 	}
 	at := x.Now()
-	told := func() { x.finished(n, done, at) }
+	told := func() { x.finished(n, key, done, at) }
 	if len(entries) == 0 && done.deposit == nil {
 		x.commits.tell(func() {
 			done.settle()

@@ -240,9 +240,11 @@ func (p *program) sweep(c *cli.Context, pipeline *runner.Pipeline, o runner.Swee
 	defer release()
 	p.goOn = "lpipe exp run " + o.Experiment.Name
 	view := p.newProgressView()
+	var track *tracked
 	pr, err := p.openPipeline(c.Context, pipeline, projectOptions{
 		jobs: c.Int("jobs"), remote: !c.Bool("no-remote"),
 		report: func(e runner.RunEvent) {
+			track.event(e)
 			view.event(e)
 			if p.json && e.Event == "stage" {
 				_ = p.printJSONLine(stageEvent{"stage", e.Stage, e.How, e.Seconds, e.Log})
@@ -261,9 +263,12 @@ func (p *program) sweep(c *cli.Context, pipeline *runner.Pipeline, o runner.Swee
 		view.close()
 		return err
 	}
+	track = p.trackSweep(c.Context, pr, o)
 	summary, err := runner.RunSweep(c.Context, o)
 	view.close()
-	return p.sweepDone(o, summary, err)
+	err = p.sweepDone(o, summary, err)
+	track.close(c.Context, err)
+	return err
 }
 
 // sweepEvent is the last line of `exp run --json`.

@@ -10,6 +10,7 @@ import (
 	"lpipe/download"
 	"lpipe/remote"
 	"lpipe/runner"
+	"lpipe/tracking/recorder"
 )
 
 func (p *program) reproCommand() *cli.Command {
@@ -45,10 +46,12 @@ func (p *program) repro(c *cli.Context) error {
 	}
 	view := p.newProgressView()
 	trace := newTrace(c.String("trace"))
+	var track *tracked
 	pr, err := p.open(c.Context, projectOptions{
 		jobs: c.Int("jobs"), allowMissing: c.Bool("allow-missing"), remote: !c.Bool("no-remote"),
 		report: func(e runner.RunEvent) {
 			trace.event(e)
+			track.event(e)
 			view.event(e)
 			if p.json && e.Event == "stage" {
 				_ = p.printJSONLine(stageEvent{"stage", e.Stage, e.How, e.Seconds, e.Log})
@@ -60,10 +63,12 @@ func (p *program) repro(c *cli.Context) error {
 		return err
 	}
 	defer pr.close(p)
+	track = p.track(c.Context, pr, "repro", []recorder.Unit{{Dir: pr.pipeline.Dir, Pipeline: pr.pipeline}})
 	heard := context.AfterFunc(c.Context, view.interrupted)
 	summary, err := pr.runner.Repro(c.Context, reproOptions(c))
 	heard()
 	view.close()
+	defer track.close(c.Context, err)
 	if traced := trace.write(p.path(c.String("trace")), summary.Critical); err == nil {
 		err = traced
 	}

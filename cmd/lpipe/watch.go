@@ -11,6 +11,7 @@ import (
 
 	"lpipe/cache"
 	"lpipe/runner"
+	"lpipe/tracking/recorder"
 )
 
 func (p *program) watchCommand() *cli.Command {
@@ -74,8 +75,10 @@ func (p *program) watch(c *cli.Context) error {
 // run is one repro; only what makes going on pointless is an error.
 func (w *watcher) run(ctx context.Context) error {
 	view := w.newProgressView()
+	track := w.track(ctx, w.pr, "watch", []recorder.Unit{{Dir: w.pr.pipeline.Dir, Pipeline: w.pr.pipeline}})
 	settings := w.settings
 	settings.report = func(e runner.RunEvent) {
+		track.event(e)
 		view.event(e)
 		if w.json && e.Event == "stage" {
 			_ = w.printJSONLine(stageEvent{"stage", e.Stage, e.How, e.Seconds, e.Log})
@@ -95,6 +98,7 @@ func (w *watcher) run(ctx context.Context) error {
 		summary, err = r.Repro(ctx, w.opts)
 	}
 	view.close()
+	defer track.close(ctx, err)
 	var failed *runner.FailedError
 	switch {
 	case ctx.Err() != nil:

@@ -1,0 +1,102 @@
+package spool
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Sent is how far the sending of a spool came: the file sent.json, replaced after each answer of the server. Without it
+// all is sent again, which changes nothing there.
+type Sent struct {
+	Schema     int                 `json:"schema"` // 1
+	At         int64               `json:"at"`     // bytes of the spool that need not be sent again
+	Server     string              `json:"server,omitempty"`
+	Experiment string              `json:"experiment,omitempty"` // the server's id
+	Runs       map[string]*SentRun `json:"runs,omitempty"`       // by their names in the spool
+	Refused    int                 `json:"refused,omitempty"`    // values that the server did not take
+	Done       bool                `json:"done,omitempty"`       // the run at the top ended, and all is sent
+	Error      string              `json:"error,omitempty"`      // why sending stopped last
+}
+
+// SentRun is a run that is known to the server.
+type SentRun struct {
+	ID        string            `json:"id,omitempty"` // "": it is being made
+	Artifacts string            `json:"artifacts,omitempty"`
+	Models    map[string]string `json:"models,omitempty"` // model ids, by path
+}
+
+const sentSchema = 1
+
+// ReadSent reads a spool's state; one that is missing or damaged is that of a spool of which nothing was sent.
+func ReadSent(dir string) *Sent {
+	s := &Sent{}
+	data, err := os.ReadFile(filepath.Join(dir, sentFile))
+	if err != nil || json.Unmarshal(data, s) != nil || s.Schema != sentSchema {
+		s = &Sent{}
+	}
+	s.Schema = sentSchema
+	if s.Runs == nil {
+		s.Runs = map[string]*SentRun{}
+	}
+	return s
+}
+
+// write replaces the file by rename. Its loss costs requests, so it is not forced to the disk.
+func (s *Sent) write(dir string) error {
+	data, err := json.MarshalIndent(s, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", sentFile, err)
+	}
+	temp := filepath.Join(dir, sentFile+".new")
+	if err := os.WriteFile(temp, append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(dir, sentFile))
+}
+
+// Info is what there is to say of a spool.
+type Info struct {
+	Dir   string
+	Head  Head
+	Sent  *Sent
+	Size  int64 // bytes of the spool; 0 where all is sent and the file is gone
+	Left  int64 // bytes not sent
+	Begun int64 // milliseconds since 1970
+}
+
+// Read looks at a spool's folder. A folder that has no spool, because all is sent, has a state still.
+func Read(dir string) (Info, error) {
+	info := Info{Dir: dir, Sent: ReadSent(dir), Head: Head{ID: filepath.Base(dir)}}
+	f, err := os.Open(filepath.Join(dir, dataFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, nil
+	}
+	if err != nil {
+		return info, err
+	}
+	defer f.Close()
+	stat, err := f.Stat()
+	if err != nil {
+		return info, err
+	}
+	info.Size = stat.Size()
+	first, err := newReader(f, 0).next()
+	if err != nil || first.Head == nil {
+		return info, fmt.Errorf("read the spool %s: %w", dir, errors.Join(err, errNoHead))
+	}
+	info.Head, info.Begun = *first.Head, first.Time
+	info.Left = max(0, info.Size-info.Sent.At)
+	return info, nil
+}
+
+var errNoHead = errors.New("its first record does not say what it is")
+
+// Remove takes away what a spool needs no more once all of it is sent: the records. The state stays: it knows the runs.
+func remove(dir string) error { return os.Remove(filepath.Join(dir, dataFile)) }
+
+// Drop gives a spool up, with all that was not sent.
+func Drop(dir string) error { return os.RemoveAll(dir) }

@@ -1,0 +1,141 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"lpipe/cache"
+	"lpipe/tracking"
+)
+
+// TagRun is the tag by which a run is found again: the spool's id and the run's name in it.
+const TagRun = "lpipe.run"
+
+// prepare finds out whether the server can be talked to, and the experiment.
+func (x *sending) prepare(ctx context.Context) error {
+	if x.ready {
+		return nil
+	}
+	if x.state.Server != "" && x.state.Server != x.Client.String() {
+		// Another server knows none of the runs: all of it is sent there.
+		x.state.At, x.state.Runs, x.state.Experiment = 0, map[string]*SentRun{}, ""
+	}
+	version, err := x.Client.Version(ctx)
+	if err != nil {
+		return err
+	}
+	if major, _, dotted := strings.Cut(version, "."); dotted {
+		if n, err := strconv.Atoi(major); err == nil && n < 2 {
+			return &tracking.Error{Kind: tracking.Unsupported, Op: "use " + x.Client.String(), Message: "it is MLflow " + version + ", and lpipe needs 2.0 or later",
+				Remedy: "what is recorded stays, and lpipe tracking sync sends it to a newer server"}
+		}
+	}
+	experiment, err := x.Client.Experiment(ctx, x.head.Experiment)
+	if err != nil {
+		return err
+	}
+	x.state.Server, x.state.Experiment, x.ready = x.Client.String(), experiment.ID, true
+	return x.state.write(x.dir)
+}
+
+// start makes a run, or sets one that is known to running. Before it asks for a new one it notes that it will: after a
+// kill it looks whether the run came to be.
+func (x *sending) start(ctx context.Context, r *Record) error {
+	x.know(&Record{Run: r.Run, Start: r.Start})
+	run := x.state.Runs[r.Run]
+	if run != nil && run.ID != "" {
+		if err := x.flush(ctx, r.Run); err != nil {
+			return err
+		}
+		return x.explain(r.Run, x.Client.UpdateRun(ctx, run.ID, "RUNNING", 0))
+	}
+	id := x.head.ID + "/" + r.Run
+	if run != nil {
+		found, err := x.Client.FindRun(ctx, x.state.Experiment, TagRun, id)
+		if err != nil {
+			return err
+		}
+		if found != nil {
+			return x.started(r.Run, found.Info)
+		}
+	}
+	x.state.Runs[r.Run] = &SentRun{}
+	if err := x.state.write(x.dir); err != nil {
+		return err
+	}
+	tags := []tracking.Tag{{Key: TagRun, Value: id}}
+	if parent := x.state.Runs[r.Start.Parent]; r.Run != "" && parent != nil {
+		tags = append(tags, tracking.Tag{Key: "mlflow.parentRunId", Value: parent.ID})
+	}
+	info, err := x.Client.CreateRun(ctx, tracking.NewRun{Experiment: x.state.Experiment, Name: r.Start.Name, Start: r.Time, Tags: tags})
+	if err != nil {
+		return x.explain(r.Run, err)
+	}
+	return x.started(r.Run, info)
+}
+
+func (x *sending) started(run string, info tracking.RunInfo) error {
+	x.state.Runs[run] = &SentRun{ID: info.ID, Artifacts: info.ArtifactURI, Models: map[string]string{}}
+	return x.state.write(x.dir)
+}
+
+func (x *sending) end(ctx context.Context, r *Record) error {
+	x.know(&Record{Run: r.Run, End: r.End})
+	if err := x.flush(ctx, r.Run); err != nil {
+		return err
+	}
+	return x.explain(r.Run, x.Client.UpdateRun(ctx, x.state.Runs[r.Run].ID, r.End, r.Time))
+}
+
+func (x *sending) input(ctx context.Context, r *Record) error {
+	name, _ := tracking.Cut(r.Input.Name, tracking.MaxDataset)
+	d := tracking.Dataset{Name: name, Digest: r.Input.Digest[:min(len(r.Input.Digest), tracking.MaxDigest)], Type: r.Input.Type, Source: r.Input.Source}
+	return x.pass(r.Run, "data set "+strconv.Quote(name), x.Client.LogInput(ctx, x.state.Runs[r.Run].ID, d, r.Input.As))
+}
+
+// file uploads a file or a folder. Content that is gone since is told of.
+func (x *sending) file(ctx context.Context, r *Record) error {
+	at, release, err := x.Content(ctx, *r.File)
+	if errors.Is(err, cache.ErrNotFound) {
+		x.warn("%s is not sent: its content is not here any more", r.File.At)
+		x.state.Refused++
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	run := x.state.Runs[r.Run]
+	return x.pass(r.Run, r.File.At, x.Client.UploadTree(ctx, run.Artifacts, r.File.Path, at))
+}
+
+// gone tells whether an error says that a run, or its experiment, was deleted at the server.
+func gone(err error) bool {
+	var e *tracking.Error
+	return errors.As(err, &e) && (e.Kind == tracking.Missing || e.Kind == tracking.Refused && strings.Contains(e.Message, "must be in the 'active' state"))
+}
+
+// explain adds what to do about a run that was deleted at the server.
+func (x *sending) explain(run string, err error) error {
+	if !gone(err) {
+		return err
+	}
+	id, what := "", "a run"
+	if known := x.state.Runs[run]; known != nil && known.ID != "" {
+		id, what = known.ID, "run "+known.ID
+	}
+	remedy := "restore it there"
+	if id != "" {
+		remedy += " (mlflow runs restore --run-id " + id + ")"
+	}
+	var e *tracking.Error
+	errors.As(err, &e)
+	if strings.Contains(e.Message, "experiment") {
+		what, remedy = fmt.Sprintf("experiment %q", x.head.Experiment), "restore it there (mlflow experiments restore --experiment-id "+x.state.Experiment+")"
+	}
+	return &tracking.Error{Kind: e.Kind, Op: "send to " + what, Where: e.Where, Status: e.Status, Code: "DELETED", Message: "it was deleted at the server (" + e.Message + ")",
+		Remedy: remedy + " and run lpipe tracking sync, or give up what is recorded with lpipe tracking drop " + x.head.ID}
+}
