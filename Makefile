@@ -13,7 +13,8 @@ help: ## list the targets
 .PHONY: build
 build: ## bin/lpipe, without cgo
 	@mkdir -p bin
-	$(GO) build -trimpath -tags '$(strip $(TAGS))' -ldflags '$(LDFLAGS)' -o bin/lpipe ./cmd/lpipe
+	$(GO) build -trimpath -tags '$(strip $(TAGS))' -ldflags '$(LDFLAGS)' -o bin/lpipe.new ./cmd/lpipe
+	@cp bin/lpipe.new bin/lpipe.copy && mv bin/lpipe.copy bin/lpipe && rm bin/lpipe.new # written whole, it starts faster: ADR 17
 
 .PHONY: demo
 demo: build ## a whole project, from rows to a tuned adapter, in build/demo

@@ -83,3 +83,11 @@ require (
 	gorgonia.org/vecf64 v0.9.0 // indirect
 	lukechampine.com/blake3 v1.4.1 // indirect
 )
+
+// Of these next to nothing is used, and what they do at start is more than the rest: doc/adr/0017-lean-stand-ins.md.
+replace (
+	github.com/awalterschulze/gographviz => ./lean/gographviz
+	github.com/golang/protobuf => github.com/golang/protobuf v1.3.5
+	github.com/google/go-cmp => ./lean/go-cmp
+	github.com/klauspost/cpuid/v2 => ./lean/cpuid
+)
