@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"lpipe/engine/cpu"
@@ -65,7 +66,7 @@ func TestAverageIsSaved(t *testing.T) {
 	plain := train(t, o, 1)
 	o.EMA, o.Out = 0.95, filepath.Join(t.TempDir(), "out")
 	averaged := train(t, o, 1)
-	if averaged.Train != plain.Train {
+	if !reflect.DeepEqual(averaged.Train, plain.Train) {
 		t.Errorf("training differs: %v, %v", averaged.Train, plain.Train)
 	}
 	loss := averaged.Validation["loss"].(float64)

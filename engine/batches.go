@@ -19,19 +19,26 @@ type Rows interface {
 // rowSet is a data set as training sees it: the rows that have a target, and how much of each counts.
 type rowSet struct {
 	Rows
-	rows    []int32 // usable rows, in the data set's order
-	length  []int32 // of usable row k: tokens up to its last target
-	targets []int32 // of usable row k: targets
-	unused  int     // rows without a target
-	tokens  int64   // sum of length
-	trained int64   // sum of targets
-	longest int     // of length
+	halves  twoTexts // where rows are two texts; else nil
+	rows    []int32  // usable rows, in the data set's order
+	length  []int32  // of usable row k: tokens up to its last target
+	targets []int32  // of usable row k: targets
+	unused  int      // rows without a target
+	tokens  int64    // sum of length
+	trained int64    // sum of targets
+	longest int      // of length
+}
+
+// twoTexts are rows of two texts, one behind the other, which do not see each other.
+type twoTexts interface {
+	Split(i int) int // length of the first
 }
 
 // newRowSet reads all lengths and masks. What follows a row's last target is cut: nothing is learned from it, and
 // with causal attention nothing before sees it. A trained first token is no target, since nothing predicts it.
 func newRowSet(data Rows, vocabulary int) (*rowSet, error) {
 	s := &rowSet{Rows: data}
+	s.halves, _ = data.(twoTexts)
 	var ids []int32
 	var mask []bool
 	for i := range data.Len() {
@@ -199,21 +206,32 @@ type batch struct {
 	mask []bool
 }
 
-// fill lays usable rows one behind the other as one packed sequence: each is a document of its own.
+// fill lays usable rows one behind the other as one packed sequence: each is a document of its own, or two.
 func (b *batch) fill(s *rowSet, rows []int32) model.Batch {
 	b.IDs, b.Labels = b.IDs[:0], b.Labels[:0]
 	b.Positions, b.Sequence = b.Positions[:0], b.Sequence[:0]
-	for number, k := range rows {
-		i, from := int(s.rows[k]), len(b.IDs)
+	number := int32(-1)
+	for _, k := range rows {
+		i, from, split := int(s.rows[k]), len(b.IDs), int(s.length[k])
+		if s.halves != nil {
+			split = s.halves.Split(i)
+		}
 		b.IDs = s.IDs(i, b.IDs)[:from+int(s.length[k])]
 		b.mask = s.Mask(i, b.mask[:0])
 		for t, id := range b.IDs[from:] {
 			if !b.mask[t] {
 				id = model.Ignored
 			}
+			position := t
+			if t >= split {
+				position -= split
+			}
+			if position == 0 {
+				number++
+			}
 			b.Labels = append(b.Labels, id)
-			b.Positions = append(b.Positions, int32(t))
-			b.Sequence = append(b.Sequence, int32(number))
+			b.Positions = append(b.Positions, int32(position))
+			b.Sequence = append(b.Sequence, number)
 		}
 	}
 	b.B, b.T = 1, len(b.IDs)

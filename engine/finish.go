@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"lpipe/dataset"
 	"lpipe/engine/model"
 )
 
@@ -21,7 +22,9 @@ type TrainResult struct {
 	Unused  int     `json:"rows_without_targets"`
 	// Train holds the mean loss of the last tenth of the steps, and the last step's.
 	Train TrainNumbers `json:"train"`
-	// Validation holds "loss" and "perplexity", or one such object a named set, of the last evaluation.
+	// Data describes what was trained on.
+	Data dataset.Manifest `json:"-"`
+	// Validation holds "loss" and "perplexity" (of pairs "rewards" and "logps"), or one such object a named set, of the last evaluation.
 	Validation map[string]any `json:"validation,omitempty"`
 	// Last and Best name the loss that decides, and its step. Selected is the step whose weights were saved.
 	Last     *bestPoint `json:"last,omitempty"`
@@ -36,6 +39,9 @@ type TrainResult struct {
 type TrainNumbers struct {
 	Loss float64 `json:"loss"`
 	Last float64 `json:"last_loss"`
+	// Rewards and Logps, of preference pairs only, are means of the same steps, by the names that TRL gives them.
+	Rewards map[string]float64 `json:"rewards,omitempty"`
+	Logps   map[string]float64 `json:"logps,omitempty"`
 }
 
 // finish chooses the weights and writes what the options name.
@@ -79,35 +85,67 @@ func (r *run) finish(ctx context.Context) (*TrainResult, error) {
 func (r *run) result() *TrainResult {
 	res := &TrainResult{
 		Steps: r.Step, Epochs: r.plan.set.epochs(r.Place), Tokens: r.Tokens, Trained: r.Trained,
-		Rows: len(r.plan.set.rows), Unused: r.plan.set.unused,
+		Data: r.data.Manifest(), Rows: len(r.plan.set.rows), Unused: r.plan.set.unused,
 		Best: r.Best, Selected: r.Step, Stopped: r.Stopped, Skipped: r.Skipped,
 	}
-	var losses []float64
-	for _, p := range r.Curve {
-		if p.Loss != nil {
-			losses = append(losses, *p.Loss)
-		}
-	}
-	if len(losses) > 0 {
-		tail := losses[len(losses)-max(1, len(losses)/10):]
-		for _, v := range tail {
-			res.Train.Loss += v / float64(len(tail))
-		}
-		res.Train.Last = losses[len(losses)-1]
-	}
+	res.Train = trainNumbers(r.Curve)
 	if last, step := r.lastLosses(); last != nil {
 		res.Last = &bestPoint{step, r.judged(last)}
 		res.Validation = map[string]any{}
-		for name, loss := range last {
-			numbers := map[string]any{"loss": loss, "perplexity": perplexity(loss)}
-			if set, named := strings.CutSuffix(strings.TrimPrefix(name, "validation/"), "/loss"); named {
-				res.Validation[set] = numbers
-			} else {
+		for _, v := range r.validation {
+			numbers := v.numbers(last)
+			if v.Name == "" {
 				res.Validation = numbers
+			} else {
+				res.Validation[v.Name] = numbers
 			}
 		}
 	}
 	return res
+}
+
+// trainNumbers are the means of the last tenth of the steps.
+func trainNumbers(curve []point) (n TrainNumbers) {
+	var steps []point
+	for _, p := range curve {
+		if p.Loss != nil {
+			steps = append(steps, p)
+		}
+	}
+	if len(steps) == 0 {
+		return n
+	}
+	tail := steps[len(steps)-max(1, len(steps)/10):]
+	for _, p := range tail {
+		n.Loss += *p.Loss / float64(len(tail))
+		for name, v := range p.Preference {
+			group, short, _ := strings.Cut(strings.TrimPrefix(name, "train/"), "/")
+			into := &n.Rewards
+			if group == "logps" {
+				into = &n.Logps
+			}
+			put(into, short, (*into)[short]+v/float64(len(tail)))
+		}
+	}
+	n.Last = *steps[len(steps)-1].Loss
+	return n
+}
+
+// numbers are the set's among those of an evaluation.
+func (v *validationSet) numbers(all map[string]float64) map[string]any {
+	loss := all[v.lossName()]
+	if v.set.halves == nil {
+		return map[string]any{"loss": loss, "perplexity": perplexity(loss)}
+	}
+	rewards, logps := map[string]float64{}, map[string]float64{}
+	for name, value := range all {
+		if short, ok := strings.CutPrefix(name, v.prefix()+"rewards/"); ok {
+			rewards[short] = value
+		} else if short, ok := strings.CutPrefix(name, v.prefix()+"logps/"); ok {
+			logps[short] = value
+		}
+	}
+	return map[string]any{"loss": loss, "rewards": rewards, "logps": logps}
 }
 
 // saveWeights writes the adapter or the model, with the tokenizer and template that belong to it.

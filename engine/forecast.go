@@ -23,13 +23,15 @@ type Forecast struct {
 	Steps   int   `json:"steps,omitempty"`
 	Tokens  int64 `json:"tokens,omitempty"` // of all steps
 
+	Notes []string `json:"notes,omitempty"` // what reading the data had to say
+
 	TokensPerSecond float64 `json:"tokens_per_s"` // of training steps, from a model of one such layer
 	Seconds         float64 `json:"seconds,omitempty"`
 	Device          string  `json:"device"`
 }
 
-// Plan says what Train would take with o: memory from the allocations that it would make, steps from the data (o.Train may be
-// empty), time from steps of a model that has one layer of the same shape. Weights are not read.
+// Plan says what Train would take with o: memory from the allocations that it would make, steps from the data (o.Train and
+// o.Pairs may be empty), time from steps of a model that has one layer of the same shape. Weights are not read.
 func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error) {
 	config, err := model.ReadConfig(o.Model)
 	if err != nil {
@@ -43,7 +45,7 @@ func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error
 		return nil, err
 	}
 	f := &Forecast{PackTokens: min(o.SequenceLength, o.BatchTokens), Device: dev.Info().Name}
-	if o.Train != "" {
+	if o.Train != "" || o.Pairs != "" {
 		if err := f.readData(o, config); err != nil {
 			return nil, err
 		}
@@ -65,21 +67,14 @@ func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error
 
 // readData plans the steps, as training does.
 func (f *Forecast) readData(o TrainOptions, config model.Config) error {
-	data, err := openTokens(o.Train, o.Model, config)
-	if err != nil {
-		return fmt.Errorf("train: %w", err)
-	}
-	defer data.Close()
-	set, err := newRowSet(data, config.V)
-	if err != nil {
-		return fmt.Errorf("train: %s: %w", o.Train, err)
-	}
-	plan, err := newPlan(set, planOptions{
-		Seed: o.Seed, SequenceLength: o.SequenceLength, BatchTokens: o.BatchTokens, Epochs: o.Epochs, Steps: o.Steps,
+	data, plan, err := o.openTrain(config, func(format string, args ...any) {
+		f.Notes = append(f.Notes, fmt.Sprintf(format, args...))
 	})
 	if err != nil {
 		return err
 	}
+	defer data.Close()
+	set := plan.set
 	f.PackTokens, f.Rows, f.Targets, f.Steps = plan.capacity, len(set.rows), set.trained, plan.steps()
 	for n := range f.Steps {
 		packs, _ := plan.step(n + 1)
@@ -132,7 +127,11 @@ func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Confi
 		trained += p.Weights.Len
 	}
 	rate := trainFlops(c, int64(trained), o.Method, b.T) * float64(b.T*steps) / took
-	f.TokensPerSecond = rate / trainFlops(config, f.Trained, o.Method, f.PackTokens)
+	method := o.Method
+	if o.Beta > 0 {
+		method = "dpo"
+	}
+	f.TokensPerSecond = rate / trainFlops(config, f.Trained, method, f.PackTokens)
 	if f.Tokens > 0 {
 		f.Seconds = float64(f.Tokens) / f.TokensPerSecond
 	}
@@ -145,8 +144,11 @@ func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Confi
 func trainFlops(c model.Config, trained int64, method string, T int) float64 {
 	weights := float64(c.Layers*(c.C*c.QKV()+c.H*c.D*c.C+3*c.C*c.F) + c.V*c.C)
 	attention := 7 * float64(c.Layers*c.H*c.D*T)
-	if method == "full" {
+	switch method {
+	case "full":
 		return 6*weights + attention
+	case "dpo": // once more forward, without the adapter
+		return 6*weights + 6*float64(trained) + attention*9/7
 	}
 	return 4*weights + 6*float64(trained) + attention
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -65,7 +66,7 @@ func TestTrainLion(t *testing.T) {
 	}
 	quiet := o
 	quiet.NEFTune, quiet.Out = 0, filepath.Join(t.TempDir(), "quiet")
-	if other := train(t, quiet, 0); other.Train == result.Train {
+	if other := train(t, quiet, 0); reflect.DeepEqual(other.Train, result.Train) {
 		t.Error("noise changed nothing")
 	}
 	longer := o
@@ -100,7 +101,7 @@ func TestTrainQuantised(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.Model, o.Quantize, o.Out = stored, "none", filepath.Join(t.TempDir(), "out")
-		if again := train(t, o, 0); again.Train != result.Train {
+		if again := train(t, o, 0); !reflect.DeepEqual(again.Train, result.Train) {
 			t.Errorf("%s: losses %v on the checkpoint, %v quantised on load", quantize, again.Train, result.Train)
 		}
 	}

@@ -66,6 +66,14 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 
 func (o *TrainOptions) check() error {
 	switch {
+	case o.Pairs != "" && (o.Train != "" || o.Method != "lora"):
+		return errors.New("pairs: preferences train an adapter, and stand instead of train")
+	case o.Pairs != "" && (!(o.Beta > 0) || math.IsInf(o.Beta, 1)):
+		return fmt.Errorf("beta: must be above 0, not %v", o.Beta)
+	case o.Pairs != "" && o.LoRA.Init == "pissa":
+		return errors.New("init: pissa takes the adapter out of the weights, so that without it they are not the base model, which preferences are measured against; use kaiming")
+	case o.Pairs != "" && o.NEFTune > 0:
+		return errors.New("neftune: the reference of preferences has no noise; leave it out")
 	case o.Method != "lora" && o.Method != "full":
 		return fmt.Errorf("method: %q is neither lora nor full", o.Method)
 	case o.Precision != "bf16" && o.Precision != "fp32":
@@ -102,19 +110,10 @@ func (o *TrainOptions) check() error {
 
 // openData opens token folders and plans the steps.
 func (r *run) openData(config model.Config) (err error) {
-	if r.data, err = openTokens(r.Train, r.Model, config); err != nil {
-		return fmt.Errorf("train: %w", err)
-	}
-	set, err := newRowSet(r.data, config.V)
-	if err != nil {
-		return fmt.Errorf("train: %s: %w", r.Train, err)
-	}
-	r.plan, err = newPlan(set, planOptions{
-		Seed: r.Seed, SequenceLength: r.SequenceLength, BatchTokens: r.BatchTokens, Epochs: r.Epochs, Steps: r.Steps,
-	})
-	if err != nil {
+	if r.data, r.plan, err = r.openTrain(config, r.logf); err != nil {
 		return err
 	}
+	set := r.plan.set
 	if limit := config.MaxPositions; limit > 0 && set.longest > limit {
 		r.logf("rows of up to %d tokens are longer than any the model was made for (%d)", set.longest, limit)
 	}
@@ -123,13 +122,58 @@ func (r *run) openData(config model.Config) (err error) {
 	}
 	slices.SortFunc(r.Validation, func(a, b DataSet) int { return cmp.Compare(a.Name, b.Name) })
 	for _, d := range r.Validation {
-		v, err := openValidation(d, r.Model, config, r.plan.capacity, r.EvalLimit)
+		data, err := r.openRows(d.Path, config, r.logf)
 		if err != nil {
 			return fmt.Errorf("validation: %w", err)
 		}
-		r.validation = append(r.validation, *v)
+		v, err := newValidation(d, data, config, r.plan.capacity, r.EvalLimit)
+		if err != nil {
+			return fmt.Errorf("validation: %w", err)
+		}
+		r.validation = append(r.validation, v)
 	}
 	return nil
+}
+
+// openTrain opens what is trained on and plans the steps.
+func (o *TrainOptions) openTrain(config model.Config, logf func(string, ...any)) (rows, *plan, error) {
+	port, path := "train", o.Train
+	if o.Pairs != "" {
+		port, path = "pairs", o.Pairs
+	}
+	data, err := o.openRows(path, config, logf)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", port, err)
+	}
+	set, err := newRowSet(data, config.V)
+	if err != nil {
+		data.Close()
+		return nil, nil, fmt.Errorf("%s: %s: %w", port, path, err)
+	}
+	p, err := newPlan(set, planOptions{
+		Seed: o.Seed, SequenceLength: o.SequenceLength, BatchTokens: o.BatchTokens, Epochs: o.Epochs, Steps: o.Steps,
+	})
+	if err != nil {
+		data.Close()
+		return nil, nil, err
+	}
+	return data, p, nil
+}
+
+// openRows opens a token folder, or a file of pairs where those are trained on.
+func (o *TrainOptions) openRows(path string, config model.Config, logf func(string, ...any)) (rows, error) {
+	if o.Pairs != "" {
+		p, err := readPairs(path, o.Model, min(o.SequenceLength, o.BatchTokens), o.Truncate, logf)
+		if err != nil {
+			return nil, err // not a nil *pairs in an interface
+		}
+		return p, nil
+	}
+	t, err := openTokens(path, o.Model, config)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // compareTemplates warns when the data was rendered by another chat template than the one that will lie beside the
@@ -288,6 +332,9 @@ func (r *run) identity() (map[string]string, error) {
 		"weight_decay": number(r.Optimizer.Decay), "clip": number(r.Optimizer.Clip), "lora_plus": number(r.LoRAPlus),
 		"optimizer": cmp.Or(r.Optimizer.Kind, "adamw"), "decay": number(r.Decay), "neftune": number(r.NEFTune),
 		"seed": strconv.FormatUint(r.Seed, 10),
+	}
+	if r.Pairs != "" {
+		id["method"], id["beta"] = "dpo", number(r.Beta)
 	}
 	if r.EMA > 0 {
 		id["ema"] = number(r.EMA)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -21,22 +22,26 @@ type point struct {
 	Norm       *float64           `json:"train/grad_norm,omitempty"`
 	Rate       *float64           `json:"train/lr,omitempty"`
 	Validation map[string]float64 `json:"-"`
+	Preference map[string]float64 `json:"-"` // of the step's pairs: rewards and log p
 	Speed      float64            `json:"tokens_per_s,omitempty"`
 	Memory     float64            `json:"memory_mb,omitempty"`
 }
 
-// MarshalJSON writes the validation losses beside the other fields: "validation/loss", "validation/<name>/loss".
+// MarshalJSON writes the numbers of validation and of preferences beside the other fields: "validation/loss",
+// "validation/<name>/loss", "train/rewards/margins".
 func (p point) MarshalJSON() ([]byte, error) {
 	type plain point
 	fields, err := json.Marshal(plain(p))
-	if err != nil || len(p.Validation) == 0 {
-		return fields, err
+	for _, more := range []map[string]float64{p.Preference, p.Validation} {
+		if err != nil || len(more) == 0 {
+			continue
+		}
+		var text []byte
+		if text, err = json.Marshal(more); err == nil {
+			fields = append(append(fields[:len(fields)-1], ','), text[1:]...)
+		}
 	}
-	losses, err := json.Marshal(p.Validation)
-	if err != nil {
-		return nil, err
-	}
-	return append(append(fields[:len(fields)-1], ','), losses[1:]...), nil
+	return fields, err
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -50,14 +55,21 @@ func (p *point) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	for name, v := range all {
-		if strings.HasPrefix(name, "validation/") {
-			if p.Validation == nil {
-				p.Validation = map[string]float64{}
-			}
-			p.Validation[name] = v
+		switch {
+		case strings.HasPrefix(name, "validation/"):
+			put(&p.Validation, name, v)
+		case strings.HasPrefix(name, "train/rewards/"), strings.HasPrefix(name, "train/logps/"):
+			put(&p.Preference, name, v)
 		}
 	}
 	return nil
+}
+
+func put(m *map[string]float64, name string, v float64) {
+	if *m == nil {
+		*m = map[string]float64{}
+	}
+	(*m)[name] = v
 }
 
 // curveLines is the curve as JSON lines.
@@ -92,8 +104,12 @@ func (r *run) announce(ctx context.Context) error {
 	for _, p := range r.model.Parameters() {
 		trained += int64(p.Weights.Len)
 	}
+	method := r.Method
+	if r.Pairs != "" {
+		method = "dpo"
+	}
 	r.logf("%s of %s: %d of %d parameters are trained, rows %d with %d tokens, %d of them targets",
-		r.Method, describe(r.model.Config), trained, r.model.Config.Parameters(), len(set.rows), set.tokens, set.trained)
+		method, describe(r.model.Config), trained, r.model.Config.Parameters(), len(set.rows), set.tokens, set.trained)
 	if set.unused > 0 {
 		r.logf("%d rows have no token to train on and are left out", set.unused)
 	}
@@ -113,11 +129,11 @@ func (r *run) estimate(ctx context.Context) error {
 	if left < enough*int64(b.T) {
 		return nil
 	}
-	if _, err := r.model.Step(b, 1); err != nil { // the first pays for memory
+	if _, err := r.pass(b, packs[0], 1, &preference{}); err != nil { // the first pays for memory
 		return err
 	}
 	began := r.Now()
-	if _, err := r.model.Step(b, 1); err != nil {
+	if _, err := r.pass(b, packs[0], 1, &preference{}); err != nil {
 		return err
 	}
 	took := max(r.Now().Sub(began), time.Microsecond)
@@ -153,9 +169,8 @@ func (r *run) report(p point, message string) {
 			metrics[name] = *v
 		}
 	}
-	for name, v := range p.Validation {
-		metrics[name] = v
-	}
+	maps.Copy(metrics, p.Validation)
+	maps.Copy(metrics, p.Preference)
 	if p.Speed > 0 {
 		metrics["tokens_per_s"] = p.Speed
 	}

@@ -19,12 +19,15 @@ import (
 type TrainOptions struct {
 	Model      string    // Hugging Face folder
 	Train      string    // token folder
-	Validation []DataSet // token folders; one without a name, or several with
+	Pairs      string    // file of preference pairs, instead of Train: see Beta
+	Validation []DataSet // of the same kind; one without a name, or several with
 	From       string    // adapter whose weights are the start, or ""
 	Checkpoint string    // folder of a checkpoint to go on from, or ""
 
-	Method    string     // "lora" or "full"
+	Method    string     // "lora" or "full"; Pairs train an adapter
 	LoRA      model.LoRA // of method lora
+	Beta      float64    // above 0: preferences are trained on (DPO); how dear it is to go away from the base model
+	Truncate  bool       // of Pairs: cut those longer than a pack, instead of leaving them out
 	LoRAPlus  float64    // learning rate of B over that of A; 0: the same
 	Precision string     // "bf16": frozen weights hold bf16 values; "fp32"
 	Quantize  string     // the base's linears in 4-bit NormalFloat: "nf4", doubly quantised, or "nf4-single"; "none" or "": as they are
@@ -64,7 +67,7 @@ type TrainOptions struct {
 	Now    func() time.Time
 }
 
-// DataSet is a named token folder.
+// DataSet is a named token folder, or file of pairs.
 type DataSet struct{ Name, Path string }
 
 // EarlyStop ends training when a validation loss has not fallen by more than MinDelta for Patience evaluations.
@@ -109,11 +112,11 @@ type run struct {
 	state
 	dev         ops.Device
 	model       *model.Model
-	data        *dataset.Tokens
+	data        rows
 	plan        *plan
 	optimizer   *optimizer
 	average     *average // nil: none
-	validation  []validationSet
+	validation  []*validationSet
 	batch       batch             // reused by every pack
 	settings    map[string]string // what a checkpoint must share: see prepare.go
 	evalEvery   int               // in steps; 0: only first and last
@@ -121,6 +124,13 @@ type run struct {
 	best        [][]float32       // weights of the lowest validation loss
 	warned      int               // step of the last warning of a spike
 	clock       clock
+}
+
+// rows are what training and validation read: *dataset.Tokens, or *pairs.
+type rows interface {
+	Examples
+	Manifest() dataset.Manifest
+	Close() error
 }
 
 // state is what a checkpoint holds besides weights and moments.
@@ -174,15 +184,19 @@ func (r *run) trainStep(ctx context.Context) error {
 	n := r.Step + 1
 	began := r.Now()
 	packs, targets := r.plan.step(n)
+	whole := targets
+	if r.Pairs != "" {
+		whole = int(r.plan.place(n) - r.plan.place(n-1))
+	}
 	r.model.ZeroGrad()
-	loss, tokens := 0.0, 0
+	loss, tokens, prefers := 0.0, 0, preference{}
 	for i, pack := range packs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		b := r.batch.fill(r.plan.set, pack)
 		b.Seed = newRandom(r.Seed, forDropout, uint64(n)).at(uint64(i))
-		share, err := r.model.Step(b, targets)
+		share, err := r.pass(b, pack, whole, &prefers)
 		if err != nil {
 			return fmt.Errorf("step %d: %w", n, err)
 		}
@@ -206,11 +220,24 @@ func (r *run) trainStep(ctx context.Context) error {
 	}
 	r.InARow = 0
 	r.Trained += int64(targets)
-	r.stepDone(point{
-		Step: n, Tokens: r.Tokens, Loss: &loss, Norm: &norm, Rate: &rate, Memory: r.megabytes(),
-	}, tokens, r.Now().Sub(began))
+	p := point{Step: n, Tokens: r.Tokens, Loss: &loss, Norm: &norm, Rate: &rate, Memory: r.megabytes()}
+	if r.Pairs != "" {
+		p.Preference = prefers.metrics("train/")
+	}
+	r.stepDone(p, tokens, r.Now().Sub(began))
 	r.warn(n, loss)
 	return nil
+}
+
+// pass adds to the gradients those of one pack and returns its share of the step's loss: a mean over the targets of all
+// packs, which whole counts, or over all pairs.
+func (r *run) pass(b model.Batch, pack []int32, whole int, prefers *preference) (float64, error) {
+	if r.Pairs == "" {
+		return r.model.Step(b, whole)
+	}
+	before := prefers.loss
+	err := r.preferenceStep(b, pack, whole, prefers)
+	return (prefers.loss - before) / float64(whole), err
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -3,21 +3,22 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
 
-	"lpipe/dataset"
 	"lpipe/engine/model"
 )
 
-// validationSet is a token folder whose loss is measured during training.
+// validationSet is a data set whose loss is measured during training.
 type validationSet struct {
 	DataSet
-	data    *dataset.Tokens
-	set     *rowSet
-	packs   [][]int32
-	targets int
+	data      rows
+	set       *rowSet
+	packs     [][]int32
+	targets   int
+	reference [][]logps // of pairs: by pack, once they were measured
 }
 
 // lossName is the name of the set's loss in curve, metrics and early_stop.
@@ -28,11 +29,10 @@ func (d DataSet) lossName() string {
 	return "validation/" + d.Name + "/loss"
 }
 
-func openValidation(d DataSet, modelDir string, config model.Config, capacity, limit int) (*validationSet, error) {
-	data, err := openTokens(d.Path, modelDir, config)
-	if err != nil {
-		return nil, err
-	}
+// prefix is what the set's numbers begin with in curve and metrics.
+func (d DataSet) prefix() string { return strings.TrimSuffix(d.lossName(), "loss") }
+
+func newValidation(d DataSet, data rows, config model.Config, capacity, limit int) (*validationSet, error) {
 	set, err := newRowSet(data, config.V)
 	if err != nil {
 		data.Close()
@@ -83,7 +83,7 @@ func (r *run) evaluate(ctx context.Context) error {
 	losses := map[string]float64{}
 	text := ""
 	for _, v := range r.validation {
-		loss, err := meanLoss(ctx, r.model, v.set, v.packs, v.targets)
+		loss, more, err := r.measure(ctx, v)
 		if err != nil {
 			return fmt.Errorf("%s after step %d: %w", v.lossName(), r.Step, err)
 		}
@@ -91,6 +91,7 @@ func (r *run) evaluate(ctx context.Context) error {
 			return fmt.Errorf("%s after step %d is %v: training diverged; lower lr, or lengthen warmup", v.lossName(), r.Step, loss)
 		}
 		losses[v.lossName()] = loss
+		maps.Copy(losses, more)
 		text += fmt.Sprintf("%s %.4f  ", v.lossName(), loss)
 	}
 	r.addLosses(losses)
@@ -98,6 +99,19 @@ func (r *run) evaluate(ctx context.Context) error {
 	r.Evaluated = r.Step
 	r.report(point{Step: r.Step, Validation: losses}, strings.TrimSpace(text))
 	return nil
+}
+
+// measure is the loss of a validation set, and with pairs what rewards they get.
+func (r *run) measure(ctx context.Context, v *validationSet) (loss float64, more map[string]float64, err error) {
+	if r.Pairs == "" {
+		loss, err = meanLoss(ctx, r.model, v.set, v.packs, v.targets)
+		return loss, nil, err
+	}
+	sums, err := r.preferences(ctx, v)
+	if err != nil {
+		return 0, nil, err
+	}
+	return sums.loss / float64(sums.pairs), sums.metrics(v.prefix()), nil
 }
 
 // addLosses puts validation losses into the step's line of the curve; step 0 has no other numbers.

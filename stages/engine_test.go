@@ -363,7 +363,8 @@ func TestTrainSettings(t *testing.T) {
 		}
 	}
 	for want, body := range map[string]string{
-		"Setting method ":          `method = "dpo"`,
+		"Setting method ":          `method = "ppo"`,
+		"Is a setting of method":   `beta = 0.1`,
 		"Setting quantize ":        `quantize = "int8"`,
 		"Setting lr ":              `method = "full"`,
 		"Setting rank ":            `rank = 0`,
@@ -390,6 +391,28 @@ func TestTrainSettings(t *testing.T) {
 	} {
 		if _, problem := decode(body); !strings.Contains(problem, want) {
 			t.Errorf("%s: %q", body, problem)
+		}
+	}
+}
+
+func TestPreferenceSettings(t *testing.T) {
+	zero := 0.0
+	for want, change := range map[string]func(*Train){
+		"beta: must be above 0":                func(s *Train) { s.Beta = &zero },
+		`overlong: "split" is neither`:         func(s *Train) { s.Overlong = "split" },
+		"init: pissa takes":                    func(s *Train) { s.Init = "pissa" },
+		"neftune: has no place":                func(s *Train) { s.NEFTune = 5 },
+		"overlong: is a setting of method dpo": func(s *Train) { s.Method, s.Overlong = "lora", "drop" },
+		"rank: must be at least 1":             func(s *Train) { s.Rank = 0 },
+	} {
+		s := newTrain()
+		s.Method = "dpo"
+		if err := s.Check(); err != nil || s.schedule().Rate != 1e-5 {
+			t.Errorf("defaults: %v, rate %v", err, s.schedule().Rate)
+		}
+		change(s)
+		if err := s.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", want, err)
 		}
 	}
 }

@@ -15,16 +15,8 @@ import (
 // writeModelCard puts a card (README.md) into the folder that training made: what it was made of, and the licences of the
 // rows, which go on to bind whoever uses it.
 func (t *Train) writeModelCard(env *runner.Env, result *engine.TrainResult) error {
-	data, err := dataset.OpenTokens(one(env, "train"))
-	if err != nil {
-		return err
-	}
-	manifest := data.Manifest()
-	if err := data.Close(); err != nil {
-		return err
-	}
 	folder := env.Out["adapter"] + env.Out["model"] // one of the two is declared
-	card := t.modelCard(filepath.Base(one(env, "model")), &manifest, result)
+	card := t.modelCard(filepath.Base(one(env, "model")), &result.Data, result)
 	if err := writeFile(filepath.Join(folder, cardFile), []byte(card)); err != nil {
 		return fmt.Errorf("write the model's card: %w", err)
 	}
@@ -52,15 +44,19 @@ func (t *Train) modelCard(base string, data *dataset.Manifest, result *engine.Tr
 		fmt.Fprintf(&b, "base_model: %q\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n", base)
 	}
 	fmt.Fprintf(&b, "---\n\n# %s trained on %s\n\n", what, base)
-	fmt.Fprintf(&b, "Made by lpipe: %s, %d steps over %d sequences (%d tokens, %d of them trained on).\n", how, result.Steps, data.Sequences, data.Tokens, data.Trained)
+	kind := "sequences"
+	if t.Method == "dpo" {
+		kind = "pairs"
+	}
+	fmt.Fprintf(&b, "Made by lpipe: %s, %d steps over %d %s (%d tokens, %d of them trained on).\n", how, result.Steps, data.Sequences, kind, data.Tokens, data.Trained)
 	b.WriteString("\n## Licences of the training data\n\n")
 	known := int64(0)
 	for _, name := range names {
 		known += data.Licenses[name]
-		fmt.Fprintf(&b, "- %s: %d sequences\n", name, data.Licenses[name])
+		fmt.Fprintf(&b, "- %s: %d %s\n", name, data.Licenses[name], kind)
 	}
 	if unknown := data.Sequences - known; unknown > 0 {
-		fmt.Fprintf(&b, "- not known: %d sequences\n", unknown)
+		fmt.Fprintf(&b, "- not known: %d %s\n", unknown, kind)
 	}
 	b.WriteString("\nWhat a licence asks for, such as no commercial use, naming the authors, or the same licence for what is made of the data,\nmay hold for this too. That of the base model holds in any case.\n")
 	return b.String()

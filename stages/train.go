@@ -17,17 +17,18 @@ import (
 func trainKind() *runner.Kind {
 	return &runner.Kind{
 		Name:    "train",
-		Doc:     "Fine-tunes a Qwen2-architecture model on a token folder: a LoRA adapter in PEFT's format, or all weights.",
+		Doc:     "Fine-tunes a model on a token folder, or on pairs of preferences: a LoRA adapter in PEFT's format, or all weights.",
 		Version: 1,
 		In: []runner.Port{
 			{Name: "model", Doc: "Hugging Face folder of the base model"},
-			{Name: "train", Doc: "token folder to train on"},
-			{Name: "validation", Doc: "token folder, or a map of them, to measure the loss on", Optional: true, Map: true},
+			{Name: "train", Doc: "token folder to train on (lora, dora, full)"},
+			{Name: "pairs", Doc: "rows with prompt, chosen and rejected to train on (dpo): all three lists of messages, which the chat template renders, or texts, which stay as they are"},
+			{Name: "validation", Doc: "token folder, or a map of them, to measure the loss on; files of pairs (dpo)", Optional: true, Map: true},
 			{Name: "from", Doc: "adapter whose weights are the start; the optimiser is fresh", Optional: true},
 			{Name: "checkpoint", Doc: "checkpoint of an earlier train stage, to go on exactly", Optional: true},
 		},
 		Out: []runner.Port{
-			{Name: "adapter", Doc: "PEFT folder with tokenizer, template and card (lora, dora)", Optional: true, Folder: true},
+			{Name: "adapter", Doc: "PEFT folder with tokenizer, template and card (lora, dora, dpo)", Optional: true, Folder: true},
 			{Name: "model", Doc: "Hugging Face folder (full)", Optional: true, Folder: true},
 			{Name: "metrics", Doc: "losses, steps and tokens", Ext: ".json", Metrics: true},
 			{Name: "curve", Doc: "one line a step", Ext: ".jsonl", Optional: true, Plots: true},
@@ -48,12 +49,19 @@ func trainPorts(s runner.Stage, _ map[string]bool) (ins, outs []runner.Port) {
 		without = "adapter"
 		k.In = slices.DeleteFunc(k.In, func(p runner.Port) bool { return p.Name == "from" })
 	}
+	other := "pairs"
+	if s.(*Train).Method == "dpo" {
+		other = "train"
+	}
+	k.In = slices.DeleteFunc(k.In, func(p runner.Port) bool { return p.Name == other })
 	return k.In, slices.DeleteFunc(k.Out, func(p runner.Port) bool { return p.Name == without })
 }
 
 // Train are the settings of a train stage.
 type Train struct {
-	Method       string             `hcl:"method,optional" doc:"lora: a low-rank adapter beside frozen weights; dora: the same, and the length of each output row is trained by itself (dropout must be 0); full: all weights"`
+	Method       string             `hcl:"method,optional" doc:"lora: a low-rank adapter beside frozen weights; dora: the same, and the length of each output row is trained by itself (dropout must be 0); full: all weights; dpo: an adapter that prefers the chosen answers of pairs (direct preference optimisation; the reference is the base without the adapter)"`
+	Beta         *float64           `hcl:"beta,optional" doc:"of dpo, 0.1 if left out: how dear it is to go away from the base model"`
+	Overlong     string             `hcl:"overlong,optional" doc:"of dpo: a pair whose two texts together are longer than a pack: drop it, or truncate both texts to half a pack"`
 	Rank         int                `hcl:"rank,optional" doc:"rank of the adapter"`
 	Alpha        float64            `hcl:"alpha,optional" doc:"the adapter's output is multiplied by alpha/rank; a number of its own, not a multiple of rank"`
 	Dropout      float64            `hcl:"dropout,optional" doc:"share of the adapter's inputs dropped in training"`
@@ -71,7 +79,7 @@ type Train struct {
 	Epochs         *float64 `hcl:"epochs,optional" doc:"how often each row is seen; 1 if steps is left out too"`
 	Steps          *int     `hcl:"steps,optional" doc:"optimiser steps, instead of epochs"`
 
-	LR          *float64  `hcl:"lr,optional" doc:"highest learning rate; lora: 2e-4, full must state it"`
+	LR          *float64  `hcl:"lr,optional" doc:"highest learning rate; lora, dora: 2e-4, dpo: 1e-5, full must state it"`
 	Schedule    string    `hcl:"schedule,optional" doc:"after the warm-up: constant; linear or cosine to lr_min; wsd: constant, then cosine to lr_min over the last steps (decay); inverse_sqrt"`
 	Decay       float64   `hcl:"decay,optional" unit:"share or steps" doc:"length of the fall that ends schedule wsd"`
 	Warmup      float64   `hcl:"warmup,optional" unit:"share or steps" doc:"length of the rise from 0"`
@@ -116,11 +124,12 @@ func newTrain() *Train {
 // Check refuses settings that make no sense, and those whose work is not in this version.
 func (t *Train) Check() error {
 	switch t.Method {
-	case "lora", "dora", "full":
-	case "dpo":
-		return fmt.Errorf("method: %q is not in this version of lpipe; use lora, dora or full", t.Method)
+	case "lora", "dora", "full", "dpo":
 	default:
-		return fmt.Errorf("method: %q is none of lora, dora, full", t.Method)
+		return fmt.Errorf("method: %q is none of lora, dora, full, dpo", t.Method)
+	}
+	if err := t.checkPreferences(); err != nil {
+		return err
 	}
 	switch t.Quantize {
 	case "none":
@@ -143,6 +152,35 @@ func (t *Train) Check() error {
 		return err
 	}
 	return t.checkLength()
+}
+
+func (t *Train) checkPreferences() error {
+	dpo := t.Method == "dpo"
+	switch {
+	case !dpo && t.Beta != nil:
+		return fmt.Errorf("beta: is a setting of method dpo, not of %s", t.Method)
+	case !dpo && t.Overlong != "":
+		return fmt.Errorf("overlong: is a setting of method dpo, not of %s; tokenize has one for rows", t.Method)
+	case !dpo:
+		return nil
+	case t.Overlong != "" && t.Overlong != "drop" && t.Overlong != "truncate":
+		return fmt.Errorf("overlong: %q is neither drop nor truncate", t.Overlong)
+	case !(t.beta() > 0):
+		return fmt.Errorf("beta: must be above 0, not %v", t.beta())
+	case t.Init == "pissa":
+		return fmt.Errorf("init: pissa takes the adapter out of the weights, and method dpo needs the base model as it is beside the adapter; use kaiming")
+	case t.NEFTune > 0:
+		return fmt.Errorf("neftune: has no place in method dpo, whose reference has no noise; leave it out")
+	}
+	return nil
+}
+
+// beta is the setting, or TRL's default.
+func (t *Train) beta() float64 {
+	if t.Beta == nil {
+		return 0.1
+	}
+	return *t.Beta
 }
 
 func (t *Train) checkAdapter() error {
@@ -224,6 +262,9 @@ func (t *Train) checkLength() error {
 
 func (t *Train) schedule() engine.Schedule {
 	s := engine.Schedule{Kind: t.Schedule, Rate: 2e-4, Min: t.LRMin}
+	if t.Method == "dpo" {
+		s.Rate = 1e-5
+	}
 	if t.LR != nil {
 		s.Rate = *t.LR
 	}
@@ -273,6 +314,9 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 			Rank: t.Rank, Alpha: t.Alpha, Dropout: t.Dropout, Targets: t.Targets, RSLoRA: t.RSLoRA, DoRA: t.Method == "dora", Init: t.Init,
 			RankPattern: model.NewPatterns(t.RankPattern), AlphaPattern: model.NewPatterns(t.AlphaPattern),
 		}
+	}
+	if t.Method == "dpo" {
+		o.Pairs, o.Beta, o.Truncate = one(env, "pairs"), t.beta(), t.Overlong == "truncate"
 	}
 	if t.LoRAPlus != nil {
 		o.LoRAPlus = *t.LoRAPlus

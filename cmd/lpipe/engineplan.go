@@ -15,12 +15,13 @@ import (
 func (p *program) enginePlanCommand() *cli.Command {
 	return &cli.Command{
 		Name: "plan", Usage: "what a training run would take: parameters, memory, tokens, time",
-		Description: "Memory is counted from the allocations that training would make, without reading the weights. Steps need --train;\n" +
+		Description: "Memory is counted from the allocations that training would make, without reading the weights. Steps need --train, or --pairs;\n" +
 			"time comes from steps of a model with one such layer on this machine. Flags and defaults are those of stage \"train\".",
 		Flags: []cli.Flag{
 			modelFlag(),
 			&cli.StringFlag{Name: "train", Usage: "token folder `DIR`, for steps and time"},
-			&cli.StringFlag{Name: "method", Usage: "lora, dora or full", Value: "lora"},
+			&cli.StringFlag{Name: "pairs", Usage: "`FILE` of preferences, for steps and time of method dpo"},
+			&cli.StringFlag{Name: "method", Usage: "lora, dora, full or dpo", Value: "lora"},
 			&cli.IntFlag{Name: "rank", Value: 16},
 			&cli.StringSliceFlag{Name: "targets", Usage: "linears with an adapter (repeat, or separate by commas)", Value: cli.NewStringSlice(model.AllLinear)},
 			&cli.StringFlag{Name: "quantize", Usage: "none, nf4 or nf4-single", Value: "none"},
@@ -50,16 +51,25 @@ func (p *program) planOptions(c *cli.Context) (engine.TrainOptions, error) {
 	if c.IsSet("train") {
 		o.Train = p.path(c.String("train"))
 	}
+	if dpo := o.Method == "dpo"; c.IsSet("pairs") && !dpo || c.IsSet("train") && dpo {
+		return o, usagef("--pairs goes with --method dpo, --train with the others")
+	}
+	if c.IsSet("pairs") {
+		o.Pairs = p.path(c.String("pairs"))
+	}
 	if o.SequenceLength < 2 || o.BatchTokens < 2 {
 		return o, usagef("--sequence-length and --batch-tokens must be at least 2")
 	}
 	switch o.Method {
 	case "full":
-	case "lora", "dora":
+	case "lora", "dora", "dpo":
+		if o.Method == "dpo" {
+			o.Beta = 0.1 // changes nothing that is planned
+		}
 		o.LoRA = model.LoRA{Rank: c.Int("rank"), Alpha: 32, Targets: c.StringSlice("targets"), DoRA: o.Method == "dora"}
 		o.Method = "lora"
 	default:
-		return o, usagef("--method %s: there are lora, dora and full", o.Method)
+		return o, usagef("--method %s: there are lora, dora, full and dpo", o.Method)
 	}
 	return o, nil
 }
@@ -78,6 +88,9 @@ func (p *program) enginePlan(c *cli.Context, dev ops.Device) error {
 			Schema int `json:"schema"`
 			*engine.Forecast
 		}{1, f})
+	}
+	for _, note := range f.Notes {
+		p.say("%s", note)
 	}
 	rows := [][]string{
 		{"parameters", fmt.Sprintf("%d of the model; %d are trained", f.Parameters, f.Trained)},

@@ -35,6 +35,7 @@ type Device struct {
 	reduce    reduceJob
 	norm      normJob
 	each      tokensJob
+	qkNorm    qkNormJob
 	flat      flatJob
 	soft      softmaxJob
 	rows      []int32 // trained tokens of the head

@@ -25,6 +25,7 @@ const (
 	opSwiGLU tokenOp = iota
 	opSwiGLUBackward
 	opRotate
+	opScaleRows
 	opRoPETable
 )
 
@@ -76,6 +77,13 @@ func (d *Device) RoPETable(cos, sin, freq ops.Buf, positions ops.Ints, N, D int)
 		positions: d.i(positions, N), n: N, d: D})
 }
 
+// ScaleRows multiplies x[n] by s[n].
+func (d *Device) ScaleRows(x, s ops.Buf, N, C int) {
+	if d.err == nil {
+		d.tokens(tokensJob{what: opScaleRows, a: d.f(x, N*C), b: d.f(s, N), n: N, f: C})
+	}
+}
+
 func (j *tokensJob) task(_ *worker, i int) {
 	half, f := j.d/2, j.f
 	for n := i * j.high; n < min((i+1)*j.high, j.n); n++ {
@@ -91,6 +99,8 @@ func (j *tokensJob) task(_ *worker, i int) {
 			for at := n * j.width; at < n*j.width+f; at += j.d {
 				j.vec.rotate(j.a[at:][:half], j.a[at+half:][:half], cos, sin, j.sign)
 			}
+		case opScaleRows:
+			j.vec.scale(j.a[n*f:][:f], j.a[n*f:][:f], j.b[n])
 		case opRoPETable:
 			p := float32(j.positions[n])
 			for k, freq := range j.a {

@@ -28,7 +28,7 @@ const (
 	scratchRows        // linear: rows of dropout(x), of dx before its mask
 	scratchFew         // linearFew: rows of yᵀ, and of a weight made float32
 	scratchFewW
-	scratchHead0 // attention: scores
+	scratchHead0 // attention: scores; QKNorm: a head's gradient
 	scratchHead1 // attention: gradients of scores
 	scratchHead2 // attention: transposed keys
 	scratchHead3 // attention: transposed values

@@ -12,7 +12,7 @@ func (m *Model) forward(cache *Cache) {
 	d, c, p := m.dev, m.Config, &m.plan
 	d.Embedding(p.layers[0].x, m.embed, p.ids, p.N, c.C)
 	if m.noisy {
-		d.Noise(p.layers[0].x, p.noise, m.noiseSeed, p.N, c.C)
+		d.Noise(p.layers[0].x, p.amount, m.noiseSeed, p.N, c.C)
 	}
 	d.RoPETable(p.cos, p.sin, m.freq, p.positions, p.N, c.D)
 	for i := range m.layers {
@@ -63,6 +63,10 @@ func (m *Model) after(i int) ops.Buf {
 // forwardLinear: y = x Wᵀ + bias, and the adapters' part. With DoRA: z = x Wᵀ and the adapters' part, y = gain·z + bias.
 func (m *Model) forwardLinear(i, j int, y, x ops.Buf) {
 	l := &m.layers[i].linears[j]
+	if m.bare {
+		m.dev.Linear(y, ops.Buf{}, x, l.w, l.bias, nil, m.plan.N, l.C, l.F)
+		return
+	}
 	if l.gain.Present() {
 		z := m.plan.layers[i].z[j]
 		if !z.Present() {
@@ -89,7 +93,7 @@ func (m *Model) setNoise(b Batch) {
 		}
 		from = to
 	}
-	m.dev.Write(m.plan.noise, amount)
+	m.dev.Write(m.plan.amount, amount)
 	m.noiseSeed = mix(b.Seed ^ hash("neftune"))
 }
 

@@ -64,6 +64,7 @@ type Model struct {
 
 	plan      plan
 	host      host
+	bare      bool // passes leave the adapters out
 	noisy     bool // the pass in progress adds noise to the embeddings
 	noiseSeed uint64
 }
@@ -238,14 +239,49 @@ func (m *Model) Device() ops.Device { return m.dev }
 // where tokens counts the targets of all micro-batches of the optimiser step, so that the losses and
 // gradients of its micro-batches sum up to the mean over all of its targets.
 func (m *Model) Step(b Batch, tokens int) (float64, error) {
+	if err := m.forwardTrained(b); err != nil {
+		return 0, err
+	}
+	m.loss(1/float32(tokens), true)
+	m.backward()
+	return m.meanLoss(tokens)
+}
+
+// StepWeighted is Step for a loss that is any function of the tokens' losses, -log p(target). weigh gets them, one for each
+// token of the batch, as TokenLosses gives them, and sets how much the whole loss grows with each; where there is no
+// target the weight means nothing. The head must be frozen.
+func (m *Model) StepWeighted(b Batch, weigh func(weights, losses []float32) error) error {
+	if m.dhead.Present() {
+		return errors.New("tokens are weighted only where the head is frozen: train an adapter")
+	}
+	if err := m.forwardTrained(b); err != nil {
+		return err
+	}
+	m.loss(1, true)
+	if _, err := m.meanLoss(1); err != nil { // reads the tokens' losses
+		return err
+	}
+	n := m.plan.N
+	weights := m.host.weights[:n]
+	if err := weigh(weights, m.host.nll); err != nil {
+		return err
+	}
+	m.dev.Write(m.plan.amount, weights)
+	m.dev.ScaleRows(m.plan.dnorm, m.plan.amount, n, m.Config.C) // a token's gradient is linear in its weight
+	m.backward()
+	return m.dev.Err()
+}
+
+// forwardTrained is the forward pass of a training step, with dropout and noise.
+func (m *Model) forwardTrained(b Batch) error {
 	if m.Method == Frozen {
-		return 0, errors.New("the model was loaded to be run, not trained")
+		return errors.New("the model was loaded to be run, not trained")
 	}
 	if m.LoRA.DoRA && m.LoRA.Dropout > 0 {
-		return 0, errors.New("DoRA is computed without dropout only")
+		return errors.New("DoRA is computed without dropout only")
 	}
 	if err := m.begin(b, true); err != nil {
-		return 0, err
+		return err
 	}
 	m.dropout(m.LoRA.Dropout, b.Seed)
 	m.noisy = m.NEFTune > 0
@@ -254,9 +290,14 @@ func (m *Model) Step(b Batch, tokens int) (float64, error) {
 	}
 	m.forward(nil)
 	m.noisy = false
-	m.loss(1/float32(tokens), true)
-	m.backward()
-	return m.meanLoss(tokens)
+	return nil
+}
+
+// WithoutAdapters runs passes of the base model alone, without any adapter.
+func (m *Model) WithoutAdapters(passes func() error) error {
+	m.bare = true
+	defer func() { m.bare = false }()
+	return passes()
 }
 
 // Loss is Step without backward pass, gradients and dropout.

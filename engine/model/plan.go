@@ -23,7 +23,7 @@ type plan struct {
 	out      ops.Buf // [N, C] what the head sees
 	y        ops.Buf // [N, C] what o and down add to the residual stream
 	nll      ops.Buf // [N]
-	noise    ops.Buf // [N] NEFTune's amount for each token, while training only
+	amount   ops.Buf // [N] a number for each token, while training only: NEFTune's noise, then the weight of its loss
 	loss     ops.Buf // [1] HeadLoss adds to it in float32; meanLoss sums nll instead
 
 	// Gradients, while training only: of the residual stream, of a norm's output, and of what lies between.
@@ -90,9 +90,9 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 	p.rstd, p.out, p.y = cut.cut(n), cut.cut(n*c.C), cut.cut(n*c.C)
 	p.nll, p.loss = cut.cut(n), cut.cut(1)
 	p.dx, p.dnorm, p.dqkv, p.dattention, p.dh = ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}
-	p.dz, p.noise = ops.Buf{}, ops.Buf{}
+	p.dz, p.amount = ops.Buf{}, ops.Buf{}
 	if train {
-		p.noise = cut.cut(n)
+		p.amount = cut.cut(n)
 		p.dx, p.dnorm = cut.cut(n*c.C), cut.cut(n*c.C)
 		p.dqkv, p.dattention, p.dh = cut.cut(n*c.QKV()), cut.cut(n*c.H*c.D), cut.cut(n*c.F)
 		if m.LoRA.DoRA {
@@ -169,7 +169,7 @@ func (m *Model) release() {
 // host holds what goes to the device and comes back from it.
 type host struct {
 	ids, positions, starts, targets, slots []int32
-	nllMemory, nll                         []float32
+	nllMemory, nll, weights                []float32
 
 	logitsMemory ops.Buf
 	rowsMemory   ops.Ints
@@ -180,7 +180,7 @@ type host struct {
 func (h *host) grow(n int) {
 	h.ids, h.positions, h.starts = make([]int32, n), make([]int32, n), make([]int32, n)
 	h.targets, h.slots = make([]int32, n), make([]int32, n)
-	h.nllMemory = make([]float32, n)
+	h.nllMemory, h.weights = make([]float32, n), make([]float32, n)
 }
 
 // begin checks a batch and brings it to the device.

@@ -123,8 +123,23 @@ type Device interface {
 	// Shapes: logits [len(rows), V]; x [N, C]; w [V, C]; rows each in [0, N).
 	Logits(logits, x Buf, w Weight, rows Ints, N, C, V int)
 
+	// QKNorm divides each query head of qkv by its root mean square and multiplies it by wq, each key head by wk, in place
+	// (RMSNorm over rows of D, as in Qwen3: arXiv 2505.09388, section 2). Value heads stay. For the backward pass it
+	// sets raw to what the heads were, and rstd to 1/√(Σ x²/D + eps) of each; both may be absent.
+	// Shapes: raw [N, (H+KV)·D]; rstd [N, H+KV]; qkv [N, (H+2·KV)·D]; wq, wk [D].
+	QKNorm(raw, rstd, qkv, wq, wk Buf, eps float32, N, H, KV, D int)
+
+	// QKNormBackward turns the gradient behind QKNorm into the one before it, in place: of each query and key head
+	// rstd·(w·dy) - x·rstd³·dot/D with dot = Σ w·dy·x. To dwq and dwk, which may be absent, it adds Σ dy·x·rstd.
+	// Shapes: dqkv [N, (H+2·KV)·D]; dwq, dwk, wq, wk [D]; raw, rstd as QKNorm set them.
+	QKNormBackward(dqkv, dwq, dwk, raw, rstd, wq, wk Buf, N, H, KV, D int)
+
 	// Scale multiplies n values by s.
 	Scale(x Buf, s float32, n int)
+
+	// ScaleRows multiplies x[n] by s[n].
+	// Shapes: x [N, C]; s [N].
+	ScaleRows(x, s Buf, N, C int)
 
 	// SumSquares adds Σ x² of n values to sum, which holds one value. The sum is taken in float64.
 	SumSquares(sum, x Buf, n int)

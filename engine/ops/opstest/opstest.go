@@ -46,8 +46,9 @@ func Run(t *testing.T, open func() ops.Device, o Options) {
 		{"Memory", true, memory}, {"Embedding", true, embedding}, {"RMSNorm", false, rmsNorm},
 		{"Linear", true, linear}, {"LinearLoRA", true, linearLoRA}, {"LinearWeight", false, linearWeight},
 		{"LinearMerge", true, linearMerge}, {"DoRA", true, dora}, {"RoPE", false, rope}, {"Attention", false, attention},
-		{"AttentionCached", false, attentionCached}, {"SwiGLU", false, swiGLU}, {"HeadLoss", true, headLoss},
+		{"AttentionCached", false, attentionCached}, {"QKNorm", false, qkNorm}, {"SwiGLU", false, swiGLU}, {"HeadLoss", true, headLoss},
 		{"Logits", true, logits}, {"Values", false, values}, {"AdamW", false, adamW}, {"Lion", false, lion}, {"Noise", false, embeddingNoise},
+		{"ScaleRows", false, scaleRows},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := open()

@@ -42,3 +42,17 @@ func embeddingNoise(r *trial) {
 	}
 	r.check("x", b, want)
 }
+
+func scaleRows(r *trial) {
+	N, C := r.pick(1, 7, 60), r.pick(1, 8, 33)
+	r.note("N %d C %d", N, C)
+	x, by := r.noise(N*C, 1), r.noise(N, 1)
+	by[0] = 0
+	b := r.buf("x", x)
+	r.d.ScaleRows(b, r.buf("s", by), N, C)
+	want := wide(x)
+	for i := range want {
+		want[i] *= float64(by[i/C])
+	}
+	r.check("x", b, want)
+}
