@@ -13,10 +13,11 @@ import (
 
 // experimentBlock holds the settings of an experiment that are plain values.
 type experimentBlock struct {
-	Targets []string `hcl:"targets,optional"`
-	Metric  string   `hcl:"metric,optional"`
-	Goal    string   `hcl:"goal,optional"`
-	Desc    string   `hcl:"desc,optional"`
+	Targets []string      `hcl:"targets,optional"`
+	Metric  string        `hcl:"metric,optional"`
+	Goal    string        `hcl:"goal,optional"`
+	Desc    string        `hcl:"desc,optional"`
+	Halving *halvingBlock `hcl:"halving,optional"`
 }
 
 var experimentVars = []string{"set", "matrix", "exclude", "include"}
@@ -41,7 +42,15 @@ func (d *decoder) decodeExperiments() {
 func (d *decoder) decodeExperiment(block *hclsyntax.Block) *ExperimentBlock {
 	var settings experimentBlock
 	rest := *block
-	rest.Body = &hclsyntax.Body{Attributes: hclsyntax.Attributes{}, Blocks: block.Body.Blocks}
+	rest.Body = &hclsyntax.Body{Attributes: hclsyntax.Attributes{}}
+	var halving []*hclsyntax.Block
+	for _, inner := range block.Body.Blocks {
+		if inner.Type == "halving" {
+			halving = append(halving, inner)
+		} else {
+			rest.Body.Blocks = append(rest.Body.Blocks, inner)
+		}
+	}
 	for name, attr := range block.Body.Attributes {
 		if !slices.Contains(experimentVars, name) {
 			rest.Body.Attributes[name] = attr
@@ -52,6 +61,7 @@ func (d *decoder) decodeExperiment(block *hclsyntax.Block) *ExperimentBlock {
 	exp := &ExperimentBlock{Name: block.Labels[0], Targets: settings.Targets, Metric: settings.Metric, Goal: settings.Goal,
 		Desc: settings.Desc, Range: block.DefRange()}
 	d.checkTargets(block, exp)
+	exp.Halving = d.decodeHalving(block, halving, settings.Halving, exp)
 	attrs := block.Body.Attributes
 	if attr := attrs["set"]; attr != nil {
 		exp.Set = d.experimentSet(attr)

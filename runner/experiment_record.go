@@ -23,7 +23,8 @@ const experimentSchema = 2
 const (
 	ExperimentDone       = "done"
 	ExperimentFailed     = "failed"
-	ExperimentUnfinished = "unfinished" // not run yet, running, or stopped on its way
+	ExperimentUnfinished = "unfinished"      // not run yet, running, or interrupted
+	ExperimentStopped    = "stopped at rung" // and its number: halving let it go no further
 )
 
 // Experiment is what experiment.json says of one experiment: how it was started last, and all its instances.
@@ -35,6 +36,7 @@ type Experiment struct {
 	Targets   []string                              `json:"targets,omitempty"`
 	Metric    string                                `json:"metric,omitempty"`
 	Goal      string                                `json:"goal,omitempty"`
+	Halving   *Halving                              `json:"halving,omitempty"`
 	Block     bool                                  `json:"block,omitempty"` // of an experiment block; else of --set alone
 	Instances map[string]map[string]json.RawMessage `json:"instances"`       // name -> the variables that set it apart
 }
@@ -55,6 +57,8 @@ type ExperimentRecord struct {
 	Ran        int                        `json:"ran"`
 	Reused     int                        `json:"reused"`
 	Failures   []ExperimentFailure        `json:"failures,omitempty"`
+	Rung       int                        `json:"rung,omitempty"`  // at which it was stopped, from 1
+	Rungs      []RungValue                `json:"rungs,omitempty"` // what it showed at each
 	Git        *GitState                  `json:"git,omitempty"`
 	Version    string                     `json:"version,omitempty"`
 	User       string                     `json:"user,omitempty"`
@@ -73,6 +77,9 @@ type GitState struct {
 	Commit string `json:"commit"`
 	Dirty  bool   `json:"dirty"`
 }
+
+// Stopped tells whether halving ended the instance early.
+func (r *ExperimentRecord) Stopped() bool { return r.Rung > 0 }
 
 // FullName is what commands call the instance: "ranks/lr=0.0001,rank=8".
 func (r *ExperimentRecord) FullName() string { return r.Experiment + "/" + r.Instance }

@@ -27,6 +27,9 @@ type SweepOptions struct {
 	Block      bool // the pipeline declares the experiment
 	Instances  []SweepInstance
 	Git        *GitState
+	Whole      bool // the experiment's halving stops none of these
+	// Curve reads the numbers of that name from a file of curves, for halving.
+	Curve func(path, name string) ([]CurvePoint, error)
 }
 
 // SweepInstance is an instance with its pipeline, which was decoded in the project's folder with the instance's values.
@@ -79,7 +82,7 @@ func RunSweep(ctx context.Context, o SweepOptions) (SweepSummary, error) {
 	if err := s.shared.guard.wait(ctx); err != nil {
 		return SweepSummary{}, err
 	}
-	s.each(ctx)
+	s.all(ctx)
 	if o.State != nil {
 		if err := o.State.Save(); err != nil {
 			s.report(RunEvent{Event: "warning", Message: fmt.Sprintf("the stat cache cannot be saved, so the next run hashes again: %v", err)})
@@ -129,7 +132,7 @@ func (s *sweep) prepare() error {
 		e = &Experiment{}
 	}
 	if s.Block || !e.Block {
-		e.Targets, e.Metric, e.Goal, e.Desc = b.Targets, b.Metric, b.Goal, b.Desc
+		e.Targets, e.Metric, e.Goal, e.Desc, e.Halving = b.Targets, b.Metric, b.Goal, b.Desc, b.Halving
 	}
 	e.Schema, e.Name, e.Profile, e.Block = experimentSchema, b.Name, s.Pipeline.Profile, s.Block
 	if e.Instances == nil {
@@ -141,11 +144,11 @@ func (s *sweep) prepare() error {
 	return writeError(s.project, writeJSON(filepath.Join(experimentsDir(s.project), b.Name, "experiment.json"), e))
 }
 
-// each runs the instances, a window of them at a time.
-func (s *sweep) each(ctx context.Context) {
-	next := make(chan *SweepInstance)
+// each runs instances, a window of them at a time.
+func (s *sweep) each(ctx context.Context, instances []*sweptInstance) {
+	next := make(chan *sweptInstance)
 	var crew sync.WaitGroup
-	for range min(window, len(s.Instances)) {
+	for range min(window, len(instances)) {
 		crew.Go(func() {
 			for one := range next {
 				record, err := s.instance(ctx, one)
@@ -153,11 +156,11 @@ func (s *sweep) each(ctx context.Context) {
 			}
 		})
 	}
-	for i := range s.Instances {
+	for _, one := range instances {
 		if ctx.Err() != nil || s.broken() {
 			break
 		}
-		next <- &s.Instances[i]
+		next <- one
 	}
 	close(next)
 	crew.Wait()
@@ -184,9 +187,9 @@ func (s *sweep) ended(record *ExperimentRecord, err error) {
 	}
 }
 
-// instance brings one instance up to date and records how it ended; the record is nil if it was stopped.
-func (s *sweep) instance(ctx context.Context, one *SweepInstance) (*ExperimentRecord, error) {
-	dir := filepath.Join(experimentsDir(s.project), s.Experiment.Name, one.Name)
+// instance brings one instance up to date and records how it ended; the record is nil if it was interrupted, or stands at a rung.
+func (s *sweep) instance(ctx context.Context, one *sweptInstance) (*ExperimentRecord, error) {
+	dir := s.dir(one)
 	record := &ExperimentRecord{Schema: experimentSchema, Experiment: s.Experiment.Name, Instance: one.Name, State: ExperimentDone,
 		Point: rawPoint(one.Point), Set: sortedKeys(one.Vars), Vars: map[string]json.RawMessage{}, Metrics: map[string]*float64{},
 		Started: s.Now().UTC(), Git: s.Git, Version: s.Version, User: s.User, Host: s.Host}
@@ -208,25 +211,40 @@ func (s *sweep) instance(ctx context.Context, one *SweepInstance) (*ExperimentRe
 		for _, d := range diags {
 			record.Failures = append(record.Failures, ExperimentFailure{Error: d.Summary + ": " + d.Detail})
 		}
-	} else if err := s.run(ctx, r, record); err != nil {
+	} else if err := s.run(ctx, r, one, record); err != nil {
 		return nil, err
+	}
+	if one.waiting = one.paused() && len(record.Failures) == 0; one.waiting {
+		one.record = record
+		return nil, nil
 	}
 	if len(record.Failures) > 0 {
 		record.State = ExperimentFailed
 	}
-	record.Finished = s.Now().UTC()
-	if err := writeJSON(recordPath(dir), record); err != nil {
-		return nil, writeError(s.project, fmt.Errorf("record %s: %w", record.FullName(), err))
-	}
-	return record, nil
+	return record, s.conclude(record)
 }
 
-func (s *sweep) run(ctx context.Context, r *Runner, record *ExperimentRecord) error {
+// conclude writes an instance's record.
+func (s *sweep) conclude(record *ExperimentRecord) error {
+	record.Finished = s.Now().UTC()
+	if err := writeJSON(recordPath(record.Dir(s.project)), record); err != nil {
+		return writeError(s.project, fmt.Errorf("record %s: %w", record.FullName(), err))
+	}
+	return nil
+}
+
+func (s *sweep) dir(one *sweptInstance) string {
+	return filepath.Join(experimentsDir(s.project), s.Experiment.Name, one.Name)
+}
+
+func (s *sweep) run(ctx context.Context, r *Runner, one *sweptInstance, record *ExperimentRecord) error {
 	if err := r.link(); err != nil {
 		return err
 	}
 	s.warnOfPaths(ctx, r)
+	r.watch = one.watch
 	summary, err := r.Repro(ctx, ReproOptions{Targets: s.Experiment.Targets, KeepGoing: true})
+	one.add(&summary)
 	s.mu.Lock()
 	s.done.Ran += summary.Ran
 	s.done.Reused += summary.Reused
@@ -236,7 +254,7 @@ func (s *sweep) run(ctx context.Context, r *Runner, record *ExperimentRecord) er
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	record.Ran, record.Reused = summary.Ran, summary.Reused
+	record.Ran, record.Reused, record.Seconds = one.ran, one.reused, one.seconds
 	var failed *FailedError
 	switch {
 	case errors.As(err, &failed):
@@ -250,16 +268,20 @@ func (s *sweep) run(ctx context.Context, r *Runner, record *ExperimentRecord) er
 	case err != nil:
 		return fmt.Errorf("%s: %w", record.FullName(), err)
 	}
-	return r.measure(record)
+	if err := r.measure(record, summary.fresh); err != nil {
+		return err
+	}
+	one.note(record)
+	return nil
 }
 
 func (r *ExperimentRecord) relDir() string { return r.Dir("") }
 
-// measure fills in what the instance's stages left: metrics, and how long they took.
-func (r *Runner) measure(record *ExperimentRecord) error {
+// measure fills in what the instance's stages left that are up to date: metrics, and how long they took.
+func (r *Runner) measure(record *ExperimentRecord, fresh func(*Node) bool) error {
 	for _, n := range r.Plan.Nodes {
 		locked, known := r.lock.Stages[n.Step.Name]
-		if !known {
+		if !known || !fresh(n) {
 			continue
 		}
 		if result, err := r.Cache.Result(locked.Key); err == nil {
@@ -283,7 +305,10 @@ func (r *Runner) measure(record *ExperimentRecord) error {
 }
 
 // heard passes on what an instance's runner tells. A record speaks of what was; it goes when its stages run anew.
-func (s *sweep) heard(one *SweepInstance, dir string, e RunEvent) {
+func (s *sweep) heard(one *sweptInstance, dir string, e RunEvent) {
+	if one.before > 0 && (e.Event == "plan" || e.Event == "stage" && e.How == HowWorkspace) {
+		return // it was told on the way to the rung before
+	}
 	rel := (&ExperimentRecord{Experiment: s.Experiment.Name, Instance: one.Name}).relDir()
 	switch e.Event {
 	case "start":

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Cell is what a record holds under a column's name: name, state, seconds, a variable, or a metric; a string, a
+// Cell is what a record holds under a column's name: name, state, seconds, rung, a variable, or a metric; a string, a
 // float64, or nil for nothing.
 func (r *ExperimentRecord) Cell(column string) any {
 	switch column {
@@ -19,6 +19,11 @@ func (r *ExperimentRecord) Cell(column string) any {
 		return r.State
 	case "seconds":
 		return r.Seconds
+	case "rung":
+		if !r.Stopped() {
+			return nil
+		}
+		return float64(r.Rung)
 	}
 	if value, ok := r.Vars[column]; ok {
 		var number float64
@@ -44,7 +49,7 @@ func ExperimentColumns(records []*ExperimentRecord) []string {
 			metrics[name] = true
 		}
 	}
-	return slices.Concat([]string{"name", "state", "seconds"}, sortedKeys(vars), sortedKeys(metrics))
+	return slices.Concat([]string{"name", "state", "seconds", "rung"}, sortedKeys(vars), sortedKeys(metrics))
 }
 
 // SortExperiments sorts by a column, with a "-" before its name from the top down. Records without a value come last;

@@ -160,6 +160,7 @@ type ExperimentBlock struct {
 	Metric  string
 	Goal    string
 	Desc    string
+	Halving *Halving // nil: every instance runs to its end
 	Range   hcl.Range
 }
 

@@ -31,6 +31,12 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 			return done, err
 		}
 	}
+	if x.watch.watches(n) {
+		if x.watch.open(key); x.watch.holds() {
+			return outcome{}, errPaused
+		}
+		defer x.watch.close()
+	}
 	span := &x.spans[n.index]
 	asked := x.Now()
 	grant, err := x.pools.take(ctx, n.resources(), x.priority[n.index])
@@ -91,6 +97,7 @@ type job struct {
 	confine *confinement      // of the last attempt; nil without a sandbox
 	fresh   string            // the folder for outputs of kinds that write at fresh paths; "" for those in place
 	moved   string            // where the outputs of a failed attempt went
+	pause   context.CancelCauseFunc
 
 	mu      sync.Mutex // guards what the stage reports
 	device  string
@@ -152,8 +159,13 @@ func (j *job) attempts(ctx context.Context) error {
 		return writeError(j.dir, err)
 	}
 	defer log.Close()
+	ctx, j.pause = context.WithCancelCause(ctx)
+	defer j.pause(nil)
 	for attempt := 0; ; attempt++ {
 		err := j.attempt(ctx, log)
+		if errors.Is(context.Cause(ctx), errPaused) {
+			return errPaused
+		}
 		if err == nil || ctx.Err() != nil || attempt >= j.node.Step.Retries {
 			return err
 		}
@@ -266,9 +278,35 @@ func (j *job) call(ctx context.Context, log *os.File) (err error) {
 		}
 	}()
 	before := j.marks(j.confine)
-	err = j.node.Step.Stage.Run(ctx, env)
+	err = j.watched(func() error { return j.node.Step.Stage.Run(ctx, env) })
 	j.tellUndeclared(j.confine, before)
 	return err
+}
+
+// watched runs what may be stopped at a rung while its curves are followed.
+func (j *job) watched(run func() error) error {
+	if !j.watch.watches(j.node) || j.fresh != "" {
+		return run()
+	}
+	done, followed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(followed)
+		j.warnUnkept(j.watch.follow(done, j.curvesOf(j.node), j.stopAtRung))
+	}()
+	defer func() {
+		close(done)
+		<-followed
+	}()
+	return run()
+}
+
+func (j *job) stopAtRung() { j.pause(errPaused) }
+
+// warnUnkept says that what a stage showed at a rung may not outlive this run.
+func (j *job) warnUnkept(err error) {
+	if err != nil {
+		j.warn(j.node.Step.Name, "its metric cannot be kept, so after a kill its rungs may not be known: %v", writeError(j.dir, err))
+	}
 }
 
 func (j *job) inputs() map[string][]Input {
@@ -290,6 +328,9 @@ func (j *job) told(e Event) {
 		j.metrics[name] = value
 	}
 	j.mu.Unlock()
+	if j.watch.watches(j.node) {
+		j.warnUnkept(j.watch.heard(e, j.stopAtRung))
+	}
 	j.emit(RunEvent{Event: "progress", Stage: j.node.Step.Name, Kind: j.node.Step.Kind.Name, Progress: &e})
 }
 
@@ -356,6 +397,9 @@ func (j *job) close(ctx context.Context, err error) error {
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, errPaused) {
+		return err
 	}
 	failure := &StageFailure{Stage: j.node.Step.Name, Err: err, Log: j.rel(j.log), Tail: tail(j.log), Moved: j.moved, Range: j.node.Step.Range}
 	if j.confine != nil {

@@ -41,6 +41,9 @@ type Summary struct {
 	SavedRemote float64 `json:"saved_remote_seconds"`
 	// Critical is the chain of stages that decided how long this run took.
 	Critical []CriticalStage `json:"critical,omitempty"`
+
+	fresh  func(*Node) bool // tells whether a stage is up to date now
+	paused float64          // seconds that a stage took before it was stopped at a rung
 }
 
 // Repro brings the targets up to date: it runs what has no known result, restores what has one, and leaves alone what
@@ -272,6 +275,12 @@ func (x *execution) failed(ctx context.Context, n *Node, done outcome) outcome {
 		done.how = HowSkipped
 		return done
 	}
+	if errors.Is(done.err, errPaused) {
+		done.how = HowPaused
+		e := RunEvent{Event: "stage", Time: x.Now(), Stage: n.Step.Name, Kind: n.Step.Kind.Name, How: HowPaused, Seconds: done.seconds, Log: done.log}
+		x.commits.tell(func() { x.emit(e) })
+		return done
+	}
 	failure, ok := done.err.(*StageFailure)
 	if !ok {
 		failure = &StageFailure{Stage: n.Step.Name, Err: done.err, Range: n.Step.Range}
@@ -433,6 +442,12 @@ func (x *execution) summary(nodes []*Node) Summary {
 			s.SavedRemote += x.memory.seconds(n.Step.Name)
 		default:
 			s.Skipped++
+		}
+	}
+	s.fresh = func(n *Node) bool { return x.outcomes[n.index].how != "" && x.outcomes[n.index].err == nil }
+	for _, n := range nodes {
+		if x.outcomes[n.index].how == HowPaused {
+			s.paused = x.outcomes[n.index].seconds
 		}
 	}
 	if standsAt(filepath.Join(x.run.root, x.run.id)) {

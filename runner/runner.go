@@ -72,7 +72,7 @@ type RunEvent struct {
 	Stage   string        `json:"stage,omitempty"`
 	Source  string        `json:"source,omitempty"` // of "fetch", "progress", "fetched" and notes about them
 	Kind    string        `json:"kind,omitempty"`
-	How     string        `json:"how,omitempty"` // ran, workspace, cache, remote, skipped, failed
+	How     string        `json:"how,omitempty"` // ran, workspace, cache, remote, skipped, failed, paused
 	Seconds float64       `json:"seconds,omitempty"`
 	Log     string        `json:"log,omitempty"` // relative to the workspace
 	Message string        `json:"message,omitempty"`
@@ -93,6 +93,7 @@ const (
 	HowRemote    = "remote"
 	HowSkipped   = "skipped" // frozen, or not tried because of a failure
 	HowFailed    = "failed"
+	HowPaused    = "paused" // an experiment's halving stopped it at a rung
 )
 
 // Runner brings a workspace up to date with its pipeline, and says how far it is.
@@ -101,6 +102,7 @@ type Runner struct {
 	Plan *Plan
 
 	dir    string
+	watch  *watch // of an instance whose experiment has halving
 	ignore func(folder, name string, dir bool) bool
 
 	lock      *Lock

@@ -60,6 +60,11 @@ func (x *execution) step(ctx context.Context, n *Node) outcome {
 		done.err = err
 		return x.failed(ctx, n, done)
 	}
+	if x.watch.watches(n) {
+		if err := x.watch.end(key, x.curvesOf(n)); err != nil {
+			x.warn(n.Step.Name, "%v", err)
+		}
+	}
 	x.acknowledge(n, key, description, in, done)
 	return done
 }

@@ -124,6 +124,7 @@ type experimentLine struct {
 	Instances  int      `json:"instances"`
 	Done       int      `json:"done"`
 	Failed     int      `json:"failed"`
+	Stopped    int      `json:"stopped"` // by halving
 	Unfinished int      `json:"unfinished"`
 	Metric     string   `json:"metric,omitempty"`
 	Best       string   `json:"best,omitempty"`
@@ -148,11 +149,13 @@ func (p *program) expLs(c *cli.Context) error {
 			}
 			own = append(own, r)
 			line.Instances++
-			switch r.State {
-			case runner.ExperimentDone:
+			switch {
+			case r.State == runner.ExperimentDone:
 				line.Done++
-			case runner.ExperimentFailed:
+			case r.State == runner.ExperimentFailed:
 				line.Failed++
+			case r.Stopped():
+				line.Stopped++
 			default:
 				line.Unfinished++
 			}
@@ -169,13 +172,21 @@ func (p *program) expLs(c *cli.Context) error {
 		p.say("no experiment was run here yet; lpipe exp run starts one")
 		return nil
 	}
+	halved := slices.ContainsFunc(lines, func(line experimentLine) bool { return line.Stopped > 0 })
 	rows := [][]string{{"NAME", "DONE", "FAILED", "UNFINISHED", "BEST"}}
+	if halved {
+		rows[0] = slices.Insert(rows[0], 2, "STOPPED")
+	}
 	for _, line := range lines {
 		best := ""
 		if line.Best != "" {
 			best = fmt.Sprintf("%s  %s = %s", line.Best, line.Metric, shortNumber(*line.Value))
 		}
-		rows = append(rows, []string{line.Name, fmt.Sprint(line.Done), fmt.Sprint(line.Failed), fmt.Sprint(line.Unfinished), best})
+		row := []string{line.Name, fmt.Sprint(line.Done), fmt.Sprint(line.Failed), fmt.Sprint(line.Unfinished), best}
+		if halved {
+			row = slices.Insert(row, 2, fmt.Sprint(line.Stopped))
+		}
+		rows = append(rows, row)
 	}
 	table(p.stdout, rows)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"lpipe/cache"
+	"lpipe/plot"
 	"lpipe/runner"
 )
 
@@ -76,7 +78,7 @@ func (p *program) expRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.sweep(c, pipeline, runner.SweepOptions{Experiment: block, Block: declared, Instances: sweep})
+	return p.sweep(c, pipeline, runner.SweepOptions{Experiment: block, Block: declared, Instances: sweep, Whole: only != "", Curve: curvePoints})
 }
 
 // isTarget tells whether the first word beside --set is a target rather than a name: no experiment is called so, and a
@@ -144,7 +146,7 @@ func adHoc(pipeline *runner.Pipeline, name string, blocks []string) (runner.Expe
 	if e.Block {
 		return block, usagef("experiment %q was run from a block that pipeline.hcl no longer has; declare it again, choose another name, or remove it: lpipe exp rm %s", name, name)
 	}
-	block.Targets, block.Metric, block.Goal, block.Desc = e.Targets, e.Metric, e.Goal, e.Desc
+	block.Targets, block.Metric, block.Goal, block.Desc, block.Halving = e.Targets, e.Metric, e.Goal, e.Desc, e.Halving
 	var axes []string
 	for _, instance := range sortedKeys(e.Instances) {
 		point := e.Instances[instance]
@@ -278,6 +280,7 @@ type sweepEvent struct {
 	Done         int     `json:"done"`
 	Failed       int     `json:"failed"`
 	Unfinished   int     `json:"unfinished"`
+	Stopped      int     `json:"stopped"` // by halving
 	StagesRan    int     `json:"stages_ran"`
 	StagesReused int     `json:"stages_reused"`
 	Seconds      float64 `json:"seconds"`
@@ -285,16 +288,23 @@ type sweepEvent struct {
 
 func (p *program) sweepDone(o runner.SweepOptions, s runner.SweepSummary, err error) error {
 	var failed []*runner.ExperimentRecord
+	stopped := 0
 	for _, r := range s.Records {
-		if r.State == runner.ExperimentFailed {
+		switch {
+		case r.State == runner.ExperimentFailed:
 			failed = append(failed, r)
+		case r.Stopped():
+			stopped++
 		}
 	}
-	done := len(s.Records) - len(failed)
+	done := len(s.Records) - len(failed) - stopped
 	if p.json {
-		_ = p.printJSONLine(sweepEvent{"done", o.Experiment.Name, done, len(failed), s.Unfinished, s.Ran, s.Reused, s.Seconds})
+		_ = p.printJSONLine(sweepEvent{"done", o.Experiment.Name, done, len(failed), s.Unfinished, stopped, s.Ran, s.Reused, s.Seconds})
 	} else {
 		text := fmt.Sprintf("%s: %d done", o.Experiment.Name, done)
+		if stopped > 0 {
+			text += fmt.Sprintf(", %d stopped early", stopped)
+		}
 		if len(failed) > 0 {
 			text += fmt.Sprintf(", %d failed", len(failed))
 		}
@@ -342,4 +352,26 @@ func (p *program) gitState(ctx context.Context, dir string) *runner.GitState {
 	}
 	changes, err := git("status", "--porcelain")
 	return &runner.GitState{Commit: commit, Dirty: err != nil || changes != ""}
+}
+
+// curvePoints reads the numbers of one name from a file of curves.
+func curvePoints(path, name string) ([]runner.CurvePoint, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	curves, err := plot.Read(f, filepath.Ext(path), "")
+	if err != nil {
+		return nil, err
+	}
+	var points []runner.CurvePoint
+	for _, curve := range curves {
+		for i := range curve.X {
+			if curve.Name == name {
+				points = append(points, runner.CurvePoint{Step: curve.X[i], Value: curve.Y[i]})
+			}
+		}
+	}
+	return points, nil
 }

@@ -98,6 +98,8 @@ type experimentRow struct {
 	Vars     map[string]json.RawMessage `json:"vars"`
 	Metrics  map[string]*float64        `json:"metrics"`
 	Seconds  float64                    `json:"seconds"`
+	Rung     int                        `json:"rung,omitempty"`  // at which halving stopped it
+	Rungs    []runner.RungValue         `json:"rungs,omitempty"` // what it showed at each
 	Finished *time.Time                 `json:"finished,omitempty"`
 	Failures []runner.ExperimentFailure `json:"failures,omitempty"`
 	Git      *runner.GitState           `json:"git,omitempty"`
@@ -106,7 +108,7 @@ type experimentRow struct {
 func experimentRows(records []*runner.ExperimentRecord) []experimentRow {
 	rows := []experimentRow{}
 	for _, r := range records {
-		row := experimentRow{Name: r.FullName(), State: r.State, Vars: r.Vars, Metrics: r.Metrics, Seconds: r.Seconds, Failures: r.Failures, Git: r.Git}
+		row := experimentRow{Name: r.FullName(), State: r.State, Vars: r.Vars, Metrics: r.Metrics, Seconds: r.Seconds, Rung: r.Rung, Rungs: r.Rungs, Failures: r.Failures, Git: r.Git}
 		if !r.Finished.IsZero() {
 			row.Finished = &r.Finished
 		}

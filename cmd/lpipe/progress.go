@@ -186,8 +186,14 @@ func (v *progressView) fetched(e runner.RunEvent) {
 }
 
 func (v *progressView) stageDone(e runner.RunEvent) {
-	v.finished++
 	v.end(e.Stage)
+	if e.How == runner.HowPaused {
+		if e.Seconds > 0 || v.p.verbose { // else it stood at the rung before
+			v.line("%s %s  %s", v.p.paint(blue, "paused"), v.name(e.Stage), v.p.paint(grey, durationText(time.Duration(e.Seconds*float64(time.Second)))))
+		}
+		return
+	}
+	v.finished++
 	if e.How == runner.HowWorkspace && !v.p.verbose {
 		return
 	}
