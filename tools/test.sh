@@ -5,6 +5,7 @@
 #
 #   SERVICES=off         no services: tests that need one are skipped
 #   S3=minio             another S3 server than versitygw
+#   SERVICES_VENV=DIR    where MLflow's Python packages are, or are installed to (default: build/services/mlflow/venv)
 #   SERVICES_BIN=DIR     where the servers' programs are, or are built to (default: build/services/s3/bin)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,13 +14,19 @@ mkdir -p build/services
 
 if [ "${SERVICES:-on}" != off ]; then
   echo "starting an S3 server (${S3:-versitygw}); the first time it is built from the Go module proxy, which takes some minutes"
-  trap 'tools/services/s3.sh down "$root/build/services/s3"' EXIT
+  trap 'tools/services/s3.sh down "$root/build/services/s3"; tools/services/mlflow.sh down "$root/build/services/mlflow"' EXIT
+  if command -v python3 >/dev/null; then # installed while the S3 server is built
+    tools/services/mlflow.sh up "$root/build/services/mlflow" >build/mlflow.env &
+    mlflow=$!
+  fi
   lines=$(tools/services/s3.sh up --server "${S3:-versitygw}" --faults limit=0 "$root/build/services/s3")
   eval "$lines"
   export LPIPE_TEST_REQUIRE=1
   if command -v python3 >/dev/null; then # one test is about Python's tools; without Python it is skipped
     LPIPE_TEST_PYTHON=$(tools/services/hub_python.sh "$root/build/services/python")
     export LPIPE_TEST_PYTHON
+    wait "$mlflow"
+    eval "$(cat build/mlflow.env)"
   fi
 fi
 

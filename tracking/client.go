@@ -178,9 +178,15 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 	})
 }
 
+// once marks the context of a request that must not be sent again blindly.
+type once struct{}
+
 // retry tries until it works, cannot work, or has been tried often enough.
 func (c *Client) retry(ctx context.Context, try func() error) error {
 	pause := c.o.Pause
+	if _, once := ctx.Value(once{}).(bool); once {
+		return try()
+	}
 	for n := 1; ; n++ {
 		err := try()
 		var e *Error

@@ -118,6 +118,16 @@ func (c *Client) experimentByName(ctx context.Context, name string) (Experiment,
 	return answer.Experiment, err
 }
 
+// DeleteExperiment moves an experiment with its runs to the server's bin.
+func (c *Client) DeleteExperiment(ctx context.Context, id string) error {
+	return c.post(ctx, "experiments/delete", map[string]string{"experiment_id": id}, nil)
+}
+
+// RestoreExperiment takes an experiment from the server's bin.
+func (c *Client) RestoreExperiment(ctx context.Context, id string) error {
+	return c.post(ctx, "experiments/restore", map[string]string{"experiment_id": id}, nil)
+}
+
 // RunInfo is what identifies a run.
 type RunInfo struct {
 	ID          string `json:"run_id"`
@@ -158,28 +168,62 @@ type NewRun struct {
 	Tags       []Tag  `json:"tags"`
 }
 
-// CreateRun makes a run. It may make two where an answer was lost: callers that tried before look by FindRun first.
-func (c *Client) CreateRun(ctx context.Context, r NewRun) (RunInfo, error) {
-	var answer struct{ Run Run }
-	err := c.post(ctx, "runs/create", r, &answer)
-	if err == nil && answer.Run.Info.ID == "" {
-		err = &Error{Kind: Unusable, Op: "runs/create", Where: c.String(), Message: "the answer names no run"}
-	}
-	return answer.Run.Info, err
+// CreateRun makes a run, whose first tag must be its own: where an answer is lost, the run is found by it instead of made
+// a second time. With found it is looked for before all.
+func (c *Client) CreateRun(ctx context.Context, r NewRun, found bool) (RunInfo, error) {
+	var info RunInfo
+	look := found
+	err := c.retry(ctx, func() error {
+		if look {
+			run, err := c.FindRun(ctx, r.Experiment, r.Tags[0].Key, r.Tags[0].Value)
+			if err != nil {
+				return err
+			}
+			if run != nil {
+				info = run.Info
+				return nil
+			}
+		}
+		look = true
+		var answer struct{ Run Run }
+		err := c.post(context.WithValue(ctx, once{}, true), "runs/create", r, &answer)
+		if err == nil && answer.Run.Info.ID == "" {
+			err = &Error{Kind: Unusable, Op: "runs/create", Where: c.String(), Message: "the answer names no run"}
+		}
+		info = answer.Run.Info
+		return err
+	})
+	return info, err
 }
 
 // FindRun finds the oldest run of an experiment that has a tag with a value, deleted ones too; nil if none has.
 func (c *Client) FindRun(ctx context.Context, experiment, key, value string) (*Run, error) {
-	var answer struct{ Runs []Run }
 	quoted := "'" + strings.ReplaceAll(value, "'", "") + "'" // our tags hold none
-	err := c.post(ctx, "runs/search", map[string]any{
-		"experiment_ids": []string{experiment}, "filter": "tags.`" + key + "` = " + quoted, "run_view_type": "ALL", "max_results": 1,
-		"order_by": []string{"attributes.start_time ASC"},
-	}, &answer)
-	if err != nil || len(answer.Runs) == 0 {
+	runs, err := c.SearchRuns(ctx, experiment, "tags.`"+key+"` = "+quoted, 1)
+	if err != nil || len(runs) == 0 {
 		return nil, err
 	}
-	return &answer.Runs[0], nil
+	return &runs[0], nil
+}
+
+// SearchRuns finds runs of an experiment by a filter in MLflow's language, the oldest first, deleted ones too.
+func (c *Client) SearchRuns(ctx context.Context, experiment, filter string, most int) ([]Run, error) {
+	var answer struct{ Runs []Run }
+	err := c.post(ctx, "runs/search", map[string]any{
+		"experiment_ids": []string{experiment}, "filter": filter, "run_view_type": "ALL", "max_results": most,
+		"order_by": []string{"attributes.start_time ASC"},
+	}, &answer)
+	return answer.Runs, err
+}
+
+// DeleteRun moves a run to the server's bin.
+func (c *Client) DeleteRun(ctx context.Context, id string) error {
+	return c.post(ctx, "runs/delete", map[string]string{"run_id": id}, nil)
+}
+
+// RestoreRun takes a run from the server's bin.
+func (c *Client) RestoreRun(ctx context.Context, id string) error {
+	return c.post(ctx, "runs/restore", map[string]string{"run_id": id}, nil)
 }
 
 // GetRun reads a run.

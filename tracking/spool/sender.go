@@ -52,6 +52,7 @@ func (s *Sender) Follow(ctx context.Context, w *Writer) error {
 		return err
 	}
 	defer x.close()
+	x.first = w.fresh && x.state.At == 0 && len(x.state.Runs) == 0
 	pause := s.Pause
 	if pause == 0 {
 		pause = time.Second
@@ -116,6 +117,7 @@ type sending struct {
 	names map[nameOf]*tracking.Names
 	ended bool // the last record of the run at the top is its end
 	ready bool // the experiment is known
+	first bool // nobody sent anything of this spool before
 
 	pending map[string]*tracking.Batch
 	queued  int // rows pending
@@ -182,13 +184,13 @@ func (x *sending) know(r *Record) {
 	if r.Run == "" && (r.Start != nil || r.End != "") {
 		x.ended = r.End != ""
 	}
-	for name := range r.Metrics {
+	for _, name := range sortedKeys(r.Metrics) { // in the order of sending: it decides who gets a name
 		x.namesOf(r.Run, "metric").Of(name)
 	}
-	for name := range r.Params {
+	for _, name := range sortedKeys(r.Params) {
 		x.namesOf(r.Run, "parameter").Of(name)
 	}
-	for name := range r.Tags {
+	for _, name := range sortedKeys(r.Tags) {
 		x.namesOf(r.Run, "tag").Of(name)
 	}
 }

@@ -24,8 +24,8 @@ type Sent struct {
 
 // SentRun is a run that is known to the server.
 type SentRun struct {
-	ID        string            `json:"id,omitempty"` // "": it is being made
-	Artifacts string            `json:"artifacts,omitempty"`
+	ID        string            `json:"id"`
+	Artifacts string            `json:"artifacts"`
 	Models    map[string]string `json:"models,omitempty"` // model ids, by path
 }
 

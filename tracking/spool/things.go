@@ -41,44 +41,26 @@ func (x *sending) prepare(ctx context.Context) error {
 	return x.state.write(x.dir)
 }
 
-// start makes a run, or sets one that is known to running. Before it asks for a new one it notes that it will: after a
-// kill it looks whether the run came to be.
+// start makes a run, or sets one that is known to running. Who did not see the spool from its beginning looks for the run
+// first: a killed process may have made it.
 func (x *sending) start(ctx context.Context, r *Record) error {
 	x.know(&Record{Run: r.Run, Start: r.Start})
 	run := x.state.Runs[r.Run]
-	if run != nil && run.ID != "" {
+	if run != nil {
 		if err := x.flush(ctx, r.Run); err != nil {
 			return err
 		}
 		return x.explain(r.Run, x.Client.UpdateRun(ctx, run.ID, "RUNNING", 0))
 	}
-	id := x.head.ID + "/" + r.Run
-	if run != nil {
-		found, err := x.Client.FindRun(ctx, x.state.Experiment, TagRun, id)
-		if err != nil {
-			return err
-		}
-		if found != nil {
-			return x.started(r.Run, found.Info)
-		}
-	}
-	x.state.Runs[r.Run] = &SentRun{}
-	if err := x.state.write(x.dir); err != nil {
-		return err
-	}
-	tags := []tracking.Tag{{Key: TagRun, Value: id}}
+	tags := []tracking.Tag{{Key: TagRun, Value: x.head.ID + "/" + r.Run}}
 	if parent := x.state.Runs[r.Start.Parent]; r.Run != "" && parent != nil {
 		tags = append(tags, tracking.Tag{Key: "mlflow.parentRunId", Value: parent.ID})
 	}
-	info, err := x.Client.CreateRun(ctx, tracking.NewRun{Experiment: x.state.Experiment, Name: r.Start.Name, Start: r.Time, Tags: tags})
+	info, err := x.Client.CreateRun(ctx, tracking.NewRun{Experiment: x.state.Experiment, Name: r.Start.Name, Start: r.Time, Tags: tags}, !x.first)
 	if err != nil {
 		return x.explain(r.Run, err)
 	}
-	return x.started(r.Run, info)
-}
-
-func (x *sending) started(run string, info tracking.RunInfo) error {
-	x.state.Runs[run] = &SentRun{ID: info.ID, Artifacts: info.ArtifactURI, Models: map[string]string{}}
+	x.state.Runs[r.Run] = &SentRun{ID: info.ID, Artifacts: info.ArtifactURI}
 	return x.state.write(x.dir)
 }
 
@@ -124,7 +106,7 @@ func (x *sending) explain(run string, err error) error {
 		return err
 	}
 	id, what := "", "a run"
-	if known := x.state.Runs[run]; known != nil && known.ID != "" {
+	if known := x.state.Runs[run]; known != nil {
 		id, what = known.ID, "run "+known.ID
 	}
 	remedy := "restore it there"

@@ -40,6 +40,7 @@ type Writer struct {
 	err    error
 	wake   chan struct{} // closed and made anew with each record
 	ended  bool
+	fresh  bool // made by this process: nobody else has sent anything of it
 }
 
 // RunState is what a spool tells of a run.
@@ -61,7 +62,7 @@ func Create(ctx context.Context, dir string, head Head, now func() time.Time) (*
 		w.Close()
 		return nil, fmt.Errorf("make a spool: %w", err)
 	}
-	w.head = head
+	w.head, w.fresh = head, true
 	w.Append(Record{Head: &head})
 	if err := w.Sync(); err != nil {
 		w.Close()
