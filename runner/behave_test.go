@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -478,6 +480,35 @@ stage "counter" "c" {
 	equal(t, "what it reads", w.repro(), "c:ran")
 	os.RemoveAll(filepath.Join(w.dir, "model"))
 	equal(t, "without the folder", w.repro(), "c:workspace")
+}
+
+// A kind whose goroutines share the processors may use them all, and holds one: its stages run side by side.
+func TestSharedKindsUseAllProcessors(t *testing.T) {
+	w := newWorkspace(t, `
+stage "shared" "all" { in = { data = "x.txt" } }
+stage "shared" "two" {
+  in        = { data = "x.txt" }
+  suffix    = "2"
+  resources = { cpu = 2 }
+}
+stage "upper" "one" { in = { data = "x.txt" } }
+`, "x.txt", "x")
+	var mu sync.Mutex
+	got := map[string]int{}
+	note := func(env *runner.Env) error {
+		mu.Lock()
+		defer mu.Unlock()
+		got[env.Name] = env.CPUs
+		return nil
+	}
+	shared := upperKind(note)
+	shared.Name, shared.Shared = "shared", true
+	w.kinds = append(w.kinds[:1], upperKind(note), shared)
+	w.opts = func(o *runner.Options) { o.CPUs, o.Jobs = 6, 6 }
+	w.repro()
+	if want := map[string]int{"all": 6, "two": 2, "one": 1}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
 }
 
 func TestToolsCount(t *testing.T) {

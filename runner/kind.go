@@ -29,6 +29,9 @@ type Kind struct {
 	InPlace bool
 	// Resources says what a stage needs unless its block says otherwise; nil means one CPU.
 	Resources func(Stage) Resources
+	// Shared kinds work on goroutines of this process, which share its processors with other stages anyway: one waits for one
+	// CPU only, and may yet use as many threads as there are CPUs, unless its block says how many.
+	Shared bool
 	// New returns a stage with its defaults filled in.
 	New func() Stage
 }

@@ -244,6 +244,14 @@ func (j *job) freshPath(out *StepOutput) string {
 	return filepath.Join(j.fresh, out.Name+filepath.Ext(out.Path))
 }
 
+// cpus is how many threads the stage may use.
+func (j *job) cpus() int {
+	if step := j.node.Step; step.Kind.Shared && step.Resources == nil {
+		return int(j.pools.total["cpu"])
+	}
+	return j.grant.cpus
+}
+
 // call hands over to the stage.
 func (j *job) call(ctx context.Context, log *os.File) (err error) {
 	variables, secrets := environ(j.Environ, j.node.Step, j.scratch, j.grant.gpus)
@@ -261,7 +269,7 @@ func (j *job) call(ctx context.Context, log *os.File) (err error) {
 		Environ: j.confine.variables(j.node.Step, variables),
 		GPUs:    j.grant.gpus,
 		Device:  j.Device,
-		CPUs:    j.grant.cpus,
+		CPUs:    j.cpus(),
 		Scratch: j.scratch,
 		Log:     masked,
 		Report:  j.told,

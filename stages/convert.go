@@ -28,6 +28,7 @@ func convertKind() *runner.Kind {
 		Name:    "convert",
 		Doc:     "Rows of any usual shape to questions and answers.",
 		Version: 1,
+		Shared:  true,
 		In: []runner.Port{
 			{Name: "raw", List: true, Doc: "files of rows: " + dataset.Extensions + ", also behind .gz and .zst; or folders of them, whose README.md is their card"},
 			{Name: "card", Optional: true, Doc: "card of the data set (README.md), which names its licence"},

@@ -20,6 +20,7 @@ func exportKind() *runner.Kind {
 		Name:    "export",
 		Doc:     "Token folders in the formats of other trainers.",
 		Version: 1,
+		Shared:  true,
 		In:      []runner.Port{{Name: "tokens", Doc: "token folder"}},
 		Out:     []runner.Port{{Name: "data", Folder: true, Doc: "folder in the other format"}},
 		New:     func() runner.Stage { return &Export{Format: "parquet"} },

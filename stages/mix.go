@@ -24,6 +24,7 @@ func mixKind() *runner.Kind {
 		Name:    "mix",
 		Doc:     "Several sets of rows by weight, interleaved.",
 		Version: 1,
+		Shared:  true,
 		In:      []runner.Port{{Name: "data", List: true, Doc: "sets of rows"}},
 		Out:     []runner.Port{{Name: "data", Ext: ".jsonl", Doc: "rows, as JSONL or Parquet by extension"}},
 		New:     func() runner.Stage { return &Mix{Seed: 42} },

@@ -5,11 +5,14 @@ import (
 	"sync"
 )
 
+// mostWorkers bounds what is in memory. More would wait for the one goroutine that reads and the one that writes.
+const mostWorkers = 16
+
 // ordered produces jobs on one goroutine, works on them on several, and emits the results on the caller's in
 // the order of the jobs. At most a few jobs a worker are in memory. The first error in that order ends it,
 // whichever worker met it first; produce is then told so by send.
 func ordered[J, T any](ctx context.Context, workers int, produce func(send func(J) bool) error, work func(J) (T, error), emit func(T) error) error {
-	workers = max(workers, 1)
+	workers = min(max(workers, 1), mostWorkers)
 	ctx, cancel := context.WithCancel(ctx)
 	jobs, order := make(chan job[J, T], workers), make(chan job[J, T], workers)
 	var wait sync.WaitGroup

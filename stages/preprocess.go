@@ -48,6 +48,7 @@ func preprocessKind() *runner.Kind {
 		Name:    "preprocess",
 		Doc:     "Normalisation and cleaning of texts, exact duplicates dropped.",
 		Version: 1,
+		Shared:  true,
 		In:      []runner.Port{{Name: "data", Doc: "rows"}},
 		Out: []runner.Port{
 			{Name: "data", Ext: ".jsonl", Doc: "rows, as JSONL or Parquet by extension"},

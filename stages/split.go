@@ -77,6 +77,7 @@ func splitKind() *runner.Kind {
 		Name:    "split",
 		Doc:     "Train, validation and test sets without leakage.",
 		Version: 2, // 2: rolling hashes of n-grams
+		Shared:  true,
 		In:      in,
 		Out:     outs(false),
 		Ports: func(_ runner.Stage, given map[string]bool) (ins, out []runner.Port) {

@@ -26,6 +26,7 @@ func tokenizeKind() *runner.Kind {
 		Name:    "tokenize",
 		Doc:     "Chat template, token ids and loss mask.",
 		Version: 1,
+		Shared:  true,
 		In: []runner.Port{
 			{Name: "data", Doc: "rows"},
 			{Name: "tokenizer", Doc: "model folder: tokenizer and chat template are read, weights are not", Reads: tokenizerFiles},

@@ -28,6 +28,7 @@ func validateKind() *runner.Kind {
 		Name:    "validate",
 		Doc:     "Quality checks and filters, with a report.",
 		Version: 2, // 2: rolling hashes of n-grams
+		Shared:  true,
 		In: []runner.Port{
 			{Name: "data", Doc: "rows"},
 			{Name: "tokenizer", Optional: true, Doc: "model folder: lengths are counted in its tokens too", Reads: tokenizerFiles},
