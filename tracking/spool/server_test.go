@@ -32,7 +32,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	server := trackingtest.Server(t)
+	server := trackingtest.Server(t, os.Getenv)
 	b := &bench{T: t, proxy: trackingtest.NewProxy(t, server), name: trackingtest.Name(t)}
 	b.dir = filepath.Join(t.TempDir(), "20260102-030405.000-abcdef")
 	b.client = b.connect(server)
@@ -449,7 +449,7 @@ func TestAnotherServerGetsAll(t *testing.T) {
 	b := newBench(t)
 	b.write(5)
 	b.send()
-	other := trackingtest.NewProxy(t, trackingtest.Server(t)) // another address is another server
+	other := trackingtest.NewProxy(t, trackingtest.Server(t, os.Getenv)) // another address is another server
 	b.proxy, b.name = other, b.name+"-b"
 	b.sender = b.newSender()
 	if err := b.sender.Send(t.Context(), b.dir); err != nil {

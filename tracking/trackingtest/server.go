@@ -7,21 +7,20 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
-// Server is the address of a real MLflow server, which tools/services/mlflow.sh starts and `make test` with it. Without
-// one the test is skipped, or fails where nothing may be skipped.
-func Server(t testing.TB) string {
+// Server is the address of a real MLflow server, which tools/services/mlflow.sh starts and `make test` with it; getenv is
+// os.Getenv. Without one the test is skipped, or fails where nothing may be skipped.
+func Server(t testing.TB, getenv func(string) string) string {
 	t.Helper()
-	uri := os.Getenv("LPIPE_TEST_MLFLOW")
+	uri := getenv("LPIPE_TEST_MLFLOW")
 	if uri == "" {
 		text := "LPIPE_TEST_MLFLOW names no MLflow server: tools/services/mlflow.sh up DIR starts one"
-		if os.Getenv("LPIPE_TEST_REQUIRE") != "" {
+		if getenv("LPIPE_TEST_REQUIRE") != "" {
 			t.Fatal(text)
 		}
 		t.Skip(text)
