@@ -87,11 +87,15 @@ func (d *decoder) decodeSource(block *hclsyntax.Block) *Source {
 	}
 	source.Download = way
 	source.Path = path.Join(".lpipe/sources", source.Name)
-	if way == "url" || way == "s3" {
-		source.Path += urlExt(settings.URL + settings.S3) // programs know a format by it
+	switch way { // programs know a format by its extension
+	case "url", "s3":
+		source.Path += urlExt(settings.URL + settings.S3)
+	case "experiment":
+		source.Path += d.outputExt(settings.Output)
 	}
 	source.HF, source.Revision, source.Include, source.Exclude = settings.HF, settings.Revision, settings.Include, settings.Exclude
 	source.URL, source.S3, source.Checksum = settings.URL, settings.S3, settings.Checksum
+	source.Experiment, source.Output = settings.Experiment, settings.Output
 	if way == "hf" && source.Revision == "" {
 		source.Revision = defaultRevision
 	}

@@ -35,12 +35,17 @@ type Download struct {
 	Note     func(message string) // told of waits that a person would wonder about
 }
 
-// errNotPinned is a download of which nothing, or something else, is on record.
-var errNotPinned = errors.New("is not downloaded yet; lpipe repro downloads it")
+// notPinned is what is wrong with a download of which nothing, or something else, is on record.
+func (s *Source) notPinned() error {
+	if s.Download == "experiment" {
+		return fmt.Errorf("source.%s is not chosen yet; lpipe repro takes it from the best instance of experiment %s", s.Name, s.Experiment)
+	}
+	return fmt.Errorf("source.%s is not downloaded yet; lpipe repro downloads it", s.Name)
+}
 
 // fetchable tells whether a source is downloaded by lpipe.
 func (s *Source) fetchable() bool {
-	return s.Download == "hf" || s.Download == "url" || s.Download == "s3"
+	return s.Download == "hf" || s.Download == "url" || s.Download == "s3" || s.Download == "experiment"
 }
 
 // checkDownload says what is wrong with the place of a download, "" if nothing is: it is replaced as a whole.
@@ -71,7 +76,7 @@ func (p *Plan) checkDownload(s *Source) (wrong string) {
 // origin says in the lock what a source is a download of. The pin holds as long as this stays.
 func (s *Source) origin() string {
 	words := []string{s.Download}
-	for _, one := range []struct{ name, value string }{{"hf", s.HF}, {"revision", s.Revision}, {"url", s.URL}, {"s3", s.S3}, {"checksum", s.Checksum}} {
+	for _, one := range []struct{ name, value string }{{"hf", s.HF}, {"revision", s.Revision}, {"url", s.URL}, {"s3", s.S3}, {"checksum", s.Checksum}, {"experiment", s.Experiment}, {"output", s.Output}} {
 		hidden := slices.ContainsFunc(s.Settings, func(set Setting) bool { return set.Name == one.name && set.Sensitive })
 		switch {
 		case hidden:
@@ -109,7 +114,7 @@ func (v *view) downloadedInput(ctx context.Context, n *Node, one readInput) (rea
 	source := one.origin.Download
 	record, fits := v.pinned(source)
 	if !fits {
-		return one, fmt.Errorf("input %q: source.%s %w", one.Name, source.Name, errNotPinned)
+		return one, fmt.Errorf("input %q: %w", one.Name, source.notPinned())
 	}
 	reads := n.reads(one.nodeInput)
 	scan, err := v.scan(ctx, one.nodeInput)
@@ -144,6 +149,8 @@ func (v *view) unpinnedSource(s *Source) (Reason, bool) {
 	switch now := s.origin(); {
 	case fits:
 		return Reason{}, false
+	case record.From == "" && s.Download == "experiment":
+		return Reason{What: "input", Name: s.Path, New: "the best of experiment " + s.Experiment + ", not chosen yet"}, true
 	case record.From == "":
 		return Reason{What: "input", Name: s.Path, New: "not downloaded yet"}, true
 	case record.From != now:
@@ -249,8 +256,9 @@ func (x *execution) forget(s *Source) {
 
 // download brings a source and returns its new record. With known, what comes must be what the record says.
 func (r *Runner) download(ctx context.Context, s *Source, pin string, known bool, record LockSource) (LockSource, error) {
-	if r.Downloader == nil {
-		return record, fmt.Errorf("source.%s %w", s.Name, errNotPinned)
+	downloader := r.downloader(s)
+	if downloader == nil {
+		return record, s.notPinned()
 	}
 	at := r.Plan.abs(s.Path)
 	if err := staysInside(r.dir, filepath.Dir(filepath.FromSlash(s.Path))); err != nil {
@@ -262,7 +270,7 @@ func (r *Runner) download(ctx context.Context, s *Source, pin string, known bool
 	}
 	began := r.Now()
 	r.report(RunEvent{Event: "fetch", Source: s.Name})
-	pin, err = r.Downloader.Download(ctx, s, Download{Pin: pin, Known: known, To: temp,
+	pin, err = downloader.Download(ctx, s, Download{Pin: pin, Known: known, To: temp,
 		Progress: func(e Event) { r.report(RunEvent{Event: "progress", Source: s.Name, Progress: &e}) },
 		Note:     func(message string) { r.report(RunEvent{Event: "note", Source: s.Name, Message: message}) }})
 	done := RunEvent{Event: "fetched", Source: s.Name, Seconds: r.Now().Sub(began).Seconds()}
@@ -284,7 +292,7 @@ func (r *Runner) download(ctx context.Context, s *Source, pin string, known bool
 		return record, errors.Join(removeAll(at), fmt.Errorf("source.%s at %s is not what %s records (%s, not %s): it was changed where it comes from; lpipe update %s accepts what is there now: %w",
 			s.Name, pin, filepath.Base(LockPath(r.dir, r.Pipeline.Profile)), scan.ID, record.ID, s.Name, cache.ErrDamaged))
 	}
-	stored := record.Stored && scan.Content == record.Content
+	stored := record.Stored && scan.Content == record.Content || s.Download == "experiment" // which is in the cache, and to be pushed
 	return LockSource{Content: scan.Content, Stored: stored, Pin: pin, From: s.origin(), Choice: s.choice()}, nil
 }
 

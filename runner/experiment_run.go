@@ -241,6 +241,9 @@ func (s *sweep) run(ctx context.Context, r *Runner, one *sweptInstance, record *
 	if err := r.link(); err != nil {
 		return err
 	}
+	if err := r.notItsOwnBest(s.Experiment.Name, s.Experiment.Targets); err != nil {
+		return err
+	}
 	s.warnOfPaths(ctx, r)
 	r.watch = one.watch
 	summary, err := r.Repro(ctx, ReproOptions{Targets: s.Experiment.Targets, KeepGoing: true})

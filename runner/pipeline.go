@@ -69,6 +69,9 @@ type Source struct {
 	URL, S3          string
 	Checksum         string
 	Include, Exclude []string
+
+	// Of an output of an experiment's best instance.
+	Experiment, Output string
 }
 
 // Step is one instance of a stage block: "lora", or "lora@8" of a for_each.

@@ -51,10 +51,11 @@ func (r *Runner) updateOne(ctx context.Context, lock *Lock, s *Source) (Updated,
 	v := &view{Runner: r}
 	record, fits := v.pinned(s)
 	one := Updated{Name: s.Name, Path: s.Path, Old: r.pinFor(s, record), Pin: record.Pin, Content: record.Content}
-	if r.Downloader == nil {
-		return one, fmt.Errorf("source.%s %w", s.Name, errNotPinned)
+	downloader := r.downloader(s)
+	if downloader == nil {
+		return one, s.notPinned()
 	}
-	pin, err := r.Downloader.Resolve(ctx, s)
+	pin, err := downloader.Resolve(ctx, s)
 	if err != nil {
 		return one, fmt.Errorf("source.%s: %w", s.Name, err)
 	}
@@ -85,7 +86,7 @@ func (r *Runner) downloads(names []string) ([]*Source, error) {
 	}
 	if len(names) == 0 {
 		if len(all) == 0 {
-			return nil, usage("no source of this pipeline is downloaded (source blocks with hf, url or s3)")
+			return nil, usage("no source of this pipeline is downloaded (source blocks with hf, url, s3 or experiment)")
 		}
 		return nil, usage("say which source: %s", strings.Join(all, ", "))
 	}

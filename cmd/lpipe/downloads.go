@@ -156,9 +156,9 @@ func (d downloader) Download(ctx context.Context, s *runner.Source, want runner.
 
 func (p *program) updateCommand() *cli.Command {
 	return &cli.Command{
-		Name: "update", Category: categoryData, Usage: "move a downloaded source to its branch's head", ArgsUsage: "SOURCE...",
-		Description: "A source with hf, url or s3 stays at what the lock pins until this moves it: to the commit that its branch stands at,\n" +
-			"or to the file that is at the address now. What does not move is not downloaded.",
+		Name: "update", Category: categoryData, Usage: "move a pinned source to its branch's head, or to the best of an experiment", ArgsUsage: "SOURCE...",
+		Description: "A source with hf, url, s3 or experiment stays at what the lock pins until this moves it: to the commit that its branch\n" +
+			"stands at, to the file that is at the address now, to the instance that is the best now. What does not move is not downloaded.",
 		Action: p.update,
 	}
 }
@@ -195,6 +195,9 @@ func (p *program) update(c *cli.Context) error {
 
 // shortPin shortens a commit, or a checksum's digits.
 func shortPin(pin string) string {
+	if strings.Contains(pin, "/") {
+		return pin // an instance's
+	}
 	algorithm, digits, isSum := strings.Cut(pin, ":")
 	if !isSum {
 		algorithm, digits = "", pin
