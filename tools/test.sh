@@ -35,6 +35,16 @@ status=0
 go test -v -timeout 20m "$@" 2>&1 | tee "$log" |
   grep -E --line-buffered '^(ok|FAIL|panic:|\?)[[:space:]]|^[[:space:]]*--- FAIL|build failed|^# ' || status=${PIPESTATUS[0]}
 
+# The CUDA kernels on the processor: compiled by g++, through cgo, which the program itself does without.
+if [[ ${*: -1} = ./... ]]; then
+  if command -v g++ >/dev/null; then
+    CGO_ENABLED=1 go test -v -timeout 20m ./engine/cuda/host 2>&1 | tee -a "$log" |
+      grep -E --line-buffered '^(ok|FAIL|panic:)[[:space:]]|^[[:space:]]*--- FAIL|build failed|^# ' || status=${PIPESTATUS[0]}
+  else
+    echo "no g++: the CUDA kernels are not run on the processor"
+  fi
+fi
+
 # The reason of a skip stands above it.
 skips=$(awk '/^ +[^ ]+\.go:[0-9]+: / { reason = $0; sub(/^ +/, "", reason) } /^ *--- SKIP/ { sub(/^ */, ""); print "  " $3 ": " reason }' "$log")
 [ -z "$skips" ] || printf 'skipped:\n%s\n' "$skips"

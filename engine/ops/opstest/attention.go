@@ -9,7 +9,7 @@ import (
 // heads picks head counts and a width.
 func (r *trial) heads() (H, KV, D int) {
 	KV = r.pick(1, 2, 3)
-	return KV * r.pick(1, 2, 7), KV, r.pick(2, 8, 24, 32, 64)
+	return KV * r.pick(1, 2, 7), KV, r.pick(2, 8, 24, 32, 64, 64, 128)
 }
 
 // documents cuts N tokens into documents of random length, padding tokens (documents of one) among them.

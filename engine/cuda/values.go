@@ -1,0 +1,178 @@
+package cuda
+
+import (
+	"math"
+
+	"lpipe/engine/ops"
+)
+
+// Embedding sets out[n] = w[ids[n]].
+func (d *Device) Embedding(out ops.Buf, w ops.Weight, ids ops.Ints, N, C int) {
+	if !d.begin("Embedding", "NC", N, C) {
+		return
+	}
+	d.shape(w, w.Rows, C)
+	for _, id := range d.host(ids, N) {
+		if id < 0 || int(id) >= w.Rows {
+			panic("cuda: token id outside the vocabulary")
+		}
+	}
+	p, absmax, ld := d.parts(w)
+	d.p().ptrs(d.f(out, N*C), p, absmax, d.i(ids, N)).ints(int(w.Type), ld).i64(N).i64(C)
+	d.each("embedding", N*C)
+}
+
+// EmbeddingBackward adds dout[n] to dw[ids[n]], for n rising.
+func (d *Device) EmbeddingBackward(dw, dout ops.Buf, ids ops.Ints, N, C int) {
+	if !d.begin("EmbeddingBackward", "NC", N, C) {
+		return
+	}
+	d.p().ptrs(d.f(dw, dw.Len), d.f(dout, N*C), d.i(ids, N)).i64(N).i64(C)
+	d.each("embedding_backward", C)
+}
+
+// DoRAGain sets norms and gain of the rows of w with their adapters.
+func (d *Device) DoRAGain(gain, norms ops.Buf, w ops.Weight, lora []ops.LoRA, C, F int) {
+	if !d.begin("DoRAGain", "CF", C, F) {
+		return
+	}
+	d.shape(w, F, C)
+	g, s := d.f(gain, F), d.f(norms, F)
+	for _, p := range []Pointer{g, s} {
+		d.p().ptr(p).f32(1).i64(F)
+		d.each("fill", F)
+	}
+	p, absmax, ld := d.parts(w)
+	for i := range lora {
+		l := &lora[i]
+		if !l.M.Present() {
+			continue
+		}
+		d.p().ptrs(g, s, p, absmax, d.f(l.A, l.R*C), d.f(l.B, l.F*l.R), d.f(l.M, l.F)).f32(l.Scale).ints(int(w.Type), ld, l.Col, l.R, C)
+		d.launch("dora_gain", [3]int{l.F, 1, 1}, rowThreads(C), reduceShared+64)
+	}
+}
+
+// DoRA sets y = gain·z + bias.
+func (d *Device) DoRA(y, z, gain, bias ops.Buf, N, F int) {
+	if !d.begin("DoRA", "NF", N, F) {
+		return
+	}
+	d.p().ptrs(d.f(y, N*F), d.f(z, N*F), d.f(gain, F), d.opt(bias, F)).i64(N).i64(F)
+	d.each("dora", N*F)
+}
+
+// DoRABackward sets dz = gain·dy and adds to the gradients of the magnitudes.
+func (d *Device) DoRABackward(dz, dy, z, gain, norms ops.Buf, lora []ops.LoRA, N, F int) {
+	if !d.begin("DoRABackward", "NF", N, F) {
+		return
+	}
+	g, s := d.f(dy, N*F), d.f(norms, F)
+	part, count := d.columns(g, d.f(z, N*F), 0, N, F)
+	for i := range lora {
+		l := &lora[i]
+		if l.DM.Present() {
+			d.p().ptrs(d.f(l.DM, l.F), part, s).ints(l.Col, l.F, count, F)
+			d.each("column_sums", l.F)
+		}
+	}
+	d.p().ptrs(d.f(dz, N*F), g, d.f(gain, F), 0).i64(N).i64(F)
+	d.each("dora", N*F)
+}
+
+// SwiGLU sets h = silu(gate)·up.
+func (d *Device) SwiGLU(h, gateUp ops.Buf, N, F int) {
+	if !d.begin("SwiGLU", "NF", N, F) {
+		return
+	}
+	d.p().ptrs(d.f(h, N*F), d.f(gateUp, 2*N*F)).i64(N).i64(F)
+	d.each("swiglu", N*F)
+}
+
+// SwiGLUBackward sets dgateUp.
+func (d *Device) SwiGLUBackward(dgateUp, dh, gateUp ops.Buf, N, F int) {
+	if !d.begin("SwiGLUBackward", "NF", N, F) {
+		return
+	}
+	d.p().ptrs(d.f(dgateUp, 2*N*F), d.f(dh, N*F), d.f(gateUp, 2*N*F)).i64(N).i64(F)
+	d.each("swiglu_backward", N*F)
+}
+
+// Add sets out = a + b.
+func (d *Device) Add(out, a, b ops.Buf, n int) {
+	if !d.begin("Add", "n", n) {
+		return
+	}
+	d.p().ptrs(d.f(out, n), d.f(a, n), d.f(b, n)).i64(n)
+	d.each("add", n)
+}
+
+// Scale multiplies n values by s.
+func (d *Device) Scale(x ops.Buf, s float32, n int) {
+	if !d.begin("Scale", "n", n) {
+		return
+	}
+	d.p().ptr(d.f(x, n)).f32(s).i64(n)
+	d.each("scale", n)
+}
+
+// ScaleRows multiplies x[n] by s[n].
+func (d *Device) ScaleRows(x, s ops.Buf, N, C int) {
+	if !d.begin("ScaleRows", "NC", N, C) {
+		return
+	}
+	d.p().ptrs(d.f(x, N*C), d.f(s, N)).i64(N).i64(C)
+	d.each("scale_rows", N*C)
+}
+
+// SumSquares adds Σ x² of n values to sum.
+func (d *Device) SumSquares(sum, x ops.Buf, n int) {
+	if !d.begin("SumSquares", "n", n) || n == 0 {
+		return
+	}
+	part, count := d.sumValues("sum_squares", d.f(x, n), n)
+	d.p().ptrs(d.f(sum, 1), part).f64(1).ints(count)
+	d.launch("sum_parts", [3]int{1, 1, 1}, 32, 0)
+}
+
+// sumValues makes shares of a sum in float64.
+func (d *Device) sumValues(kernel string, x Pointer, n int) (part Pointer, count int) {
+	const most = 512
+	count = min(blocks(n, 4*eachThreads), most)
+	part = d.scratch.take(8 * count)
+	d.p().ptrs(part, x).i64(n)
+	d.launch(kernel, [3]int{count, 1, 1}, eachThreads, reduceShared)
+	return part, count
+}
+
+// AdamW makes one step of n values. Bias corrections are worked out in float64, as torch does.
+func (d *Device) AdamW(p, m, v, grad ops.Buf, o ops.AdamW, n int) {
+	if !d.begin("AdamW", "n", n) {
+		return
+	}
+	t := float64(o.Step)
+	d.p().ptrs(d.f(p, n), d.f(m, n), d.f(v, n), d.f(grad, n))
+	d.params.f32(float32(1-o.LR*o.Decay), float32(o.GradScale), float32(1-o.Beta1), float32(1-o.Beta2), float32(o.Beta2),
+		float32(o.LR/(1-math.Pow(o.Beta1, t))), float32(math.Sqrt(1-math.Pow(o.Beta2, t))), float32(o.Eps)).i64(n)
+	d.each("adamw", n)
+}
+
+// Lion makes one step of n values.
+func (d *Device) Lion(p, m, grad ops.Buf, o ops.Lion, n int) {
+	if !d.begin("Lion", "n", n) {
+		return
+	}
+	d.p().ptrs(d.f(p, n), d.f(m, n), d.f(grad, n))
+	d.params.f32(float32(1-o.LR*o.Decay), float32(o.LR), float32(o.GradScale), float32(o.Beta1), float32(o.Beta2),
+		float32(1-o.Beta1), float32(1-o.Beta2)).i64(n)
+	d.each("lion", n)
+}
+
+// Noise adds amount[n]·u, u uniform in [-1, 1).
+func (d *Device) Noise(x, amount ops.Buf, seed uint64, N, C int) {
+	if !d.begin("Noise", "NC", N, C) {
+		return
+	}
+	d.p().ptrs(d.f(x, N*C), d.f(amount, N)).u64(seed).i64(N).i64(C)
+	d.each("noise", N*C)
+}
