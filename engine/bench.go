@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"lpipe/engine/model"
@@ -254,21 +250,4 @@ func (b *bench) product() float64 {
 	}
 	took := max(b.Now().Sub(began).Seconds(), 1e-9)
 	return 2 * float64(n) * float64(c.C) * float64(2*c.F) * float64(times) / took / 1e9
-}
-
-// PeakRSS is the most memory that the process ever held, in bytes; 0 where the system does not say.
-func PeakRSS() float64 {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
-			if err == nil && !math.IsNaN(kb) {
-				return kb * 1024
-			}
-		}
-	}
-	return 0
 }

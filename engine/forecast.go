@@ -11,10 +11,7 @@ import (
 
 // Forecast is what a training run will take.
 type Forecast struct {
-	model.Memory
-	Optimizer int64 `json:"optimizer_bytes"`
-	Scratch   int64 `json:"scratch_bytes"` // of the device's operations
-	Total     int64 `json:"total_bytes"`
+	Needs
 
 	PackTokens int `json:"pack_tokens"` // of one pass: activations are as large as this
 	// The rest of the data's numbers are 0 where no token folder is named.
@@ -27,7 +24,10 @@ type Forecast struct {
 
 	TokensPerSecond float64 `json:"tokens_per_s"` // of training steps, from a model of one such layer
 	Seconds         float64 `json:"seconds,omitempty"`
+	PiSSASeconds    float64 `json:"pissa_seconds,omitempty"` // before the first step
 	Device          string  `json:"device"`
+
+	longest int // row
 }
 
 // Plan says what Train would take with o: memory from the allocations that it would make, steps from the data (o.Train and
@@ -45,24 +45,25 @@ func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error
 		return nil, err
 	}
 	f := &Forecast{PackTokens: min(o.SequenceLength, o.BatchTokens), Device: dev.Info().Name}
+	f.longest = f.PackTokens
 	if o.Train != "" || o.Pairs != "" {
 		if err := f.readData(o, config); err != nil {
 			return nil, err
 		}
 	}
-	if f.Memory, err = model.Measure(config, o.modelOptions(), f.PackTokens); err != nil {
+	needs, err := o.needs(config, dev, f.PackTokens, f.longest)
+	if err != nil {
 		return nil, err
 	}
-	moments := int64(2)
-	if o.Optimizer.Kind == "lion" {
-		moments = 1
+	f.Needs = *needs
+	if o.Method == "lora" && o.LoRA.Init == "pissa" {
+		took, err := model.PiSSATime(config, o.LoRA, o.Now)
+		if err != nil {
+			return nil, err
+		}
+		f.PiSSASeconds = took.Seconds()
 	}
-	f.Optimizer = 4*moments*f.Trained + 4
-	if err := f.probe(ctx, dev, config, o); err != nil {
-		return nil, err
-	}
-	f.Total = f.Weights + f.Adapter + f.Gradients + f.Optimizer + f.Activations + f.Scratch
-	return f, nil
+	return f, f.probe(ctx, dev, config, o)
 }
 
 // readData plans the steps, as training does.
@@ -75,7 +76,7 @@ func (f *Forecast) readData(o TrainOptions, config model.Config) error {
 	}
 	defer data.Close()
 	set := plan.set
-	f.PackTokens, f.Rows, f.Targets, f.Steps = plan.capacity, len(set.rows), set.trained, plan.steps()
+	f.PackTokens, f.Rows, f.Targets, f.Steps, f.longest = plan.capacity, len(set.rows), set.trained, plan.steps(), set.longest
 	for n := range f.Steps {
 		packs, _ := plan.step(n + 1)
 		for _, pack := range packs {
@@ -96,7 +97,11 @@ const (
 // probe times steps of a model of one layer, and scales them by the operations that the whole model needs. Such a step
 // also shows how much scratch memory the device takes, which depends on shapes, not on the number of layers.
 func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Config, o TrainOptions) error {
-	c, options := config, o.modelOptions()
+	c := config
+	options, err := o.modelOptions()
+	if err != nil {
+		return err
+	}
 	c.Layers, c.V, c.Quantised = 1, min(c.V, probeVocabulary), nil
 	options.NF4 = options.NF4 || config.Quantised != nil
 	options.LoRA.Targets, options.LoRA.RankPattern, options.LoRA.AlphaPattern = []string{model.AllLinear}, nil, nil
@@ -121,7 +126,10 @@ func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Confi
 		steps++
 	}
 	took := max(o.Now().Sub(began).Seconds(), 1e-9)
-	f.Scratch = dev.Info().Scratch
+	if f.Scratch == 0 { // the device could not tell before
+		f.Scratch = dev.Info().Scratch
+		f.Total += f.Scratch
+	}
 	trained := 0
 	for _, p := range m.Parameters() {
 		trained += p.Weights.Len
@@ -131,7 +139,7 @@ func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Confi
 	if o.Beta > 0 {
 		method = "dpo"
 	}
-	f.TokensPerSecond = rate / trainFlops(config, f.Trained, method, f.PackTokens)
+	f.TokensPerSecond = rate / (trainFlops(config, f.Trained, method, f.PackTokens) * (1 + f.Again))
 	if f.Tokens > 0 {
 		f.Seconds = float64(f.Tokens) / f.TokensPerSecond
 	}

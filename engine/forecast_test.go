@@ -41,7 +41,7 @@ func TestForecast(t *testing.T) {
 			if _, err := r.model.Step(b, 1); err != nil {
 				t.Fatal(err)
 			}
-			if got, want := f.Total-f.Scratch, dev.Info().Bytes; got != want {
+			if got, want := f.Total-f.Scratch-f.Host-f.Process, dev.Info().Bytes; got != want {
 				t.Errorf("%d bytes foretold, %d taken", got, want)
 			}
 			result := train(t, o, 0)

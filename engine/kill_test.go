@@ -63,6 +63,9 @@ func trainAsChild(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(path+".memory", fmt.Append(nil, PeakRSS()), 0o666); err != nil {
+		return err
+	}
 	return os.WriteFile(path+".result", numbers, 0o666)
 }
 

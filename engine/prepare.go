@@ -49,6 +49,9 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 	if err := r.openData(config); err != nil {
 		return nil, err
 	}
+	if r.memory, err = r.needs(config, dev, r.plan.capacity, r.plan.set.longest); err != nil {
+		return nil, err
+	}
 	if err := r.openModel(ctx); err != nil {
 		return nil, err
 	}
@@ -191,7 +194,10 @@ func (r *run) compareTemplates() error {
 
 // openModel loads the model, with new adapters or those to start from.
 func (r *run) openModel(ctx context.Context) (err error) {
-	options := r.modelOptions()
+	options, err := r.modelOptions()
+	if err != nil {
+		return err
+	}
 	options.Adapter = r.From
 	if r.From != "" {
 		if err := CheckBase(r.Model, r.From); err != nil {
@@ -205,6 +211,10 @@ func (r *run) openModel(ctx context.Context) (err error) {
 		return err
 	}
 	r.model.NEFTune = r.NEFTune
+	r.model.SetRecompute(r.memory.Recompute)
+	if _, err := r.model.Prepare(r.plan.capacity); err != nil {
+		return err
+	}
 	if r.From == "" {
 		return nil
 	}
@@ -216,11 +226,12 @@ func (r *run) openModel(ctx context.Context) (err error) {
 }
 
 // modelOptions say how the model is loaded, but for the adapter to start from.
-func (o *TrainOptions) modelOptions() model.Options {
-	return model.Options{
+func (o *TrainOptions) modelOptions() (model.Options, error) {
+	options := model.Options{
 		Method: model.Method(o.Method), LoRA: o.LoRA, Seed: o.Seed, Weights: storage(o.Precision),
 		NF4: o.Quantize != "none", Double: o.Quantize == "nf4",
 	}
+	return options.Compact(o.Model)
 }
 
 func noneIfEmpty(quantize string) string { return cmp.Or(quantize, "none") }

@@ -113,9 +113,9 @@ func (r *run) announce(ctx context.Context) error {
 	if set.unused > 0 {
 		r.logf("%d rows have no token to train on and are left out", set.unused)
 	}
-	bytes := r.dev.Info().Bytes + r.model.ActivationBytes(r.plan.capacity, true)
-	r.logf("%d steps of up to %d tokens in packs of up to %d, %.3g epochs; %.1f MB on %s", steps-r.Step, r.BatchTokens,
-		r.plan.capacity, set.epochs(r.plan.place(steps)-r.plan.place(r.Step)), float64(bytes)/1e6, r.dev.Info().Name)
+	r.logf("%d steps of up to %d tokens in packs of up to %d, %.3g epochs, on %s", steps-r.Step, r.BatchTokens,
+		r.plan.capacity, set.epochs(r.plan.place(steps)-r.plan.place(r.Step)), r.dev.Info().Name)
+	r.logf("memory: at most %s (%s); %s", sizeText(r.memory.Total), r.memory.Parts(), r.memory.Choice())
 	return r.estimate(ctx)
 }
 

@@ -48,8 +48,11 @@ type TrainOptions struct {
 	SampleEvery float64 // the same, for samples; 0: only at the end
 	SelectBest  bool    // save the weights with the lowest validation loss, not the last
 	EarlyStop   *EarlyStop
-	EMA         float64 // decay of an average of the trained weights, which is evaluated and saved instead of them; 0: none
-	Seed        uint64
+	// DeviceMemory is how much a run may take, in bytes: what does not fit is computed again instead of kept, which changes no
+	// bit. 0: what the machine has.
+	DeviceMemory int64
+	EMA          float64 // decay of an average of the trained weights, which is evaluated and saved instead of them; 0: none
+	Seed         uint64
 
 	CheckpointTime  time.Duration // between checkpoints; 0: never by time
 	CheckpointSteps int           // between checkpoints; 0: never by steps
@@ -116,6 +119,7 @@ type run struct {
 	plan        *plan
 	optimizer   *optimizer
 	average     *average // nil: none
+	memory      *Needs
 	validation  []*validationSet
 	batch       batch             // reused by every pack
 	settings    map[string]string // what a checkpoint must share: see prepare.go

@@ -96,9 +96,10 @@ type Train struct {
 	Select       string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best by validation loss"`
 	EarlyStop    *TrainStopping `hcl:"early_stop,optional" doc:"stop when a validation loss no longer falls: metric, patience, min_delta"`
 
-	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"`          // when it is saved changes no result
-	CheckpointKeep  int      `hcl:"checkpoint_keep,optional" key:"-" doc:"checkpoints that scratch keeps, the last ones; at least 2, so that a damaged one has one before it"` // the same
-	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                                                                     // the same
+	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"`                                                                                                         // when it is saved changes no result
+	CheckpointKeep  int      `hcl:"checkpoint_keep,optional" key:"-" doc:"checkpoints that scratch keeps, the last ones; at least 2, so that a damaged one has one before it"`                                                                                                // the same
+	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                                                                                                                                                                    // the same
+	DeviceMemory    Size     `hcl:"device_memory,optional" type:"size" unit:"bytes" key:"-" doc:"how much memory training may take, like \"24GiB\"; 0: what the machine has. What does not fit is computed again instead of kept, and what that is is said before the start"` // changes no bit of a result
 	EMA             float64  `hcl:"ema,optional" doc:"decay of a moving average of the trained weights, 0.999 for example, with a warm-up; validation, samples and what is saved are then the average's. 0: none"`
 	Seed            int64    `hcl:"seed,optional" doc:"decides the order of rows, the adapter's start and dropout"`
 }
@@ -249,6 +250,8 @@ func (t *Train) checkLength() error {
 		return fmt.Errorf("weight_decay: must not be negative")
 	case !(t.EMA >= 0 && t.EMA < 1):
 		return fmt.Errorf("ema: must be from 0 to below 1, not %v", t.EMA)
+	case t.DeviceMemory < 0:
+		return fmt.Errorf("device_memory: must not be negative")
 	case t.CheckpointKeep < 2:
 		return fmt.Errorf("checkpoint_keep: must be at least 2, not %d: of one alone nothing is left when it is damaged", t.CheckpointKeep)
 	case t.CheckpointPush:
@@ -302,7 +305,8 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 		CheckpointTime: t.CheckpointEvery.Time, CheckpointSteps: t.CheckpointEvery.Steps, CheckpointKeep: t.CheckpointKeep, EMA: t.EMA, Scratch: env.Scratch,
 		Out:      env.Out["adapter"] + env.Out["model"], // one of the two is declared
 		CurveOut: env.Out["curve"], SamplesOut: env.Out["samples"], CheckpointOut: env.Out["checkpoint"],
-		Log: env.Log, Report: reportSteps(env, "steps"),
+		DeviceMemory: int64(t.DeviceMemory),
+		Log:          env.Log, Report: reportSteps(env, "steps"),
 	}
 	for _, in := range env.In["validation"] {
 		o.Validation = append(o.Validation, engine.DataSet{Name: in.Name, Path: in.Path})

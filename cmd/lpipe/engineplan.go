@@ -10,13 +10,15 @@ import (
 	"lpipe/engine"
 	"lpipe/engine/model"
 	"lpipe/engine/ops"
+	"lpipe/stages"
 )
 
 func (p *program) enginePlanCommand() *cli.Command {
 	return &cli.Command{
 		Name: "plan", Usage: "what a training run would take: parameters, memory, tokens, time",
-		Description: "Memory is counted from the allocations that training would make, without reading the weights. Steps need --train, or --pairs;\n" +
-			"time comes from steps of a model with one such layer on this machine. Flags and defaults are those of stage \"train\".",
+		Description: "Memory is counted from the allocations that training would make, without reading the weights. What does not fit into\n" +
+			"--device-memory is computed again in the backward pass instead of kept. Steps need --train, or --pairs; time comes from\n" +
+			"steps of a model with one such layer on this machine. Flags and defaults are those of stage \"train\".",
 		Flags: []cli.Flag{
 			modelFlag(),
 			&cli.StringFlag{Name: "train", Usage: "token folder `DIR`, for steps and time"},
@@ -25,8 +27,13 @@ func (p *program) enginePlanCommand() *cli.Command {
 			&cli.IntFlag{Name: "rank", Value: 16},
 			&cli.StringSliceFlag{Name: "targets", Usage: "linears with an adapter (repeat, or separate by commas)", Value: cli.NewStringSlice(model.AllLinear)},
 			&cli.StringFlag{Name: "quantize", Usage: "none, nf4 or nf4-single", Value: "none"},
+			&cli.StringFlag{Name: "init", Usage: "kaiming, gaussian or pissa", Value: "kaiming"},
 			&cli.StringFlag{Name: "precision", Usage: "bf16 or fp32", Value: "bf16"},
 			&cli.StringFlag{Name: "optimizer", Usage: "adamw or lion", Value: "adamw"},
+			&cli.Float64Flag{Name: "ema", Usage: "decay of a moving average of the weights; 0: none"},
+			&cli.BoolFlag{Name: "samples", Usage: "let the model write samples while it trains"},
+
+			&cli.StringFlag{Name: "device-memory", Usage: "how much memory there is: `SIZE` like 24GiB", DefaultText: "the machine's"},
 			&cli.IntFlag{Name: "sequence-length", Usage: "`N` tokens of a pack", Value: 4096},
 			&cli.IntFlag{Name: "batch-tokens", Usage: "`N` tokens of a step", Value: 65536},
 			&cli.Float64Flag{Name: "epochs", Value: 1},
@@ -46,7 +53,18 @@ func (p *program) planOptions(c *cli.Context) (engine.TrainOptions, error) {
 		SequenceLength: c.Int("sequence-length"), BatchTokens: c.Int("batch-tokens"), Epochs: c.Float64("epochs"), Steps: c.Int("steps"),
 		Schedule:  engine.Schedule{Kind: "constant", Rate: 1e-4}, // changes nothing that is planned
 		Optimizer: engine.Optimizer{Kind: c.String("optimizer"), Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
-		Seed:      42,
+		Seed:      42, EMA: c.Float64("ema"),
+		Scratch: "checkpoints", // its copies count; nothing is written
+	}
+	if c.Bool("samples") {
+		o.SamplesOut = "samples"
+	}
+	if c.IsSet("device-memory") {
+		var size stages.Size
+		if err := size.UnmarshalJSON([]byte(strconv.Quote(c.String("device-memory")))); err != nil {
+			return o, usagef("--device-memory %s: %v", c.String("device-memory"), err)
+		}
+		o.DeviceMemory = int64(size)
 	}
 	if c.IsSet("train") {
 		o.Train = p.path(c.String("train"))
@@ -66,12 +84,21 @@ func (p *program) planOptions(c *cli.Context) (engine.TrainOptions, error) {
 		if o.Method == "dpo" {
 			o.Beta = 0.1 // changes nothing that is planned
 		}
-		o.LoRA = model.LoRA{Rank: c.Int("rank"), Alpha: 32, Targets: c.StringSlice("targets"), DoRA: o.Method == "dora"}
+		o.LoRA = model.LoRA{Rank: c.Int("rank"), Alpha: 32, Targets: c.StringSlice("targets"), DoRA: o.Method == "dora", Init: c.String("init")}
 		o.Method = "lora"
 	default:
 		return o, usagef("--method %s: there are lora, dora, full and dpo", o.Method)
 	}
 	return o, nil
+}
+
+// memoryText says what the memory is for.
+func memoryText(f *engine.Forecast) string {
+	text := bytesText(f.Total)
+	if f.Limit > 0 {
+		text += " of " + bytesText(f.Limit)
+	}
+	return text + ": " + f.Parts()
 }
 
 func (p *program) enginePlan(c *cli.Context, dev ops.Device) error {
@@ -94,8 +121,8 @@ func (p *program) enginePlan(c *cli.Context, dev ops.Device) error {
 	}
 	rows := [][]string{
 		{"parameters", fmt.Sprintf("%d of the model; %d are trained", f.Parameters, f.Trained)},
-		{"memory", fmt.Sprintf("%s: weights %s, adapter %s, gradients %s, optimizer %s, activations %s, scratch %s", bytesText(f.Total), bytesText(f.Weights),
-			bytesText(f.Adapter), bytesText(f.Gradients), bytesText(f.Optimizer), bytesText(f.Activations), bytesText(f.Scratch))},
+		{"memory", memoryText(f)},
+		{"kept", f.Choice()},
 		{"pack", strconv.Itoa(f.PackTokens) + " tokens at once"},
 	}
 	if f.Steps > 0 {
@@ -104,6 +131,9 @@ func (p *program) enginePlan(c *cli.Context, dev ops.Device) error {
 	speed := fmt.Sprintf("about %.0f tokens/s", f.TokensPerSecond)
 	if f.Seconds > 0 {
 		speed += ", " + durationText(time.Duration(f.Seconds*float64(time.Second)))
+	}
+	if f.PiSSASeconds > 0 {
+		speed += "; before that pissa's beginning, " + durationText(time.Duration(f.PiSSASeconds*float64(time.Second)))
 	}
 	table(p.stdout, append(rows, []string{"time", speed + " on " + deviceText(dev.Info())}))
 	return nil

@@ -96,9 +96,16 @@ func (s *source) transposed(w *worker, first, n, k int) (from []float32, stride 
 type arena struct {
 	block      allocation[float32]
 	used, need int
+
+	rehearsing bool // nothing is computed: what is lent beside the block is kept in lent, need is that of all operations
+	lent       []allocation[float32]
 }
 
 func (a *arena) reset() {
+	if a.rehearsing {
+		a.used = 0
+		return
+	}
 	if a.need > len(a.block.values) {
 		a.grow(a.need)
 	}
@@ -118,6 +125,13 @@ func (a *arena) take(n int) []float32 {
 	a.used += (n + 15) &^ 15 // whole cache lines
 	a.need = max(a.need, a.used)
 	if a.used > len(a.block.values) {
+		if a.rehearsing {
+			lent, err := allocate[float32](n)
+			if err == nil {
+				a.lent = append(a.lent, lent)
+				return lent.values
+			}
+		}
 		return make([]float32, n)
 	}
 	return a.block.values[from:][:n:n]

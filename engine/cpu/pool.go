@@ -46,6 +46,7 @@ func (w *worker) buf(which, n int) []float32 {
 // pool runs jobs on the caller's goroutine and on others that wait for work. One job at a time.
 type pool struct {
 	workers []*worker // [0] is the caller
+	idle    bool      // jobs are left out: see Device.Rehearse
 	wake    []chan struct{}
 	closing atomic.Bool
 	ended   sync.WaitGroup
@@ -87,6 +88,9 @@ func (p *pool) close() {
 
 // do runs tasks 0 … n-1 and returns when all are done.
 func (p *pool) do(j job, n int) {
+	if p.idle {
+		return
+	}
 	if n <= 1 || len(p.workers) == 1 {
 		for i := range n {
 			j.task(p.workers[0], i)

@@ -9,6 +9,7 @@ func (m *Model) backward() {
 	d.Zero(p.dx)
 	d.RMSNormBackward(p.dx, m.dnorm, p.dnorm, p.x, m.norm, p.rstd, p.N, c.C)
 	for i := len(m.layers) - 1; i >= m.lowest; i-- {
+		m.again(i)
 		if !m.backwardMLP(i) || !m.backwardAttention(i) {
 			return
 		}

@@ -189,6 +189,19 @@ func (l LoRA) Modules(c Config) ([]string, error) {
 	return names, errors.Join(wrong...)
 }
 
+// ranks are those of the linears that l adapts, by their full names.
+func (l LoRA) ranks(c Config) (map[string]int, error) {
+	names, err := l.Modules(c)
+	if err != nil {
+		return nil, err
+	}
+	rank := map[string]int{}
+	for _, name := range names {
+		rank[name] = l.rank(name)
+	}
+	return rank, nil
+}
+
 // tooLarge lists, once a rank, those above the model's width C. Every linear has C as one of its sides, so that none has
 // a rank above C. A rank above the other side, as 256 has on narrow keys and values, is common with AllLinear: B A can
 // then be any matrix.

@@ -6,45 +6,71 @@ import (
 
 // Memory is what training a model takes on a device, in bytes, known before anything is loaded.
 type Memory struct {
-	Parameters  int64 `json:"parameters"` // of the base model
-	Trained     int64 `json:"trained"`    // numbers that are trained
-	Weights     int64 `json:"weights_bytes"`
-	Adapter     int64 `json:"adapter_bytes"`
-	Gradients   int64 `json:"gradients_bytes"`
-	Activations int64 `json:"activations_bytes"` // of one pass
+	Parameters int64 `json:"parameters"` // of the base model
+	Trained    int64 `json:"trained"`    // numbers that are trained
+	Weights    int64 `json:"weights_bytes"`
+	Adapter    int64 `json:"adapter_bytes"`
+	Gradients  int64 `json:"gradients_bytes"`
 }
 
-// Measure says what a model of shape c would take with options o, and a training pass over n tokens with it. It makes the
-// same allocations as Load and Step, on a device that only counts them.
-func Measure(c Config, o Options, n int) (Memory, error) {
+// Outline makes the same allocations as Load, for a model of shape c with options o, on a device that only counts them. The
+// model that it returns can tell what passes take (ActivationBytes, Fit) and nothing else.
+func Outline(c Config, o Options) (*Model, Memory, error) {
 	dev := &counter{}
 	m := &Model{Config: c, Method: o.Method, dev: dev}
+	if err := m.outline(o); err != nil {
+		return nil, Memory{}, err
+	}
+	r := Memory{Parameters: c.Parameters(), Gradients: 4 * int64(m.gradients.Len), Trained: int64(m.gradients.Len)}
+	r.Adapter = 4 * int64(m.adapterMemory.Len+m.gainMemory.Len)
+	r.Weights = dev.bytes - r.Gradients - r.Adapter
+	return m, r, nil
+}
+
+// Largest is the number of values of the largest trained tensor.
+func (m *Model) Largest() int {
+	n := 0
+	for _, p := range m.trained {
+		n = max(n, p.Weights.Len)
+	}
+	return n
+}
+
+// Rehearse says what scratch memory dev would take for a training pass over n tokens of such a model; 0 if it cannot tell.
+func Rehearse(c Config, o Options, r Recompute, dev ops.Device, n int) (scratch int64, err error) {
+	if _, ok := dev.(ops.Rehearser); !ok {
+		return 0, nil
+	}
+	m := &Model{Config: c, Method: o.Method, dev: dev, recompute: r}
+	defer m.Free()
+	if err := m.outline(o); err != nil {
+		return 0, err
+	}
+	return m.Prepare(n)
+}
+
+// outline is build without values.
+func (m *Model) outline(o Options) error {
 	if o.Method == TrainFull {
 		o.Weights = ops.F32
 	}
 	linear, err := m.linearType(o)
 	if err != nil {
-		return Memory{}, err
+		return err
 	}
 	m.allocate(o.Weights, linear)
-	gradients := 4 * int64(m.gradients.Len)
-	r := Memory{Parameters: c.Parameters(), Weights: dev.bytes - gradients}
-	if o.Method == TrainLoRA {
-		names, err := o.LoRA.Modules(c)
+	if o.Method == TrainLoRA && m.dev.Err() == nil {
+		rank, err := o.LoRA.ranks(m.Config)
 		if err != nil {
-			return Memory{}, err
-		}
-		rank := map[string]int{}
-		for _, name := range names {
-			rank[name] = o.LoRA.rank(name)
+			return err
 		}
 		m.attach(o.LoRA, rank, true)
-		gradients = 4 * int64(m.gradients.Len)
-		r.Adapter = dev.bytes - r.Weights - gradients
 	}
-	r.Gradients, r.Trained = gradients, gradients/4
-	r.Activations = m.ActivationBytes(n, true)
-	return r, nil
+	if err := m.dev.Err(); err != nil {
+		return err
+	}
+	m.list()
+	return nil
 }
 
 // counter is a device without memory. It has what building a model calls.

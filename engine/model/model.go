@@ -62,6 +62,7 @@ type Model struct {
 	adapterMemory ops.Buf // one allocation: all adapters
 	gainMemory    ops.Buf // one allocation: gains and norms of DoRA
 
+	recompute Recompute
 	plan      plan
 	host      host
 	bare      bool // passes leave the adapters out
@@ -126,6 +127,26 @@ func Load(ctx context.Context, dir string, dev ops.Device, o Options) (*Model, e
 	return m, nil
 }
 
+// Compact holds frozen matrices as bfloat16 where the files of folder dir do, if o asks for float32: no value changes by it, and
+// no result. PiSSA takes its part out of the weights, which then are no bfloat16 values any more.
+func (o Options) Compact(dir string) (Options, error) {
+	if o.Weights != ops.F32 || o.Method == TrainFull || o.NF4 || o.LoRA.Init == "pissa" {
+		return o, nil
+	}
+	files, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return o, err
+	}
+	defer files.Close()
+	for _, t := range files.Tensors() {
+		if len(t.Shape) == 2 && t.DType != safetensors.BF16 {
+			return o, nil
+		}
+	}
+	o.Weights = ops.BF16
+	return o, nil
+}
+
 func (o Options) check() error {
 	switch o.Method {
 	case Frozen, TrainLoRA, TrainFull:
@@ -171,13 +192,9 @@ func (m *Model) adapt(ctx context.Context, o Options) error {
 	if !train {
 		return nil
 	}
-	names, err := o.LoRA.Modules(m.Config)
+	rank, err := o.LoRA.ranks(m.Config)
 	if err != nil {
 		return err
-	}
-	rank := map[string]int{}
-	for _, name := range names {
-		rank[name] = o.LoRA.rank(name)
 	}
 	if o.LoRA.Init == "pissa" {
 		if err := m.checkPiSSA(rank, o.NF4); err != nil {

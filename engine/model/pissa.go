@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"gonum.org/v1/gonum/mat"
@@ -69,6 +70,39 @@ func (m *Model) beginPiSSA(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// PiSSATime says how long PiSSA's beginning takes on a model of shape c: one small weight is decomposed, and its time scaled by
+// what the adapted ones need, the Gram matrix and its eigenvectors, on all threads.
+func PiSSATime(c Config, l LoRA, now func() time.Time) (time.Duration, error) {
+	rank, err := l.ranks(c)
+	if err != nil {
+		return 0, err
+	}
+	work := func(out, in int) float64 {
+		n, long := float64(min(out, in)), float64(max(out, in))
+		return n*n*long + 9*n*n*n // Golub and Van Loan 2013, section 8.3: tridiagonal form and QR steps with vectors
+	}
+	const side = 256
+	w := make([]float32, side*side)
+	for i := range w {
+		w[i] = float32(normal(1, i))
+	}
+	took := time.Hour
+	for range 3 { // what else the machine does only makes it longer
+		began := now()
+		if _, err := decompose(w, side, side, 8, 1); err != nil {
+			return 0, err
+		}
+		took = min(took, now().Sub(began))
+	}
+	all := 0.0
+	for _, mod := range c.allModules() {
+		if _, adapted := rank[mod.fullName]; adapted {
+			all += work(mod.out, mod.in)
+		}
+	}
+	return time.Duration(float64(took) * all / work(side, side) / float64(runtime.GOMAXPROCS(0))), nil
 }
 
 // principal is an adapter's A [rank, in] and B [out, rank] as PiSSA begins it.

@@ -34,7 +34,8 @@ type plan struct {
 	dz         ops.Buf // [N, widest linear] what DoRA's backward pass hands on; absent without DoRA
 }
 
-// activations of one layer. A trained layer keeps its own for the backward pass; otherwise all layers share one set.
+// activations of one layer. A trained layer keeps its own for the backward pass, but for what is computed again (see recompute.go);
+// otherwise all layers share one set.
 type activations struct {
 	x         ops.Buf          // [N, C] the residual stream before the layer
 	norm1     ops.Buf          // [N, C]
@@ -62,30 +63,10 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 		p.layers = make([]activations, len(m.layers))
 	}
 	p.x = cut.cut(n * c.C)
-	for i := range p.layers {
-		a := &p.layers[i]
-		if i > 0 && !train {
-			*a = p.layers[0]
-			continue
-		}
-		a.x, a.mid = p.x, p.x // the stream is changed in place unless it is needed again
-		if train {
-			a.x, a.mid = cut.cut(n*c.C), cut.cut(n*c.C)
-		}
-		a.norm1, a.rstd1 = cut.cut(n*c.C), cut.cut(n)
-		a.qkv, a.lse, a.attention = cut.cut(n*c.QKV()), cut.cut(n*c.H), cut.cut(n*c.H*c.D)
-		a.norm2, a.rstd2 = cut.cut(n*c.C), cut.cut(n)
-		a.gateUp, a.h = cut.cut(n*2*c.F), cut.cut(n*c.F)
-		for j := range linears {
-			a.xa[j] = ops.Buf{}
-			if r := m.widest(i, j, train); r > 0 {
-				a.xa[j] = cut.cut(n * r)
-			}
-			a.z[j] = ops.Buf{}
-			if l := &m.layers[i].linears[j]; train && l.gain.Present() {
-				a.z[j] = cut.cut(n * l.F)
-			}
-		}
+	if train {
+		p.layTrained(&cut, m, n)
+	} else {
+		p.layOnce(&cut, m, n)
 	}
 	p.rstd, p.out, p.y = cut.cut(n), cut.cut(n*c.C), cut.cut(n*c.C)
 	p.nll, p.loss = cut.cut(n), cut.cut(1)
@@ -102,11 +83,40 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 	return cut.at
 }
 
-// widest is the sum of ranks that linear j of layer i needs, or any layer's where all share one buffer.
-func (m *Model) widest(i, j int, train bool) int {
-	if train {
-		return m.layers[i].linears[j].ranks
+// layOnce lays one set of activations for all layers, for a pass without a backward half. The stream is changed in place.
+func (p *plan) layOnce(cut *aligned, m *Model, n int) {
+	c := m.Config
+	a := activations{x: p.x, mid: p.x}
+	a.norm1, a.rstd1 = cut.cut(n*c.C), cut.cut(n)
+	a.qkv, a.lse, a.attention = cut.cut(n*c.QKV()), cut.cut(n*c.H), cut.cut(n*c.H*c.D)
+	a.norm2, a.rstd2 = cut.cut(n*c.C), cut.cut(n)
+	a.gateUp, a.h = cut.cut(n*2*c.F), cut.cut(n*c.F)
+	for j := range linears {
+		if r := m.widest(j); r > 0 {
+			a.xa[j] = cut.cut(n * r)
+		}
 	}
+	for i := range p.layers {
+		p.layers[i] = a
+	}
+}
+
+// layTrained lays the activations of the layers that the backward pass visits. Those below them need nothing later: they
+// use the lowest one's buffers, which it overwrites, and change the stream in place.
+func (p *plan) layTrained(cut *aligned, m *Model, n int) {
+	shared := p.shared(cut, m, n)
+	for i := m.lowest; i < len(m.layers); i++ {
+		p.layers[i] = p.own(cut, m, &shared, i, n)
+	}
+	for i := range m.lowest {
+		p.layers[i] = p.layers[m.lowest]
+		p.layers[i].x, p.layers[i].mid = p.x, p.x
+		p.layers[i].xa, p.layers[i].z = [linears]ops.Buf{}, [linears]ops.Buf{}
+	}
+}
+
+// widest is the largest sum of ranks of linear j of any layer.
+func (m *Model) widest(j int) int {
 	r := 0
 	for _, l := range m.layers {
 		r = max(r, l.linears[j].ranks)

@@ -102,3 +102,10 @@ type Info struct {
 	Bytes   int64 // of allocations that were not freed; the scratch of operations is not among them
 	Scratch int64 // bytes that operations keep for their own use, so far
 }
+
+// Rehearser is a Device that can say what scratch memory operations take before it computes them.
+type Rehearser interface {
+	// Rehearse runs pass, whose operations then plan their work and do none. It returns the bytes of Info's Scratch that there
+	// would be after it. What buffers hold afterwards is undefined.
+	Rehearse(pass func()) int64
+}
