@@ -10,8 +10,10 @@ import (
 	"hash"
 	"io"
 	"math"
+	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 
 	"github.com/zeebo/blake3"
@@ -82,27 +84,14 @@ func (w *TokensWriter) append(s Sequence) error {
 	if err := w.index.write(b); err != nil {
 		return err
 	}
-	b = b[:0]
-	for _, id := range s.IDs {
-		if id < 0 {
-			return fmt.Errorf("write tokens of row %q: token id %d", s.ID, id)
-		}
-		b = binary.LittleEndian.AppendUint32(b, uint32(id))
+	b, err := appendIDs(b[:0], s.IDs)
+	if err != nil {
+		return fmt.Errorf("write tokens of row %q: %w", s.ID, err)
 	}
 	if err := w.tokens.write(b); err != nil {
 		return err
 	}
-	b = b[:0]
-	for _, on := range s.Mask {
-		if on {
-			w.bits |= 1 << (w.manifest.Tokens % 8)
-			w.manifest.Trained++
-		}
-		if w.manifest.Tokens++; w.manifest.Tokens%8 == 0 {
-			b = append(b, w.bits)
-			w.bits = 0
-		}
-	}
+	b = w.appendMask(b[:0], s.Mask)
 	w.scratch = b
 	if err := w.mask.write(b); err != nil {
 		return err
@@ -116,6 +105,55 @@ func (w *TokensWriter) append(s Sequence) error {
 	w.manifest.Sequences++
 	w.manifest.Longest = max(w.manifest.Longest, len(s.IDs))
 	return w.rows.write(appendRecord(nil, &s))
+}
+
+// appendIDs appends ids as they stand in the file.
+func appendIDs(b []byte, ids []int32) ([]byte, error) {
+	at := len(b)
+	b = slices.Grow(b, 4*len(ids))[:at+4*len(ids)]
+	to, signs := b[at:], int32(0)
+	for i, id := range ids {
+		signs |= id
+		binary.LittleEndian.PutUint32(to[4*i:], uint32(id))
+	}
+	if signs < 0 {
+		return nil, fmt.Errorf("token id %d", slices.Min(ids))
+	}
+	return b, nil
+}
+
+// appendMask appends the whole bytes of the mask's bits behind those that wait, counts tokens and trained ones, and lets the
+// rest wait.
+func (w *TokensWriter) appendMask(b []byte, mask []bool) []byte {
+	waiting := w.manifest.Tokens % 8
+	w.manifest.Tokens += int64(len(mask))
+	for len(mask) >= 8 {
+		eight := byte(0)
+		for i, on := range mask[:8] {
+			eight |= bit(on) << i
+		}
+		w.manifest.Trained += int64(bits.OnesCount8(eight))
+		b = append(b, w.bits|eight<<waiting)
+		w.bits = byte(uint16(eight) << waiting >> 8)
+		mask = mask[8:]
+	}
+	for _, on := range mask {
+		w.manifest.Trained += int64(bit(on))
+		w.bits |= bit(on) << waiting
+		if waiting++; waiting == 8 {
+			b = append(b, w.bits)
+			w.bits, waiting = 0, 0
+		}
+	}
+	return b
+}
+
+// bit is 1 for true. The compiler makes no jump of it.
+func bit(on bool) byte {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 func appendRecord(b []byte, s *Sequence) []byte {

@@ -54,7 +54,8 @@ func CreateRows(path string) (*RowWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write rows: %w", err)
 	}
-	w := &RowWriter{path: path, file: file, buf: bufio.NewWriterSize(file, 1<<20)}
+	const enough = 64 << 10 // what stages write at once is larger, and mostly passes by
+	w := &RowWriter{path: path, file: file, buf: bufio.NewWriterSize(file, enough)}
 	if ext == ".parquet" {
 		w.parquet = parquet.NewGenericWriter[parquetRow](w.buf,
 			parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}),

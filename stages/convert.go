@@ -183,6 +183,7 @@ func (c *Convert) convert(f *format, license string, out *dataset.RowWriter, b *
 		v.dropped.add("cannot be read", 1, err.Error())
 	}
 	v.seen = int64(len(records) + len(bad))
+	v.lines = lineSpaces.take()
 	if n, first := b.Replaced(); n > 0 {
 		if c.InvalidUTF8 == "fail" {
 			return v, fmt.Errorf("%s holds bytes that are not UTF-8: make the file UTF-8 (iconv -f WINDOWS-1252 -t UTF-8 for many), or set invalid_utf8 = \"replace\" to have U+FFFD in their place", b.Where(first))

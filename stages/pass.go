@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"lpipe/dataset"
 	"lpipe/runner"
@@ -146,7 +147,28 @@ func (k *kept) expect(w *dataset.RowWriter, rows []dataset.Row) {
 	for i := range rows {
 		size += rows[i].Bytes() + 160
 	}
-	k.lines = make([]byte, 0, size+size/16)
+	k.lines = slices.Grow(lineSpaces.take(), size+size/16)
+}
+
+// lineSpaces are the lines of batches that were written.
+var lineSpaces spaces
+
+// spaces hands out buffers again: of a size they come and go by the thousand.
+type spaces struct{ pool sync.Pool }
+
+func (s *spaces) take() []byte {
+	if b, ok := s.pool.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return nil
+}
+
+// give takes a buffer that nobody uses any more. One that a single huge row made goes.
+func (s *spaces) give(b []byte) {
+	const most = 8 << 20
+	if cap(b) > 0 && cap(b) <= most {
+		s.pool.Put(&b)
+	}
 }
 
 // remove takes out the rows of these indexes, which rise; end tells where the line of row i ends.
@@ -177,6 +199,7 @@ func (k *kept) remove(gone []int, end func(i int) int) {
 
 func (k *kept) write(w *dataset.RowWriter) error {
 	if w.Lines() {
+		defer lineSpaces.give(k.lines)
 		return w.WriteLines(k.lines, k.n)
 	}
 	for i := range k.rows {

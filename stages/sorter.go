@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/bits"
 	"os"
 	"slices"
 )
@@ -24,6 +25,43 @@ func (a pair) compare(b pair) int {
 		return c
 	}
 	return cmp.Compare(a.row, b.row)
+}
+
+// sortPairs sorts. Hashes are spread evenly: pairs go to their place among 2^n by the first bits of hi, so that a few are left
+// to compare with each other. What is not spread is sorted all the same.
+func sortPairs(pairs []pair) {
+	n := bits.Len(uint(len(pairs) / 8))
+	if n < 4 {
+		slices.SortFunc(pairs, pair.compare)
+		return
+	}
+	shift := 64 - min(n, 16)
+	ends := make([]int, 1<<min(n, 16))
+	for i := range pairs {
+		ends[pairs[i].hi>>shift]++
+	}
+	next := make([]int, len(ends)) // where the next pair of each place goes
+	for at, sum := 0, 0; at < len(ends); at++ {
+		next[at] = sum
+		sum += ends[at]
+		ends[at] = sum
+	}
+	for at := range ends {
+		for next[at] < ends[at] {
+			p := pairs[next[at]]
+			for to := p.hi >> shift; to != uint64(at); to = p.hi >> shift {
+				p, pairs[next[to]] = pairs[next[to]], p
+				next[to]++
+			}
+			pairs[next[at]] = p
+			next[at]++
+		}
+	}
+	begin := 0
+	for _, end := range ends {
+		slices.SortFunc(pairs[begin:end], pair.compare)
+		begin = end
+	}
 }
 
 const (
@@ -53,7 +91,7 @@ func (s *sorter) add(p pair) error {
 // spill writes what is in memory as a sorted file. The file has no name any more: nothing is left of it
 // whatever happens.
 func (s *sorter) spill() error {
-	slices.SortFunc(s.pairs, pair.compare)
+	sortPairs(s.pairs)
 	if err := os.MkdirAll(s.dir, 0o777); err != nil {
 		return fmt.Errorf("spill to scratch: %w", err)
 	}
@@ -108,7 +146,7 @@ func (s *sorter) groups() iter.Seq2[[]uint64, error] {
 // sorted yields every pair in order.
 func (s *sorter) sorted() iter.Seq2[pair, error] {
 	return func(yield func(pair, error) bool) {
-		slices.SortFunc(s.pairs, pair.compare)
+		sortPairs(s.pairs)
 		m := merge{{rest: s.pairs}}
 		for _, f := range s.runs {
 			if _, err := f.Seek(0, io.SeekStart); err != nil {

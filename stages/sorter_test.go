@@ -54,6 +54,29 @@ func TestSorterSpills(t *testing.T) {
 	}
 }
 
+func TestPairsAreSortedHoweverTheyAreSpread(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 1))
+	for name, hi := range map[string]func(i int) uint64{
+		"hashes": func(int) uint64 { return rng.Uint64() },
+		"rows":   func(i int) uint64 { return uint64(i) },
+		"equal":  func(int) uint64 { return 7 },
+		"ends":   func(i int) uint64 { return -uint64(i % 2) },
+	} {
+		for _, n := range []int{0, 1, 2, 63, 128, 1000, 70_000} {
+			pairs := make([]pair, n)
+			for i := range pairs {
+				pairs[i] = pair{hi(i), rng.Uint64N(3), uint64(i)}
+			}
+			rng.Shuffle(n, func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
+			want := slices.Clone(pairs)
+			slices.SortFunc(want, pair.compare)
+			if sortPairs(pairs); !slices.Equal(pairs, want) {
+				t.Errorf("%d %s are not sorted", n, name)
+			}
+		}
+	}
+}
+
 func TestOrdered(t *testing.T) {
 	numbers := func(n int) func(send func(int) bool) error {
 		return func(send func(int) bool) error {

@@ -3,6 +3,8 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync"
 	"sync/atomic"
 )
 
@@ -42,6 +44,43 @@ func (c *collector) seldom() (end func()) {
 	return func() {
 		debug.SetGCPercent(was)
 		if was < 0 && c != nil && c.began.Load() { // during that work
+			debug.SetGCPercent(c.percent)
+		}
+	}
+}
+
+// roomAtMost is how much the heap may grow between two collections of stages' work, in bytes, however little of it lives. Data
+// stages drop some 40 kB a row and keep next to nothing: collecting whenever the heap has doubled takes a seventh of their time.
+const roomAtMost = 128 << 20
+
+// roomy is for stages' work: as long as little lives the heap may become five times as large. Where much lives, as in training,
+// nothing changes. Whoever sets GOGC decides. The function that it returns ends that.
+func (c *collector) roomy() (end func()) {
+	const usual, most = 100, 400
+	if c == nil || c.percent != usual {
+		return func() {}
+	}
+	var mu sync.Mutex
+	ended := false
+	var afterNext func() // the next collection
+	afterNext = func() {
+		runtime.SetFinalizer(new(*int), func(**int) {
+			mu.Lock()
+			defer mu.Unlock()
+			if ended {
+				return
+			}
+			live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+			metrics.Read(live)
+			debug.SetGCPercent(int(min(max(100*roomAtMost/max(live[0].Value.Uint64(), 1), usual), most)))
+			afterNext()
+		})
+	}
+	afterNext()
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ended = true; c.began.Load() {
 			debug.SetGCPercent(c.percent)
 		}
 	}

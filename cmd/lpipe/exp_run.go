@@ -266,7 +266,9 @@ func (p *program) sweep(c *cli.Context, pipeline *runner.Pipeline, o runner.Swee
 		return err
 	}
 	track = p.trackSweep(c.Context, pr, o)
+	end := p.collector.roomy()
 	summary, err := runner.RunSweep(c.Context, o)
+	end()
 	view.close()
 	err = p.sweepDone(o, summary, err)
 	track.close(c.Context, err)

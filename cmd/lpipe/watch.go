@@ -95,7 +95,9 @@ func (w *watcher) run(ctx context.Context) error {
 	}
 	var summary runner.Summary
 	if err == nil {
+		end := w.collector.roomy()
 		summary, err = r.Repro(ctx, w.opts)
+		end()
 	}
 	view.close()
 	defer track.close(ctx, err)

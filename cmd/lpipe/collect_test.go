@@ -1,0 +1,57 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+)
+
+// percent is GOGC as it stands.
+func percent() int {
+	now := debug.SetGCPercent(-1)
+	debug.SetGCPercent(now)
+	return now
+}
+
+// collected collects until the condition holds: finalizers run some time after a collection.
+func collected(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for range 200 {
+		runtime.GC()
+		if holds() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("%s: GOGC is %d", what, percent())
+}
+
+// A heap of which little lives is collected seldom, one of which much lives as always, and afterwards all is as it was.
+func TestRoomyHeap(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	c := &collector{percent: 100}
+	c.began.Store(true)
+	end := c.roomy()
+	collected(t, "little lives", func() bool { return percent() > 100 })
+	much := make([]byte, 2*roomAtMost)
+	collected(t, "much lives", func() bool { return percent() == 100 })
+	runtime.KeepAlive(much)
+	collected(t, "little lives again", func() bool { return percent() > 100 })
+	end()
+	for range 3 {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	if now := percent(); now != 100 {
+		t.Errorf("afterwards GOGC is %d", now)
+	}
+	debug.SetGCPercent(50)
+	end = (&collector{percent: 50}).roomy()
+	defer end()
+	runtime.GC()
+	time.Sleep(time.Millisecond)
+	if now := percent(); now != 50 {
+		t.Errorf("GOGC=50 became %d", now)
+	}
+}
