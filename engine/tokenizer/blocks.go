@@ -5,28 +5,31 @@ import (
 	"unicode/utf8"
 )
 
-// The scanner for Qwen2's and Llama 3's patterns works on 64 characters at once: a mask for
-// each class, one bit a character, and from these by a few operations a mask of the
-// characters that begin a pretoken. pretokenEnd (scan.go) is its plain twin.
+// The scanner for Qwen2's and Llama 3's patterns works on 64 bytes at once: a mask for each
+// class, one bit a byte, and from these by a few operations a mask of the bytes that begin a
+// pretoken. All bytes of a character have its class. pretokenEnd (scan.go) is its plain twin.
 
-// classMasks are the classes of 64 characters. What is in none of letter, number, space and
-// newline is other; blank is U+0020, which is in space too, quote the apostrophe.
+// classMasks are the classes of 64 bytes. What is in none of letter, number, space and newline
+// is other; blank is U+0020, which is in space too, quote the apostrophe. Of characters that are
+// not ASCII, classify knows only where they begin (lead) and go on (tail); resolve adds their
+// classes.
 type classMasks struct {
-	letter, number, space, newline, blank, quote uint64
+	letter, number, space, newline, blank, quote, lead, tail uint64
 }
 
 // blockScanner finds the pretokens of one text, from left to right.
 type blockScanner struct {
 	digits int
 	masks  [batchBlocks]classMasks
-	at     [65]uint32 // where each character of a block that is not ASCII begins
+	at     [65]uint32 // where each character begins, in mixed
 
 	// What stood before the block: bit 0 says it of the last character.
 	letter, number, blank, newline, other uint64
-	otherStart                            uint64 // it began a pretoken
-	attached                              uint64 // a newline that belongs to other characters before it
-	forced                                uint64 // characters of this block that begin a pretoken behind a contraction
-	run                                   uint64 // digits of the pretoken that was going on
+	otherStart                            uint64     // it began a pretoken
+	attached                              uint64     // a newline that belongs to other characters before it
+	run                                   uint64     // digits of the pretoken that was going on
+	forced                                int        // position behind a contraction, where a pretoken begins
+	over                                  classMasks // bytes of the block's first character, which began before it
 }
 
 // batchBlocks is how many blocks are classified at once.
@@ -38,62 +41,93 @@ func (b *blockScanner) reset(digits int) { *b = blockScanner{digits: digits} }
 // came. It stops when there are at least few of them, or at the end. The text begins at s[0],
 // and i is 0 or what the last call returned.
 func (b *blockScanner) scan(s []byte, i int, dst []uint32, few int) ([]uint32, int) {
-	if i == 0 {
-		b.forced |= 1
-	}
 	for i < len(s) && len(dst) < few {
-		n := 0
-		if len(s)-i >= 64 {
-			n = classify(b.masks[:min(batchBlocks, (len(s)-i)/64)], s[i:])
-		}
-		for k := range n {
-			starts := b.starts(&b.masks[k], 64, s, i, i+64, nil)
+		blocks := b.masks[:min(batchBlocks, (len(s)-i)/64)]
+		classify(blocks, s[i:])
+		for k := range blocks {
+			m := &blocks[k]
+			if m.lead|m.tail != 0 && !b.resolve(m, s, i) {
+				blocks = nil
+				break
+			}
+			starts := b.starts(m, 64, s, i, i+64, nil) &^ m.tail
 			for ; starts != 0; starts &= starts - 1 {
 				dst = append(dst, uint32(i+bits.TrailingZeros64(starts)))
 			}
 			i += 64
 		}
-		if n == 0 {
+		if len(blocks) == 0 {
 			dst, i = b.mixed(s, i, dst)
 		}
 	}
 	return dst, i
 }
 
+// resolve adds the characters of the block at s[i:] that are not ASCII. Where these are white
+// space, or make threes of digits, bytes do not do for characters, and the answer is no.
+func (b *blockScanner) resolve(m *classMasks, s []byte, i int) bool {
+	var low, high uint64 // the bits of the classes
+	over := b.over
+	b.over = classMasks{}
+	var class, width uint64
+	k := 0
+	for rest := m.lead; rest != 0; rest &= rest - 1 {
+		k = bits.TrailingZeros64(rest)
+		var p uint8
+		switch c := s[i+k:]; {
+		case c[0] < 0xE0:
+			r := uint(c[0]&0x1F)<<6 | uint(c[1]&0x3F)
+			p, width = propBlocks[uint(propIndex[r>>8])<<8|r&255], 0b11
+		case c[0] < 0xF0:
+			r := uint(c[0]&0x0F)<<12 | uint(c[1]&0x3F)<<6 | uint(c[2]&0x3F)
+			p, width = propBlocks[uint(propIndex[r>>8])<<8|r&255], 0b111
+		default:
+			p, _ = classAt(s, i+k)
+			width = 0b1111
+		}
+		class = uint64(p & classMask)
+		low |= width & -(class & 1) << k
+		high |= width & -(class >> 1) << k
+	}
+	if low&high != 0 || b.digits > 1 && high != 0 {
+		b.over = over
+		return false
+	}
+	m.letter |= low | over.letter
+	m.number |= high | over.number
+	if k > 64-4 {
+		width >>= 64 - k
+		b.over.letter, b.over.number = width&-(class&1), width&-(class>>1)
+	}
+	return true
+}
+
 // mixed scans up to 64 characters one by one.
 func (b *blockScanner) mixed(s []byte, i int, dst []uint32) ([]uint32, int) {
+	b.over = classMasks{}
+	for i < len(s) && !utf8.RuneStart(s[i]) {
+		i++ // the last block had the beginning of this one
+	}
+	if i == len(s) {
+		return dst, i
+	}
 	var of [4]uint64 // by class; newlines are in that of white space
 	var m classMasks
 	n := 0
 	for bit := uint64(1); bit != 0 && i < len(s); bit <<= 1 {
 		b.at[n] = uint32(i)
 		n++
-		c := s[i]
-		switch {
-		case c < utf8.RuneSelf:
-			of[propBlocks[c]&classMask] |= bit
-			i++
-			switch c {
-			case ' ':
-				m.blank |= bit
-			case '\'':
-				m.quote |= bit
-			case '\r', '\n':
-				m.newline |= bit
-			}
-		case c < 0xE0 && i+1 < len(s):
-			r := int32(c&0x1F)<<6 | int32(s[i+1]&0x3F)
-			of[propBlocks[int(propIndex[r>>8])<<8|int(r&255)]&classMask] |= bit
-			i += 2
-		case c < 0xF0 && i+2 < len(s):
-			r := int32(c&0x0F)<<12 | int32(s[i+1]&0x3F)<<6 | int32(s[i+2]&0x3F)
-			of[propBlocks[int(propIndex[r>>8])<<8|int(r&255)]&classMask] |= bit
-			i += 3
-		default:
-			var class uint8
-			class, i = classAt(s, i)
-			of[class&classMask] |= bit
+		switch s[i] {
+		case ' ':
+			m.blank |= bit
+		case '\'':
+			m.quote |= bit
+		case '\r', '\n':
+			m.newline |= bit
 		}
+		var class uint8
+		class, i = classAt(s, i)
+		of[class] |= bit
 	}
 	m.letter, m.number, m.space = of[classLetter], of[classNumber], of[classSpace]&^m.newline
 	starts := b.starts(&m, n, s, 0, i, &b.at)
@@ -104,7 +138,8 @@ func (b *blockScanner) mixed(s []byte, i int, dst []uint32) ([]uint32, int) {
 }
 
 // starts returns which of n characters begin a pretoken. They end at s[end]; the k-th is at
-// s[at[k]], or at s[from+k] where at is nil.
+// s[at[k]]. Where at is nil, it is bytes, of which the k-th is at s[from+k], and what it says of
+// tails is meaningless.
 func (b *blockScanner) starts(m *classMasks, n int, s []byte, from, end int, at *[65]uint32) uint64 {
 	valid := ^uint64(0) >> (64 - uint(n))
 	letter, number, space, newline := m.letter, m.number, m.space, m.newline
@@ -116,6 +151,12 @@ func (b *blockScanner) starts(m *classMasks, n int, s []byte, from, end int, at 
 	// Characters other than letters, numbers and white space begin one unless they go on
 	// with such, or stand behind a blank.
 	otherStart := other &^ other1 &^ blank1
+	if m.tail != 0 {
+		// The tails behind such a character are part of it: adding its first one to all of them
+		// carries through them.
+		first := (otherStart<<1 | b.otherStart) & m.tail
+		otherStart |= m.tail &^ (first + m.tail)
+	}
 	otherStart1 := otherStart<<1 | b.otherStart
 	// A letter joins letters, white space, and another character that begins one.
 	starts := otherStart | letter&(number1|newline1|other1&^otherStart1)
@@ -135,8 +176,9 @@ func (b *blockScanner) starts(m *classMasks, n int, s []byte, from, end int, at 
 	starts |= space & (letter1 | number1 | other1 | attached1)
 	starts |= b.spaces(space, newline, space&newline1&^attached1, n, s, end)
 
-	starts |= b.forced & valid
-	b.forced = 0
+	if b.forced >= 0 {
+		starts |= b.behindContraction(n, from, at)
+	}
 	if quotes := m.quote & otherStart; quotes != 0 {
 		starts |= b.contractions(quotes, n, s, from, at)
 	}
@@ -209,16 +251,25 @@ func (b *blockScanner) contractions(quotes uint64, n int, s []byte, from int, at
 		if size == 0 {
 			continue
 		}
-		if s[p+1] >= utf8.RuneSelf {
-			size = 1 // the long s is one character
-		}
-		if k += 1 + size; k < n {
-			starts |= 1 << k
-		} else {
-			b.forced |= 1 << (k - n)
-		}
+		b.forced = p + 1 + size
+		starts |= b.behindContraction(n, from, at)
 	}
 	return starts
+}
+
+// behindContraction returns the bit of the character at b.forced, if it is one of this block.
+func (b *blockScanner) behindContraction(n, from int, at *[65]uint32) uint64 {
+	k := b.forced - from
+	if at != nil {
+		for k = 0; k < n && int(at[k]) < b.forced; {
+			k++
+		}
+	}
+	if k >= n {
+		return 0
+	}
+	b.forced = -1
+	return 1 << k
 }
 
 // threes returns every third number of a run, beginning with its first.
@@ -250,36 +301,33 @@ func (b *blockScanner) threes(number uint64, n int) (starts uint64) {
 	return starts
 }
 
-// classifyPlain fills masks with the classes of 64 bytes each, as long as all are ASCII, and
-// returns how many blocks were.
-func classifyPlain(masks []classMasks, s []byte) int {
+// classifyPlain fills masks with the classes of 64 bytes each.
+func classifyPlain(masks []classMasks, s []byte) {
 	for k := range masks {
-		m := classMasks{}
+		m := &masks[k]
+		*m = classMasks{}
 		for j, c := range s[k*64 : k*64+64] {
-			if c >= utf8.RuneSelf {
-				return k
-			}
 			bit := uint64(1) << j
-			switch propBlocks[c] & classMask {
-			case classLetter:
+			switch {
+			case c >= 0xC0:
+				m.lead |= bit
+			case c >= utf8.RuneSelf:
+				m.tail |= bit
+			case c == '\r' || c == '\n':
+				m.newline |= bit
+			case propBlocks[c]&classMask == classLetter:
 				m.letter |= bit
-			case classNumber:
+			case propBlocks[c]&classMask == classNumber:
 				m.number |= bit
-			case classSpace:
-				if c == '\r' || c == '\n' {
-					m.newline |= bit
-					break
-				}
+			case propBlocks[c]&classMask == classSpace:
 				m.space |= bit
-				if c == ' ' {
-					m.blank |= bit
-				}
 			}
-			if c == '\'' {
+			switch c {
+			case ' ':
+				m.blank |= bit
+			case '\'':
 				m.quote |= bit
 			}
 		}
-		masks[k] = m
 	}
-	return len(masks)
 }

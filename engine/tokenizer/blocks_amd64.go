@@ -7,21 +7,21 @@ import (
 )
 
 // classify is classifyPlain, by the widest vectors there are.
-func classify(masks []classMasks, s []byte) int {
-	if !cpu.X86.HasAVX512VBMI || !cpu.X86.HasAVX512BW {
-		return classifyPlain(masks, s)
+func classify(masks []classMasks, s []byte) {
+	switch {
+	case len(masks) == 0:
+	case cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512BW:
+		_ = s[len(masks)*64-1]
+		classify512(&masks[0], &s[0], len(masks), unsafe.StringData(classTable))
+	default:
+		classifyPlain(masks, s)
 	}
-	if len(masks) == 0 {
-		return 0
-	}
-	_ = s[len(masks)*64-1]
-	return classify512(&masks[0], &s[0], len(masks), unsafe.StringData(classTable))
 }
 
 // classify512 is classify with AVX-512 VBMI: a table of 128 bytes is one permutation.
 //
 //go:noescape
-func classify512(masks *classMasks, s *byte, n int, table *byte) int
+func classify512(masks *classMasks, s *byte, n int, table *byte)
 
 // prepare is preparePlain; it also asks for the cache lines, so that they are there when
 // emit comes.

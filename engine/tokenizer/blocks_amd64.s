@@ -1,7 +1,7 @@
 #include "textflag.h"
 
-// func classify512(masks *classMasks, s *byte, n int, table *byte) int
-TEXT ·classify512(SB), NOSPLIT, $0-40
+// func classify512(masks *classMasks, s *byte, n int, table *byte)
+TEXT ·classify512(SB), NOSPLIT, $0-32
 	MOVQ masks+0(FP), DI
 	MOVQ s+8(FP), SI
 	MOVQ n+16(FP), CX
@@ -22,16 +22,18 @@ TEXT ·classify512(SB), NOSPLIT, $0-40
 	VPBROADCASTB R9, Z14
 	MOVL $32, R9
 	VPBROADCASTB R9, Z15
-	XORQ AX, AX
+	MOVL $0xC0, R9
+	VPBROADCASTB R9, Z16
 
 block:
-	CMPQ AX, CX
-	JGE  done
 	VMOVDQU8 (SI), Z0
-	VPMOVB2M Z0, K1
-	KTESTQ K1, K1
-	JNZ  done
-	VPERMI2B Z2, Z1, Z0
+	VPMOVB2M Z0, K7         // not ASCII
+	VPCMPUB $5, Z16, Z0, K6 // of these, what begins a character
+	KANDNQ K7, K6, K5
+	KMOVQ K6, 48(DI)
+	KMOVQ K5, 56(DI)
+	KNOTQ K7, K7
+	VPERMI2B.Z Z2, Z1, K7, Z0
 	VPTESTMB Z10, Z0, K1
 	VPTESTMB Z11, Z0, K2
 	VPTESTMB Z12, Z0, K3
@@ -44,14 +46,11 @@ block:
 	KMOVQ K4, 24(DI)
 	KMOVQ K5, 32(DI)
 	KMOVQ K6, 40(DI)
-	ADDQ $48, DI
+	ADDQ $64, DI
 	ADDQ $64, SI
-	INCQ AX
-	JMP  block
-
-done:
+	DECQ CX
+	JNZ  block
 	VZEROUPPER
-	MOVQ AX, ret+32(FP)
 	RET
 
 // func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *cacheLine, mask uint64, masks *[17][2]uint64)

@@ -2,7 +2,7 @@
 
 package tokenizer
 
-func classify(masks []classMasks, s []byte) int { return classifyPlain(masks, s) }
+func classify(masks []classMasks, s []byte) { classifyPlain(masks, s) }
 
 func (t *cacheTable) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
 	preparePlain(wanted, s, bounds)
