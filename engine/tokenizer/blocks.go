@@ -10,43 +10,99 @@ import (
 // pretoken. All bytes of a character have its class. pretokenEnd (scan.go) is its plain twin.
 
 // classMasks are the classes of 64 bytes. What is in none of letter, number, space and newline
-// is other; blank is U+0020, which is in space too, quote the apostrophe. Of characters that are
-// not ASCII, classify knows only where they begin (lead) and go on (tail); resolve adds their
-// classes.
+// is other; blank is U+0020, which is in space too, quote the apostrophe. Characters that are
+// not ASCII go on in tail; those whose class is to be looked up one by one begin in open. over
+// has the bytes of the next block that belong to a letter of this one.
 type classMasks struct {
-	letter, number, space, newline, blank, quote, lead, tail uint64
+	letter, number, space, newline, blank, quote, open, tail, over uint64
+}
+
+// classTables are what classify and settled know, as bitmaps. For classify: for ASCII a bit for
+// each class of classMasks, in their order; for characters of two bytes whether they are letters,
+// and whether they are numbers or white space; for each 64 characters of three bytes whether all
+// are letters. For settled: for characters of two bytes, and for each 64 of three, whether NFC
+// must look closer.
+type classTables struct {
+	ascii        [128]uint8
+	two          [256]uint8
+	open         [256]uint8
+	three        [128]uint8
+	doubtfulTwo  [256]uint8
+	doubtfulMore [128]uint8
+}
+
+func newClassTables() *classTables {
+	t := &classTables{}
+	for c := range int32(128) {
+		t.ascii[c] = [4]uint8{classLetter: 1, classNumber: 2, classSpace: 4}[property(c)&classMask]
+	}
+	t.ascii['\r'], t.ascii['\n'] = 8, 8
+	t.ascii[' '] |= 16
+	t.ascii['\''] |= 32
+	for r := range int32(1 << 11) {
+		p, bit := property(r), uint8(1)<<(r%8)
+		switch p & classMask {
+		case classLetter:
+			t.two[r/8] |= bit
+		case classNumber, classSpace:
+			t.open[r/8] |= bit
+		}
+		if p&(propMark|propMaybe) != 0 {
+			t.doubtfulTwo[r/8] |= bit
+		}
+	}
+	for i := range int32(1 << 10) {
+		bit := uint8(1) << (i % 8)
+		t.three[i/8] |= bit
+		for r := i * 64; r < i*64+64; r++ {
+			p := property(r)
+			if p&classMask != classLetter {
+				t.three[i/8] &^= bit
+			}
+			if p&(propMark|propMaybe) != 0 {
+				t.doubtfulMore[i/8] |= bit
+			}
+		}
+	}
+	return t
 }
 
 // blockScanner finds the pretokens of one text, from left to right.
 type blockScanner struct {
 	digits int
+	tables *classTables
 	masks  [batchBlocks]classMasks
 	at     [65]uint32 // where each character begins, in mixed
 
 	// What stood before the block: bit 0 says it of the last character.
 	letter, number, blank, newline, other uint64
-	otherStart                            uint64     // it began a pretoken
-	attached                              uint64     // a newline that belongs to other characters before it
-	run                                   uint64     // digits of the pretoken that was going on
-	forced                                int        // position behind a contraction, where a pretoken begins
-	over                                  classMasks // bytes of the block's first character, which began before it
+	otherStart                            uint64 // it began a pretoken
+	attached                              uint64 // a newline that belongs to other characters before it
+	run                                   uint64 // digits of the pretoken that was going on
+	forced                                int    // position behind a contraction, where a pretoken begins
+	overLetter, overNumber                uint64 // bytes of the block whose character began before it
 }
 
 // batchBlocks is how many blocks are classified at once.
 const batchBlocks = 16
 
-func (b *blockScanner) reset(digits int) { *b = blockScanner{digits: digits} }
+func (b *blockScanner) reset(digits int, tables *classTables) {
+	*b = blockScanner{digits: digits, tables: tables}
+}
 
 // scan finds where pretokens begin in s[i:], appends these positions and returns how far it
 // came. It stops when there are at least few of them, or at the end. The text begins at s[0],
 // and i is 0 or what the last call returned.
 func (b *blockScanner) scan(s []byte, i int, dst []uint32, few int) ([]uint32, int) {
 	for i < len(s) && len(dst) < few {
-		blocks := b.masks[:min(batchBlocks, (len(s)-i)/64)]
-		classify(blocks, s[i:])
+		blocks := b.masks[:min(batchBlocks, (len(s)-i-1)/64)]
+		b.tables.classify(blocks, s[i:])
 		for k := range blocks {
 			m := &blocks[k]
-			if m.lead|m.tail != 0 && !b.resolve(m, s, i) {
+			m.letter |= b.overLetter
+			m.number |= b.overNumber
+			b.overLetter, b.overNumber = m.over, 0
+			if m.open != 0 && !b.resolve(m, s, i) {
 				blocks = nil
 				break
 			}
@@ -63,15 +119,13 @@ func (b *blockScanner) scan(s []byte, i int, dst []uint32, few int) ([]uint32, i
 	return dst, i
 }
 
-// resolve adds the characters of the block at s[i:] that are not ASCII. Where these are white
-// space, or make threes of digits, bytes do not do for characters, and the answer is no.
+// resolve adds the open characters of the block at s[i:]. Where these are white space, or make
+// threes of digits, bytes do not do for characters, and the answer is no.
 func (b *blockScanner) resolve(m *classMasks, s []byte, i int) bool {
 	var low, high uint64 // the bits of the classes
-	over := b.over
-	b.over = classMasks{}
 	var class, width uint64
 	k := 0
-	for rest := m.lead; rest != 0; rest &= rest - 1 {
+	for rest := m.open; rest != 0; rest &= rest - 1 {
 		k = bits.TrailingZeros64(rest)
 		var p uint8
 		switch c := s[i+k:]; {
@@ -90,21 +144,21 @@ func (b *blockScanner) resolve(m *classMasks, s []byte, i int) bool {
 		high |= width & -(class >> 1) << k
 	}
 	if low&high != 0 || b.digits > 1 && high != 0 {
-		b.over = over
 		return false
 	}
-	m.letter |= low | over.letter
-	m.number |= high | over.number
+	m.letter |= low
+	m.number |= high
 	if k > 64-4 {
 		width >>= 64 - k
-		b.over.letter, b.over.number = width&-(class&1), width&-(class>>1)
+		b.overLetter |= width & -(class & 1)
+		b.overNumber = width & -(class >> 1)
 	}
 	return true
 }
 
 // mixed scans up to 64 characters one by one.
 func (b *blockScanner) mixed(s []byte, i int, dst []uint32) ([]uint32, int) {
-	b.over = classMasks{}
+	b.overLetter, b.overNumber = 0, 0
 	for i < len(s) && !utf8.RuneStart(s[i]) {
 		i++ // the last block had the beginning of this one
 	}
@@ -301,33 +355,40 @@ func (b *blockScanner) threes(number uint64, n int) (starts uint64) {
 	return starts
 }
 
-// classifyPlain fills masks with the classes of 64 bytes each.
-func classifyPlain(masks []classMasks, s []byte) {
+// classifyPlain fills masks with the classes of 64 bytes each, behind which one more stands.
+func (t *classTables) classifyPlain(masks []classMasks, s []byte) {
 	for k := range masks {
 		m := &masks[k]
 		*m = classMasks{}
-		for j, c := range s[k*64 : k*64+64] {
-			bit := uint64(1) << j
+		for j := k * 64; j < k*64+64; j++ {
+			bit := uint64(1) << (j % 64)
+			c, next := s[j], s[j+1]
+			at, flag := (c&0x1F)<<3|next>>3&7, uint8(1)<<(next&7) // of bitmaps
 			switch {
+			case c >= 0xF0:
+				m.open |= bit
+			case c >= 0xE0 && t.three[at&127]&flag != 0:
+				m.addLetter(j%64, 3)
+			case c >= 0xE0:
+				m.open |= bit
+			case c >= 0xC0 && t.open[at]&flag != 0:
+				m.open |= bit
+			case c >= 0xC0 && t.two[at]&flag != 0:
+				m.addLetter(j%64, 2)
 			case c >= 0xC0:
-				m.lead |= bit
 			case c >= utf8.RuneSelf:
 				m.tail |= bit
-			case c == '\r' || c == '\n':
-				m.newline |= bit
-			case propBlocks[c]&classMask == classLetter:
-				m.letter |= bit
-			case propBlocks[c]&classMask == classNumber:
-				m.number |= bit
-			case propBlocks[c]&classMask == classSpace:
-				m.space |= bit
-			}
-			switch c {
-			case ' ':
-				m.blank |= bit
-			case '\'':
-				m.quote |= bit
+			default:
+				for i, mask := range []*uint64{&m.letter, &m.number, &m.space, &m.newline, &m.blank, &m.quote} {
+					*mask |= bit * uint64(t.ascii[c]>>i&1)
+				}
 			}
 		}
 	}
+}
+
+func (m *classMasks) addLetter(at, size int) {
+	bytes := uint64(1)<<size - 1
+	m.letter |= bytes << at
+	m.over |= bytes >> (64 - at)
 }

@@ -1,27 +1,38 @@
 package tokenizer
 
-import (
-	"unsafe"
-
-	"golang.org/x/sys/cpu"
-)
+import "golang.org/x/sys/cpu"
 
 // classify is classifyPlain, by the widest vectors there are.
-func classify(masks []classMasks, s []byte) {
+func (t *classTables) classify(masks []classMasks, s []byte) {
 	switch {
 	case len(masks) == 0:
 	case cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512BW:
-		_ = s[len(masks)*64-1]
-		classify512(&masks[0], &s[0], len(masks), unsafe.StringData(classTable))
+		_ = s[len(masks)*64]
+		classify512(&masks[0], &s[0], len(masks), t)
 	default:
-		classifyPlain(masks, s)
+		t.classifyPlain(masks, s)
 	}
 }
 
-// classify512 is classify with AVX-512 VBMI: a table of 128 bytes is one permutation.
+// classify512 is classify with AVX-512 VBMI: looking up in a bitmap of 128 bytes is one permutation.
 //
 //go:noescape
-func classify512(masks *classMasks, s *byte, n int, table *byte)
+func classify512(masks *classMasks, s *byte, n int, tables *classTables)
+
+// settled is settledPlain, or more: the number of blocks of 64 bytes at the beginning of s, which
+// is the beginning of a character, that are valid and of which NFC needs no closer look. What
+// the last character of the last one goes on with is not looked at.
+func (t *classTables) settled(s []byte) int {
+	if len(s) < 64 || !cpu.X86.HasAVX512VBMI || !cpu.X86.HasAVX512BW {
+		return settledPlain(s)
+	}
+	return settled512(&s[0], len(s)/64, t)
+}
+
+// settled512 is settled with AVX-512 VBMI.
+//
+//go:noescape
+func settled512(s *byte, n int, tables *classTables) int
 
 // prepare is preparePlain; it also asks for the cache lines, so that they are there when
 // emit comes.
@@ -52,14 +63,3 @@ func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *cacheLi
 //
 //go:noescape
 func emit(dst *int32, wanted *wantedPiece, n int, lines *cacheLine, mask uint64) (done, wrote int)
-
-// classTable has a bit for each class of classMasks, in its order, by ASCII character.
-const classTable = "" +
-	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x08\x04\x04\x08\x00\x00" +
-	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
-	"\x14\x00\x00\x00\x00\x00\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00" +
-	"\x02\x02\x02\x02\x02\x02\x02\x02\x02\x02\x00\x00\x00\x00\x00\x00" +
-	"\x00\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01" +
-	"\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x00\x00\x00\x00\x00" +
-	"\x00\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01" +
-	"\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x00\x00\x00\x00\x00"

@@ -2,7 +2,9 @@
 
 package tokenizer
 
-func classify(masks []classMasks, s []byte) { classifyPlain(masks, s) }
+func (t *classTables) classify(masks []classMasks, s []byte) { t.classifyPlain(masks, s) }
+
+func (t *classTables) settled(s []byte) int { return settledPlain(s) }
 
 func (t *cacheTable) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
 	preparePlain(wanted, s, bounds)

@@ -5,17 +5,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // sameBoundaries fails unless the block scanner and its plain twin cut s alike.
-func sameBoundaries(t *testing.T, s []byte, digits int) {
+func sameBoundaries(t *testing.T, tables *classTables, s []byte, digits int) {
 	t.Helper()
 	var want, got []uint32
 	for i := 0; i < len(s); i = pretokenEnd(s, i, digits) {
 		want = append(want, uint32(i))
 	}
 	var b blockScanner
-	b.reset(digits)
+	b.reset(digits, tables)
 	for i := 0; i < len(s); {
 		got, i = b.scan(s, i, got, len(got)+10)
 	}
@@ -33,7 +34,7 @@ func sameBoundaries(t *testing.T, s []byte, digits int) {
 }
 
 func TestBlockScannerEqualsItsTwin(t *testing.T) {
-	r := rand.New(rand.NewPCG(13, 14))
+	r, tables := rand.New(rand.NewPCG(13, 14)), newClassTables()
 	ascii := strings.Split("a,b,The,apples,HTTP, ,  ,\n,\r\n,\t,',','s,'LL,'re,'x,1,22,4567,!,..,==,(,_,\x00,\x7f,\v,\f, \n, '", ",")
 	wide := strings.Split("é,ж,语,क,ि,्,ก,้,한,😀,𐐀,٣,²,𝟙, ,。,„,…,　, ,ſ,'ſ,'s,','é,!語,!!語,\n,  ,ab,7,\u0301", ",")
 	for n := range 6000 {
@@ -52,12 +53,13 @@ func TestBlockScannerEqualsItsTwin(t *testing.T) {
 			b.WriteString(pieces[r.IntN(len(pieces))])
 		}
 		for _, digits := range []int{1, 3} {
-			sameBoundaries(t, []byte(b.String()), digits)
+			sameBoundaries(t, tables, []byte(b.String()), digits)
 		}
 	}
 }
 
 func TestBlockScannerOnEveryPairAtEveryOffset(t *testing.T) {
+	tables := newClassTables()
 	parts := []string{"a", "S", "'", "1", " ", "\n", "\r", "\t", "!", "\u00a0", "é", "ſ", "1234"}
 	for offset := 55; offset < 70; offset++ {
 		prefix := strings.Repeat("x", offset)
@@ -65,7 +67,7 @@ func TestBlockScannerOnEveryPairAtEveryOffset(t *testing.T) {
 			for _, b := range parts {
 				for _, c := range parts {
 					for _, d := range []string{"", "z", " ", "\n", "\n" + strings.Repeat(" ", 70), strings.Repeat(" ", 70) + "\nq"} {
-						sameBoundaries(t, []byte(prefix+a+b+c+d), 3)
+						sameBoundaries(t, tables, []byte(prefix+a+b+c+d), 3)
 					}
 				}
 			}
@@ -73,16 +75,45 @@ func TestBlockScannerOnEveryPairAtEveryOffset(t *testing.T) {
 	}
 }
 
+func TestInspectEqualsItsTwins(t *testing.T) {
+	r, tables := rand.New(rand.NewPCG(17, 18)), newClassTables()
+	settled := strings.Split("é,ж,語,ग,ก,한,٣,。,　,ſ,a,b c d e f,long enough to fill a block of sixty-four bytes all by itself.", ",")
+	marked := strings.Split("e\u0301,क\u093c,\u0301,̣,ि,्,😀,\u1161,\u212b,é\u0316,\u0345", ",")
+	damage := []string{"\x80", "\xc0\x80", "\xc3", "\xe0\x80\x80", "\xe8\xaa", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5", "\xff", "\xe8\xaa\x9e\x9e"}
+	for n := range 20000 {
+		var b strings.Builder
+		for range 1 + r.IntN(100) {
+			b.WriteString(settled[r.IntN(len(settled))])
+			switch {
+			case n%3 > 0 && r.IntN(50) == 0:
+				b.WriteString(marked[r.IntN(len(marked))])
+			case n%3 == 2 && r.IntN(100) == 0:
+				b.WriteString(damage[r.IntN(len(damage))])
+			}
+		}
+		s := []byte(b.String())[r.IntN(2)*(b.Len()%3):]
+		valid := utf8.Valid(s)
+		nfc := valid
+		if valid {
+			from, _ := doubtful(s)
+			nfc = from == len(s)
+		}
+		if gotValid, gotNFC := tables.inspect(s); gotValid != valid || gotNFC != nfc {
+			t.Fatalf("%q: valid %v, NFC %v; want %v, %v", s, gotValid, gotNFC, valid, nfc)
+		}
+	}
+}
+
 func TestClassifyEqualsItsTwin(t *testing.T) {
-	r := rand.New(rand.NewPCG(15, 16))
+	r, tables := rand.New(rand.NewPCG(15, 16)), newClassTables()
 	for range 2000 {
-		s := make([]byte, 64*(1+r.IntN(batchBlocks)))
+		s := make([]byte, 1+64*(1+r.IntN(batchBlocks)))
 		for i := range s {
 			s[i] = byte(r.IntN(256 >> r.IntN(2)))
 		}
 		got, want := make([]classMasks, len(s)/64), make([]classMasks, len(s)/64)
-		classify(got, s)
-		if classifyPlain(want, s); !slices.Equal(got, want) {
+		tables.classify(got, s)
+		if tables.classifyPlain(want, s); !slices.Equal(got, want) {
 			t.Fatalf("%x, want %x, of %q", got, want, s)
 		}
 	}

@@ -19,7 +19,9 @@ type builder struct {
 	guess        int32 // what the next merge probably makes
 }
 
-func newBuilder() *builder { return &builder{v: &vocabulary{nfc: true, cache: newPieceCache()}} }
+func newBuilder() *builder {
+	return &builder{v: &vocabulary{nfc: true, tables: newClassTables(), cache: newPieceCache()}}
+}
 
 // tokenIndex finds a token by its bytes: open addressing by their hash; a slot has the
 // hash's upper half, and the id plus one.

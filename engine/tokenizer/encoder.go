@@ -63,13 +63,13 @@ const keepScratch = 1 << 20
 
 // encodeText encodes text in which no added token is looked for as it stands.
 func (e *Encoder) encodeText(dst []int32, s []byte, mode Mode) []int32 {
-	valid, nfc := inspect(s)
+	valid, nfc := e.v.tables.inspect(s)
 	if !valid {
 		n := 0
 		e.valid, n = appendValid(e.valid[:0], s)
 		e.replaced += int64(n)
 		s = e.valid
-		_, nfc = inspect(s)
+		_, nfc = e.v.tables.inspect(s)
 	}
 	if !nfc && e.v.nfc {
 		e.nfc = e.normalizer.appendNFC(e.nfc[:0], s)
@@ -98,8 +98,7 @@ func (e *Encoder) encodeText(dst []int32, s []byte, mode Mode) []int32 {
 // encodeNormal encodes valid, normalised text: where pretokens begin is found for some
 // thousands at a time, then each is looked up.
 func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
-	digits := e.v.pre.digits
-	if digits == 0 {
+	if e.v.pre.digits == 0 {
 		e.cutter.cut(e.v.pre, s, func(piece []byte) { dst = e.piece(dst, piece) })
 		return dst
 	}
@@ -110,7 +109,7 @@ func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 		}
 		return e.encodeNormal(e.encodeNormal(dst, s[:cut]), s[cut:])
 	}
-	e.blocks.reset(digits)
+	e.blocks.reset(e.v.pre.digits, e.v.tables)
 	bounds, i := e.bounds[:0], 0
 	for i < len(s) {
 		bounds, i = e.blocks.scan(s, i, bounds, someBounds)

@@ -104,6 +104,7 @@ func countPretokens(ctx context.Context, pre *pretokenizer, texts iter.Seq2[stri
 	}
 	var n normalizer
 	var cutter pieceCutter
+	tables := newClassTables()
 	for text, err := range texts {
 		if err == nil {
 			err = ctx.Err()
@@ -112,10 +113,10 @@ func countPretokens(ctx context.Context, pre *pretokenizer, texts iter.Seq2[stri
 			return nil, err
 		}
 		s := unsafe.Slice(unsafe.StringData(text), len(text)) // read only
-		valid, nfc := inspect(s)
+		valid, nfc := tables.inspect(s)
 		if !valid {
 			s, _ = appendValid(nil, s)
-			_, nfc = inspect(s)
+			_, nfc = tables.inspect(s)
 		}
 		if !nfc {
 			s = n.appendNFC(nil, s)

@@ -10,34 +10,50 @@ const highBits = 0x8080808080808080
 
 // inspect reads s once and says whether it is valid UTF-8 and whether it is NFC already,
 // which nearly every text is.
-func inspect(s []byte) (valid, nfc bool) {
-	last, starter := uint8(0), int32(-1)
+func (t *classTables) inspect(s []byte) (valid, nfc bool) {
+	last, starter := uint8(0), int32(-1) // the combining class of the last character
 	for i := 0; i < len(s); {
-		if s[i] < utf8.RuneSelf {
-			i += asciiLen(s[i:])
-			last, starter = 0, int32(s[i-1])
-			continue
+		if n := 64 * t.settled(s[i:]); n > 0 {
+			// The last character may go on behind that; all before it are starters.
+			for i += n; !utf8.RuneStart(s[i-1]); i-- {
+			}
+			i--
+			last, starter = 0, -1
+			if before, size := utf8.DecodeLastRune(s[:i]); size > 0 {
+				starter = before
+			}
 		}
-		r, size := decodeAny(s[i:])
-		if size == 0 {
-			return false, false
-		}
-		i += size
-		p := property(r)
-		if p&(propMark|propMaybe) == 0 {
-			last, starter = 0, r
-			continue
-		}
-		class := combiningClass(r)
-		if class < last && class != 0 || p&propMaybe != 0 && !staysComposed(starter, r, class) {
-			return utf8.Valid(s[i:]), false
-		}
-		if last = class; class == 0 {
-			starter = r
+		for end := min(i+64, len(s)); i < end; {
+			if s[i] < utf8.RuneSelf {
+				last, starter = 0, int32(s[i])
+				i++
+				continue
+			}
+			r, size := decodeAny(s[i:])
+			if size == 0 {
+				return false, false
+			}
+			i += size
+			p := property(r)
+			if p&(propMark|propMaybe) == 0 {
+				last, starter = 0, r
+				continue
+			}
+			class := combiningClass(r)
+			if class < last && class != 0 || p&propMaybe != 0 && !staysComposed(starter, r, class) {
+				return utf8.Valid(s[i:]), false
+			}
+			if last = class; class == 0 {
+				starter = r
+			}
 		}
 	}
 	return true, true
 }
+
+// settledPlain is the number of blocks of 64 bytes at the beginning of s, which is the beginning
+// of a character, that are ASCII: these are valid, and NFC.
+func settledPlain(s []byte) int { return asciiLen(s) / 64 }
 
 // staysComposed says whether a character that the quick check of NFC doubts is as NFC has it
 // behind a starter (-1: none), whatever marks stand between.

@@ -21,6 +21,7 @@ type vocabulary struct {
 	added     addedTokens
 	both      map[int32]bool // added tokens that are entries of the vocabulary too
 	nfc       bool
+	tables    *classTables
 	pre       *pretokenizer
 	whole     *tokenIndex // ignore_merges: a pretoken that is a token is that token, else nil
 	cache     *pieceCache
