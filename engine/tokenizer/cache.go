@@ -259,6 +259,21 @@ func (t *cacheTable) next(most int) *cacheTable {
 	return n
 }
 
+const largePage = 2 << 20
+
+// largeWords makes words that fill whole large pages, if they are so many; the rest of what is
+// made is never touched.
+func largeWords(n int) []uint64 {
+	if n*8 < largePage {
+		return make([]uint64, n)
+	}
+	all := make([]uint64, n+largePage/8)
+	skip := -uintptr(unsafe.Pointer(&all[0])) & (largePage - 1) / 8
+	words := all[skip:][:n:n]
+	hugePages(unsafe.Pointer(&words[0]), 8*n)
+	return words
+}
+
 // hashBytes hashes a token.
 func hashBytes(s []byte) uint64 {
 	h := uint64(len(s))

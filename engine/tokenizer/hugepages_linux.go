@@ -10,7 +10,7 @@ import (
 // small pages that it would need is larger than what the processor keeps of it. What the system
 // answers makes no difference but of speed.
 func hugePages(p unsafe.Pointer, size int) {
-	const page = 2 << 20
+	const page = largePage
 	skip := int(-uintptr(p) & (page - 1))
 	if size = (size - skip) &^ (page - 1); size > 0 {
 		_ = unix.Madvise(unsafe.Slice((*byte)(unsafe.Add(p, skip)), size), unix.MADV_HUGEPAGE)

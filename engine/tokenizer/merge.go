@@ -22,7 +22,7 @@ const (
 
 func newMergeTable(n int, ids int) mergeTable {
 	log := max(4, bits.Len(uint(n)*3/2))
-	t := mergeTable{slots: make([]uint64, 1<<log), shift: uint8(64 - log)}
+	t := mergeTable{slots: largeWords(1 << log), shift: uint8(64 - log)}
 	if ids > lowID+1 {
 		t.high = make([]uint32, 1<<log)
 	}
@@ -65,6 +65,28 @@ func (t *mergeTable) find(left, right int32) (rank uint32) {
 			return uint32(s&(1<<rankBits-1)) - 1 // noRank in an empty slot
 		}
 	}
+}
+
+// findTwo returns the ranks of the pairs that an id makes with its neighbours. Both are asked
+// for before one of them is looked at: the table is larger than the nearest caches.
+func (t *mergeTable) findTwo(left, id, right int32) (behind, before uint32) {
+	if t.high != nil {
+		return t.find(left, id), t.find(id, right)
+	}
+	key1 := (uint64(left&lowID)<<pairBits | uint64(id&lowID)) << rankBits
+	key2 := (uint64(id&lowID)<<pairBits | uint64(right&lowID)) << rankBits
+	mask := len(t.slots) - 1
+	i1, i2 := int(key1*0x9E3779B97F4A7C15>>t.shift), int(key2*0x9E3779B97F4A7C15>>t.shift)
+	s1, s2 := t.slots[i1&mask], t.slots[i2&mask]
+	for s1^key1 >= 1<<rankBits && s1 != 0 {
+		i1++
+		s1 = t.slots[i1&mask]
+	}
+	for s2^key2 >= 1<<rankBits && s2 != 0 {
+		i2++
+		s2 = t.slots[i2&mask]
+	}
+	return uint32(s1&(1<<rankBits-1)) - 1, uint32(s2&(1<<rankBits-1)) - 1
 }
 
 func (t *mergeTable) findHigh(left, right int32) (rank uint32) {
@@ -115,26 +137,32 @@ func (m *merger) merge(dst []int32, v *vocabulary, piece []byte) []int32 {
 	return dst
 }
 
-// mergeScan merges in place and returns how many symbols are left.
+// mergeScan merges in place and returns how many symbols are left. Which pair comes first is
+// found without a branch, since none could be foretold.
 func (m *merger) mergeScan(v *vocabulary) int {
 	symbols := m.symbols
 	for {
-		best, at := noRank, 0
+		first := uint64(noRank) << 32
 		for i := range symbols {
-			if r := symbols[i].rank; r < best {
-				best, at = r, i
-			}
+			first = min(first, uint64(symbols[i].rank)<<32|uint64(i))
 		}
-		if best == noRank {
+		if first>>32 == uint64(noRank) {
 			return len(symbols)
 		}
+		at, last := int(uint32(first)), len(symbols)-2
 		s := &symbols[at]
-		s.id, s.rank = v.merged(best), noRank
-		symbols = append(symbols[:at+1], symbols[at+2:]...)
-		if at+1 < len(symbols) {
-			s.rank = v.merges.find(s.id, symbols[at+1].id)
+		s.id, s.rank = v.merged(uint32(first>>32)), noRank
+		for i := at + 1; i <= last; i++ {
+			symbols[i] = symbols[i+1]
 		}
-		if at > 0 {
+		symbols = symbols[:last+1]
+		switch {
+		case at > 0 && at < last:
+			left := &symbols[at-1]
+			left.rank, s.rank = v.merges.findTwo(left.id, s.id, symbols[at+1].id)
+		case at < last:
+			s.rank = v.merges.find(s.id, symbols[at+1].id)
+		case at > 0:
 			left := &symbols[at-1]
 			left.rank = v.merges.find(left.id, s.id)
 		}
