@@ -303,20 +303,15 @@ func (c *Client) LogInput(ctx context.Context, run string, d Dataset, as string)
 // History reads all rows of a metric.
 func (c *Client) History(ctx context.Context, run, metric string) ([]Metric, error) {
 	var rows []Metric
-	token := ""
-	for {
+	err := c.pages(ctx, "metrics/get-history", []string{"run_id", run, "metric_key", metric, "max_results", "25000"}, func(page []byte) error {
 		var answer struct {
 			Metrics []Metric `json:"metrics"`
-			Next    string   `json:"next_page_token"`
 		}
-		if err := c.get(ctx, "metrics/get-history", &answer, "run_id", run, "metric_key", metric, "max_results", "25000", "page_token", token); err != nil {
-			return rows, err
-		}
+		err := json.Unmarshal(page, &answer)
 		rows = append(rows, answer.Metrics...)
-		if token = answer.Next; token == "" {
-			return rows, nil
-		}
-	}
+		return err
+	})
+	return rows, err
 }
 
 // Version is what the server says of itself; "" where it does not.

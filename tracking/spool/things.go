@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
@@ -91,7 +92,13 @@ func (x *sending) file(ctx context.Context, r *Record) error {
 	}
 	defer release()
 	run := x.state.Runs[r.Run]
-	return x.pass(r.Run, r.File.At, x.Client.UploadTree(ctx, run.Artifacts, r.File.Path, at))
+	if r.File.Model == "" {
+		return x.pass(r.Run, r.File.At, x.Client.UploadTree(ctx, run.Artifacts, r.File.Path, at))
+	}
+	m := tracking.Model{Experiment: x.state.Experiment, Name: path.Base(r.Run) + "." + r.File.Path, Type: r.File.Model, Content: r.File.ID.String(), Dir: at,
+		Run: tracking.RunInfo{ID: run.ID, ArtifactURI: run.Artifacts, Start: tracking.Int64(r.Time)}, Tags: []tracking.Tag{{Key: TagRun, Value: x.head.ID + "/" + r.Run}}}
+	_, err = x.Client.LogModel(ctx, m)
+	return x.pass(r.Run, r.File.At, err)
 }
 
 // gone tells whether an error says that a run, or its experiment, was deleted at the server.
