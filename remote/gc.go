@@ -92,7 +92,11 @@ func (g *collector) run(ctx context.Context, roots cache.GCRoots) error {
 	if err != nil {
 		return err
 	}
-	roots.Contents = append(g.young(), roots.Contents...)
+	registered, err := g.r.modelContents(ctx)
+	if err != nil {
+		return err
+	}
+	roots.Contents = slices.Concat(g.young(), registered, roots.Contents)
 	if err := g.mark(ctx, roots, all); err != nil {
 		return err
 	}
