@@ -33,7 +33,7 @@ var ggufTypes = map[string]struct {
 func GGUFTypes() []string { return []string{"f32", "f16", "bf16", "q8_0"} }
 
 // WriteGGUF writes a model, an adapter, or a model with an adapter added as a file for llama.cpp, under the names and
-// with the settings that its converter gives Qwen2 models. doc/format-gguf.md says what is in it.
+// with the settings that its converter gives Qwen2, Qwen3 and Llama models. doc/format-gguf.md says what is in it.
 func WriteGGUF(ctx context.Context, o GGUFOptions) error {
 	if !slices.Contains(GGUFTypes(), o.Type) {
 		return fmt.Errorf("gguf: type %q is none of %s", o.Type, strings.Join(GGUFTypes(), ", "))
@@ -81,9 +81,9 @@ func modelGGUF(f *model.Folder, o GGUFOptions) (file gguf.File, err error) {
 	if tok == nil {
 		return file, fmt.Errorf("%s holds no tokenizer, which is part of the file", o.Model)
 	}
-	key := func(name string) string { return "qwen2." + name }
+	key := func(name string) string { return c.Family.String() + "." + name }
 	file.Settings = []gguf.Setting{
-		{Name: "general.architecture", Value: "qwen2"},
+		{Name: "general.architecture", Value: c.Family.String()},
 		{Name: "general.type", Value: "model"},
 		{Name: "general.name", Value: filepath.Base(o.Model)},
 		{Name: key("block_count"), Value: uint32(c.Layers)},
@@ -95,10 +95,16 @@ func modelGGUF(f *model.Folder, o GGUFOptions) (file gguf.File, err error) {
 		{Name: key("rope.freq_base"), Value: float32(c.Theta)},
 		{Name: key("attention.layer_norm_rms_epsilon"), Value: c.Eps},
 	}
-	if c.D*c.H != c.C {
-		for _, name := range []string{"attention.key_length", "attention.value_length", "rope.dimension_count"} {
-			file.Settings = append(file.Settings, gguf.Setting{Name: key(name), Value: uint32(c.D)})
+	widths := []string{"attention.key_length", "attention.value_length", "rope.dimension_count"}
+	if c.D*c.H == c.C {
+		widths = nil
+		if c.Family == model.Llama { // its converter says these in any case
+			widths = []string{"rope.dimension_count"}
+			file.Settings = append(file.Settings, gguf.Setting{Name: key("vocab_size"), Value: uint32(c.V)})
 		}
+	}
+	for _, name := range widths {
+		file.Settings = append(file.Settings, gguf.Setting{Name: key(name), Value: uint32(c.D)})
 	}
 	file.Settings = append(file.Settings,
 		gguf.Setting{Name: "general.file_type", Value: ggufTypes[o.Type].file},
@@ -108,14 +114,55 @@ func modelGGUF(f *model.Folder, o GGUFOptions) (file gguf.File, err error) {
 		return file, err
 	}
 	file.Settings = append(file.Settings, vocabulary...)
+	if c.Stretch != nil {
+		file.Tensors = append(file.Tensors, gguf.Tensor{Name: "rope_freqs.weight", Shape: []int{c.D / 2}, Type: gguf.F32,
+			Values: func() ([]float32, error) { return c.StretchFactors(), nil }})
+	}
 	for _, t := range f.Tensors() {
 		name, err := ggufName(t.Name)
 		if err != nil {
 			return file, err
 		}
-		file.Tensors = append(file.Tensors, gguf.Tensor{Name: name, Shape: t.Shape, Type: ggufType(o.Type, t.Shape), Values: t.Values})
+		values := t.Values
+		if heads := turnedHeads(c, t.Name); heads > 0 {
+			values = turned(values, t.Shape[0], heads)
+		}
+		file.Tensors = append(file.Tensors, gguf.Tensor{Name: name, Shape: t.Shape, Type: ggufType(o.Type, t.Shape), Values: values})
 	}
 	return file, nil
+}
+
+// turnedHeads is the number of heads whose rows llama.cpp wants in another order, 0 for most tensors: its Llama rotates
+// neighbouring values, transformers' the two halves of a head. Its Qwen2 and Qwen3 do as transformers'.
+func turnedHeads(c model.Config, name string) int {
+	switch {
+	case c.Family != model.Llama:
+		return 0
+	case strings.Contains(name, ".q_proj."):
+		return c.H
+	case strings.Contains(name, ".k_proj."):
+		return c.KV
+	}
+	return 0
+}
+
+// turned puts row i of the first half of each head at 2i, and that of the second at 2i+1 (permute of llama.cpp's
+// conversion).
+func turned(read func() ([]float32, error), rows, heads int) func() ([]float32, error) {
+	return func() ([]float32, error) {
+		values, err := read()
+		if err != nil {
+			return nil, err
+		}
+		out, row := make([]float32, 0, len(values)), len(values)/rows
+		for head := range slices.Chunk(values, len(values)/heads) {
+			first, second := head[:len(head)/2], head[len(head)/2:]
+			for at := 0; at < len(first); at += row {
+				out = append(append(out, first[at:at+row]...), second[at:at+row]...)
+			}
+		}
+		return out, nil
+	}
 }
 
 // ggufType is how a tensor is stored: vectors always as float32; rows that Q8_0 cannot hold as halves.
@@ -174,10 +221,13 @@ func vocabularyGGUF(c model.Config, tok *tokenizer.Tokenizer) ([]gguf.Setting, e
 	}
 	add("eos_token_id", int(tok.EOS()))
 	add("padding_token_id", int(tok.Pad()))
-	if id, ok := c.BOS(); ok {
+	id, begins := c.BOS()
+	if begins {
 		add("bos_token_id", id)
 	}
-	settings = append(settings, gguf.Setting{Name: "tokenizer.ggml.add_bos_token", Value: false})
+	// Llama 3's tokenizer.json puts the token before every text; chat templates write it themselves.
+	begins = begins && c.Family == model.Llama && list.Pattern == "llama3"
+	settings = append(settings, gguf.Setting{Name: "tokenizer.ggml.add_bos_token", Value: begins})
 	if text := tok.Template(); text != "" {
 		settings = append(settings, gguf.Setting{Name: "tokenizer.chat_template", Value: text})
 	}
@@ -192,7 +242,7 @@ func adapterGGUF(f *model.Folder, o GGUFOptions) (file gguf.File, err error) {
 		return file, errors.New("GGUF has no place for DoRA's magnitudes: write the model with the adapter added")
 	}
 	file.Settings = []gguf.Setting{
-		{Name: "general.architecture", Value: "qwen2"},
+		{Name: "general.architecture", Value: f.Config.Family.String()},
 		{Name: "general.type", Value: "adapter"},
 		{Name: "adapter.type", Value: "lora"},
 		{Name: "general.name", Value: filepath.Base(o.Adapter)},
@@ -201,16 +251,21 @@ func adapterGGUF(f *model.Folder, o GGUFOptions) (file gguf.File, err error) {
 		{Name: "general.quantization_version", Value: uint32(2)},
 	}
 	for _, p := range f.Adapter.Pairs(f.Config) {
-		name, err := ggufName(p.Module + ".weight")
+		weight := p.Module + ".weight"
+		name, err := ggufName(weight)
 		if err != nil {
 			return file, err
+		}
+		readB := p.B
+		if heads := turnedHeads(f.Config, weight); heads > 0 {
+			readB = turned(readB, p.Out, heads)
 		}
 		factor := float32(p.Scale * float64(p.Rank) / lora.Alpha)
 		shapeA, shapeB := []int{p.Rank, p.In}, []int{p.Out, p.Rank}
 		file.Tensors = append(file.Tensors,
 			gguf.Tensor{Name: name + ".lora_a", Shape: shapeA, Type: ggufType(o.Type, shapeA), Values: p.A},
 			gguf.Tensor{Name: name + ".lora_b", Shape: shapeB, Type: ggufType(o.Type, shapeB), Values: func() ([]float32, error) {
-				values, err := p.B()
+				values, err := readB()
 				for i := range values {
 					values[i] *= factor
 				}
@@ -220,7 +275,7 @@ func adapterGGUF(f *model.Folder, o GGUFOptions) (file gguf.File, err error) {
 	return file, nil
 }
 
-// ggufName is llama.cpp's name for a tensor of a Qwen2 model.
+// ggufName is llama.cpp's name for a tensor, the same in all families.
 func ggufName(name string) (string, error) {
 	parts := strings.Split(name, ".")
 	if len(parts) > 4 && parts[0] == "model" && parts[1] == "layers" {
@@ -228,6 +283,7 @@ func ggufName(name string) (string, error) {
 		if own, ok := map[string]string{
 			"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
 			"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+			"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
 			"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
 		}[strings.Join(parts[3:len(parts)-1], ".")]; ok {
 			return "blk." + parts[2] + "." + own + "." + kind, nil
@@ -238,5 +294,5 @@ func ggufName(name string) (string, error) {
 	}[name]; ok {
 		return own, nil
 	}
-	return "", fmt.Errorf("tensor %s has no name in llama.cpp's qwen2", name)
+	return "", fmt.Errorf("tensor %s has no name in llama.cpp", name)
 }

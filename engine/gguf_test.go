@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,6 +136,21 @@ func TestGGUFRefused(t *testing.T) {
 		}
 		if _, err := os.Stat(g.Out); err == nil {
 			t.Errorf("%s: a file was written", want)
+		}
+	}
+}
+
+// TestTurned: llama.cpp's Llama rotates neighbours, transformers' the halves of a head.
+func TestTurned(t *testing.T) {
+	values := []float32{0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7, 7.5} // 8 rows of 2: 2 heads of 4
+	got, err := turned(func() ([]float32, error) { return values, nil }, 8, 2)()
+	if want := []float32{0, 0.5, 2, 2.5, 1, 1.5, 3, 3.5, 4, 4.5, 6, 6.5, 5, 5.5, 7, 7.5}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v, %v", got, want, err)
+	}
+	c := model.Config{Family: model.Llama, H: 6, KV: 2}
+	for name, want := range map[string]int{"model.layers.0.self_attn.q_proj.weight": 6, "model.layers.0.self_attn.k_proj.weight": 2, "model.layers.0.self_attn.v_proj.weight": 0} {
+		if got := turnedHeads(c, name); got != want || turnedHeads(model.Config{H: 6}, name) != 0 {
+			t.Errorf("%s: %d heads", name, got)
 		}
 	}
 }

@@ -41,7 +41,7 @@ const (
 )
 
 // Check compares hand-written gradients on dev, automatic ones of the graph, and central differences of the
-// graph's loss, on models of random shape: odd lengths, every ratio of query to key heads, tied and untied,
+// graph's loss, on models of every family and random shape: odd lengths, every ratio of query to key heads, tied and untied,
 // packed and padded, LoRA, DoRA and full. report, if not nil, gets each row as it is finished.
 func Check(ctx context.Context, dev ops.Device, o Options, report func(Row)) ([]Row, error) {
 	if o.Models == 0 {
@@ -82,6 +82,10 @@ func draw(seed uint64, i int) example {
 		Eps: float32(math.Pow(10, -float64(pick(5, 6)))), Theta: float64(pick(100, 10_000, 1_000_000)), Tied: i%2 == 0, MaxPositions: 64,
 	}}
 	e.config.H = e.config.KV * []int{1, 2, 3, 7}[i%4]
+	e.config.Family = []model.Family{model.Qwen2, model.Qwen3, model.Llama}[(i+i/3)%3]
+	if e.config.Family == model.Llama && i%4 == 2 {
+		e.config.Stretch = &model.Stretch{Factor: 8, Low: 1, High: 4, Original: 32}
+	}
 	e.init = model.Init{Seed: r.Uint64(), Deviation: 1.2 / math.Sqrt(float64(e.config.C)), Vary: 0.3}
 	e.options = model.Options{Method: model.TrainFull, Seed: r.Uint64()}
 	if i%4 < 2 { // so that each method meets tied and untied
@@ -149,8 +153,12 @@ func (e example) String() string {
 	} else if l.DoRA {
 		method = "dora"
 	}
-	return fmt.Sprintf("%s %s layers %d hidden %d heads %d/%d x %d ffn %d vocab %d, %d x %d %s",
-		method, tied, c.Layers, c.C, c.H, c.KV, c.D, c.F, c.V, e.batch.B, e.batch.T, e.packed)
+	family := c.Family.String()
+	if c.Stretch != nil {
+		family += " (stretched)"
+	}
+	return fmt.Sprintf("%s %s %s layers %d hidden %d heads %d/%d x %d ffn %d vocab %d, %d x %d %s",
+		family, method, tied, c.Layers, c.C, c.H, c.KV, c.D, c.F, c.V, e.batch.B, e.batch.T, e.packed)
 }
 
 func checkOne(ctx context.Context, dev ops.Device, e example) (Row, error) {

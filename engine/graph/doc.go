@@ -1,4 +1,4 @@
-// Package graph is the Qwen2 model as a Gorgonia graph, in float64: an independent witness for engine/model. It
+// Package graph is Qwen2, Qwen3 and Llama as a Gorgonia graph, in float64: an independent witness for engine/model. It
 // shares no code with the hand-written passes but the description of the model and its weights; its
 // gradients are Gorgonia's automatic ones. It is slow and small on purpose: matrices only, no broadcasting, one
 // head at a time, every attention score formed.

@@ -103,13 +103,13 @@ func (g *Graph) documents() []int {
 
 // constants are what follows from the batch alone: rotations and who sees whom.
 func (g *Graph) constants() {
-	D, theta := g.w.Config.D, g.w.Config.Theta
+	D := g.w.Config.D
 	angle := func(i, j int) float64 {
 		position := i % g.b.T
 		if g.b.Positions != nil {
 			position = int(g.b.Positions[i])
 		}
-		return float64(position) * math.Pow(theta, -float64(2*(j%(D/2)))/float64(D))
+		return float64(position) * frequency(g.w.Config, j%(D/2))
 	}
 	g.cos = g.fill(g.N, D, func(i, j int) float64 { return math.Cos(angle(i, j)) })
 	g.sin = g.fill(g.N, D, func(i, j int) float64 { return math.Sin(angle(i, j)) })
@@ -131,6 +131,18 @@ func (g *Graph) constants() {
 	})
 }
 
+// frequency is the j-th of a head's rotary frequencies. Llama 3's long waves are stretched, here written as a blend
+// of both speeds, by how many waves the original length has.
+func frequency(c model.Config, j int) float64 {
+	f := math.Pow(c.Theta, -float64(2*j)/float64(c.D))
+	if s := c.Stretch; s != nil {
+		waves := float64(s.Original) * f / (2 * math.Pi)
+		kept := min(1, max(0, (waves-s.Low)/(s.High-s.Low)))
+		f *= kept + (1-kept)/s.Factor
+	}
+	return f
+}
+
 // embedding multiplies by a matrix that picks each token's row.
 func (g *Graph) embedding() *gorgonia.Node {
 	c := g.w.Config
@@ -145,7 +157,11 @@ func (g *Graph) embedding() *gorgonia.Node {
 
 // norm is RMSNorm: x / √(mean x² + eps) · weight.
 func (g *Graph) norm(x *gorgonia.Node, name string) *gorgonia.Node {
-	C := g.w.Config.C
+	return g.normalised(x, name, g.w.Config.C)
+}
+
+// normalised is RMSNorm over rows of C values.
+func (g *Graph) normalised(x *gorgonia.Node, name string, C int) *gorgonia.Node {
 	mean := g.scale(g.sums(g.times(x, x), C), g.N, 1, 1/float64(C))
 	root := g.one(gorgonia.Sqrt, g.add(mean, g.all(g.N, 1, float64(g.w.Config.Eps))))
 	return g.times(g.over(x, g.columns(root, C)), g.rows(g.leaf(name, 1, C), g.N))
@@ -186,19 +202,26 @@ func (w Weights) rowNorm(a model.AdapterInfo, f int) float64 {
 
 func (g *Graph) attention(prefix string, x *gorgonia.Node) *gorgonia.Node {
 	c := g.w.Config
-	q := g.linear(prefix+"self_attn.q_proj", x, c.C, c.H*c.D, true)
-	k := g.linear(prefix+"self_attn.k_proj", x, c.C, c.KV*c.D, true)
-	v := g.linear(prefix+"self_attn.v_proj", x, c.C, c.KV*c.D, true)
+	biased := c.Family == model.Qwen2
+	q := g.linear(prefix+"self_attn.q_proj", x, c.C, c.H*c.D, biased)
+	k := g.linear(prefix+"self_attn.k_proj", x, c.C, c.KV*c.D, biased)
+	v := g.linear(prefix+"self_attn.v_proj", x, c.C, c.KV*c.D, biased)
+	head := func(x *gorgonia.Node, width, h int, norm string) *gorgonia.Node {
+		one := g.mul(x, g.pick(width, h*c.D, c.D))
+		if c.Family == model.Qwen3 {
+			one = g.normalised(one, prefix+"self_attn."+norm+".weight", c.D)
+		}
+		return g.rotate(one)
+	}
 	var out *gorgonia.Node
 	for h := range c.H {
 		group := h / (c.H / c.KV)
-		query := g.rotate(g.mul(q, g.pick(c.H*c.D, h*c.D, c.D)))
-		key := g.rotate(g.mul(k, g.pick(c.KV*c.D, group*c.D, c.D)))
+		query, key := head(q, c.H*c.D, h, "q_norm"), head(k, c.KV*c.D, group, "k_norm")
 		value := g.mul(v, g.pick(c.KV*c.D, group*c.D, c.D))
 		scores := g.scale(g.mul(query, g.transpose(key)), g.N, g.N, 1/math.Sqrt(float64(c.D)))
 		seen := g.times(g.one(gorgonia.Exp, scores), g.sees)
-		head := g.over(g.mul(seen, value), g.columns(g.sums(seen, g.N), c.D))
-		wide := g.mul(head, g.fill(c.D, c.H*c.D, func(i, j int) float64 {
+		sum := g.over(g.mul(seen, value), g.columns(g.sums(seen, g.N), c.D))
+		wide := g.mul(sum, g.fill(c.D, c.H*c.D, func(i, j int) float64 {
 			if j == h*c.D+i {
 				return 1
 			}

@@ -43,6 +43,9 @@ func (m *Model) backwardAttention(i int) bool {
 	}
 	d.AttentionBackward(p.dqkv, p.dattention, a.attention, a.lse, a.qkv, p.starts, m.attentionScale(), p.N, c.H, c.KV, c.D)
 	d.RoPEBackward(p.dqkv, p.cos, p.sin, p.N, c.H, c.KV, c.D)
+	if l.normQ.Present() {
+		d.QKNormBackward(p.dqkv, l.dnormQ, l.dnormK, a.heads, a.rstdHeads, l.normQ, l.normK, p.N, c.H, c.KV, c.D)
+	}
 	if !m.backwardLinear(i, linQKV, p.dnorm, p.dqkv, a.norm1) {
 		return false
 	}

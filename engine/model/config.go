@@ -11,12 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Config is a model's shape, as config.json gives it
-// (https://huggingface.co/docs/transformers/model_doc/qwen2, Qwen2Config).
+// (https://huggingface.co/docs/transformers/model_doc/qwen2, Qwen2Config, and the same of Qwen3 and Llama).
 type Config struct {
+	Family Family
 	Layers int
 	C      int // hidden_size: width of the residual stream
 	H, KV  int // query heads; key and value heads, a divisor of H
@@ -26,7 +26,8 @@ type Config struct {
 
 	Eps          float32 // rms_norm_eps; base and Instruct models of one family differ in it
 	Theta        float64 // rope_theta
-	Tied         bool    // the embedding is also the output head
+	Stretch      *Stretch
+	Tied         bool // the embedding is also the output head
 	MaxPositions int
 	DType        string  // the type that the weights were saved in: "bfloat16"
 	EOS          []int32 // tokens that end a generation, from generation_config.json or else config.json
@@ -36,9 +37,6 @@ type Config struct {
 
 	file map[string]json.RawMessage // all of config.json, to be written beside merged weights
 }
-
-// architecture is the one that forward.go computes.
-const architecture = "Qwen2ForCausalLM"
 
 // ReadConfig reads config.json of a model folder. Everything that this package cannot compute exactly is
 // refused, all of it in one error.
@@ -84,10 +82,16 @@ func (t *tokens) UnmarshalJSON(b []byte) error {
 
 // rope holds the rotary settings: transformers 5 writes rope_parameters, earlier ones rope_theta and rope_scaling.
 type rope struct {
-	Theta *float64 `json:"rope_theta"`
-	Type  string   `json:"rope_type"`
-	Old   string   `json:"type"`
+	Theta    *float64 `json:"rope_theta"`
+	Type     string   `json:"rope_type"`
+	Old      string   `json:"type"`
+	Factor   float64  `json:"factor"`
+	Low      float64  `json:"low_freq_factor"`
+	High     float64  `json:"high_freq_factor"`
+	Original int      `json:"original_max_position_embeddings"`
 }
+
+func (r *rope) kind() string { return cmp.Or(r.Type, r.Old, "default") }
 
 // configFile is config.json as far as it matters here.
 type configFile struct {
@@ -108,6 +112,8 @@ type configFile struct {
 	Tied          bool            `json:"tie_word_embeddings"`
 	MaxPositions  int             `json:"max_position_embeddings"`
 	Sliding       bool            `json:"use_sliding_window"`
+	AttentionBias bool            `json:"attention_bias"`
+	MLPBias       bool            `json:"mlp_bias"`
 	LayerTypes    []string        `json:"layer_types"`
 	Quantization  json.RawMessage `json:"quantization_config"`
 	DType         string          `json:"dtype"`
@@ -120,14 +126,11 @@ func parseConfig(text []byte) (Config, error) {
 	if err := json.Unmarshal(text, &f); err != nil {
 		return Config{}, err
 	}
-	if !slices.Contains(f.Architectures, architecture) && (len(f.Architectures) > 0 || f.ModelType != "qwen2") {
-		found := strings.Join(f.Architectures, ", ")
-		if found == "" {
-			found = f.ModelType
-		}
-		return Config{}, fmt.Errorf("the model is a %q; only %s (Qwen2, Qwen2.5 and models of that shape) can be computed", found, architecture)
+	family, err := f.familyOf()
+	if err != nil {
+		return Config{}, err
 	}
-	c := f.config()
+	c := f.config(family)
 	quantised, unknown := f.quantisation()
 	c.Quantised = quantised
 	if err := errors.Join(append(f.refusals(), unknown, c.Check())...); err != nil {
@@ -137,9 +140,9 @@ func parseConfig(text []byte) (Config, error) {
 }
 
 // config fills in what a file may leave out.
-func (f *configFile) config() Config {
+func (f *configFile) config(family Family) Config {
 	c := Config{
-		Layers: f.Layers, C: f.Hidden, H: f.Heads, KV: f.Heads, F: f.FFN, V: f.Vocab,
+		Family: family, Layers: f.Layers, C: f.Hidden, H: f.Heads, KV: f.Heads, F: f.FFN, V: f.Vocab,
 		Tied: f.Tied, MaxPositions: f.MaxPositions, DType: f.DType, EOS: f.EOS,
 	}
 	if c.DType == "" {
@@ -150,7 +153,7 @@ func (f *configFile) config() Config {
 	}
 	if f.HeadDim != nil {
 		c.D = *f.HeadDim
-	} else if c.H > 0 {
+	} else if c.D = family.traits().headDim; c.D == 0 && c.H > 0 {
 		c.D = c.C / c.H
 	}
 	if f.Eps != nil {
@@ -160,6 +163,11 @@ func (f *configFile) config() Config {
 		c.Theta = *f.Rope.Theta
 	} else if f.Theta != nil {
 		c.Theta = *f.Theta
+	}
+	for _, r := range []*rope{f.Rope, f.Scaling} {
+		if r != nil && r.kind() == "llama3" {
+			c.Stretch = &Stretch{r.Factor, r.Low, r.High, r.Original}
+		}
 	}
 	return c
 }
@@ -178,10 +186,11 @@ func (f *configFile) refusals() (wrong []error) {
 	}
 	for _, r := range []*rope{f.Rope, f.Scaling} {
 		if r != nil {
-			kind := cmp.Or(r.Type, r.Old, "default")
-			refuse(kind != "default", "the rotary type is %q; only the default can be computed", kind)
+			refuse(r.kind() != "default" && r.kind() != "llama3", "the rotary type is %q; default and llama3 can be computed", r.kind())
 		}
 	}
+	refuse(f.AttentionBias, "attention_bias is true; only Qwen2's biases can be computed")
+	refuse(f.MLPBias, "mlp_bias is true; a feed-forward with biases cannot be computed")
 	return wrong
 }
 
@@ -213,7 +222,10 @@ func (c Config) Check() error {
 	if !(c.Theta >= 1) || math.IsInf(c.Theta, 1) {
 		wrong = append(wrong, fmt.Errorf("rope_theta is missing or not a usable base (%g)", c.Theta))
 	}
-	return errors.Join(wrong...)
+	if _, ok := families[c.Family]; !ok {
+		wrong = append(wrong, fmt.Errorf("there is no family %q", string(c.Family)))
+	}
+	return errors.Join(append(wrong, c.Stretch.check())...)
 }
 
 // QKV is the width of a token's queries, keys and values together.
@@ -228,13 +240,16 @@ func (c Config) Parameters() int64 {
 	return n
 }
 
-// frequencies are the angles that a token's position is multiplied by, theta^(-2j/D), with the roundings to
-// float32 that torch makes.
+// frequencies are the angles that a token's position is multiplied by, theta^(-2j/D), perhaps stretched, with the
+// roundings to float32 that torch makes.
 func (c Config) frequencies() []float32 {
 	freq := make([]float32, c.D/2)
 	for j := range freq {
 		e := float32(2*j) / float32(c.D)
 		freq[j] = 1 / float32(math.Pow(c.Theta, float64(e)))
+		if c.Stretch != nil {
+			freq[j] = c.Stretch.scale(freq[j])
+		}
 	}
 	return freq
 }

@@ -1,4 +1,4 @@
-// Package model is the Qwen2 architecture by hand: configuration, weights, LoRA adapters, forward and
+// Package model is Qwen2, Qwen3 and Llama by hand: configuration, weights, LoRA adapters, forward and
 // backward pass, and decoding with a key-value cache, over the operations of an ops.Device.
 //
 // Read forward.go from top to bottom and backward.go against it: each line of one has its line in the

@@ -22,12 +22,15 @@ func (m *Model) forward(cache *Cache) {
 	d.RMSNorm(p.out, p.rstd, p.x, m.norm, c.Eps, p.N, c.C)
 }
 
-// forwardAttention: mid = x + o(attention(rope(qkv(norm(x))))).
+// forwardAttention: mid = x + o(attention(rope(qkv(norm(x))))), with heads normalised before rope in some families.
 func (m *Model) forwardAttention(i int, cache *Cache) {
 	d, c, p := m.dev, m.Config, &m.plan
 	l, a := &m.layers[i], &p.layers[i]
 	d.RMSNorm(a.norm1, a.rstd1, a.x, l.norm1, c.Eps, p.N, c.C)
 	m.forwardLinear(i, linQKV, a.qkv, a.norm1)
+	if l.normQ.Present() {
+		d.QKNorm(a.heads, a.rstdHeads, a.qkv, l.normQ, l.normK, c.Eps, p.N, c.H, c.KV, c.D)
+	}
 	d.RoPE(a.qkv, p.cos, p.sin, p.N, c.H, c.KV, c.D)
 	if cache != nil {
 		d.CacheStore(cache.layers[i], a.qkv, p.slots, p.positions, cache.Length, p.N, c.H, c.KV, c.D)

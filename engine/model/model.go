@@ -34,7 +34,7 @@ type Options struct {
 	NF4, Double bool
 }
 
-// Model is a Qwen2 model on a device. It is used by one goroutine at a time.
+// Model is a model of one of the families on a device. It is used by one goroutine at a time.
 type Model struct {
 	Config Config
 	LoRA   LoRA // of its adapters, if it has any
@@ -74,6 +74,8 @@ type Model struct {
 type layer struct {
 	norm1, norm2   ops.Buf
 	dnorm1, dnorm2 ops.Buf
+	normQ, normK   ops.Buf // [D] of the heads; absent in families without
+	dnormQ, dnormK ops.Buf
 	linears        [linears]linear
 }
 

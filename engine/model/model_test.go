@@ -49,7 +49,7 @@ func TestConfigRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := []struct{ name, old, new, want string }{
-		{"another architecture", `Qwen2ForCausalLM`, `LlamaForCausalLM`, `the model is a "LlamaForCausalLM"; only Qwen2ForCausalLM`},
+		{"another architecture", `Qwen2ForCausalLM`, `MistralForCausalLM`, `the model is a "MistralForCausalLM"; Qwen2ForCausalLM`},
 		{"sliding window", `"use_sliding_window": false`, `"use_sliding_window": true`, "use_sliding_window"},
 		{"YaRN", `"rope_type": "default"`, `"rope_type": "yarn"`, `rotary type is "yarn"`},
 		{"another activation", `"silu"`, `"gelu"`, `hidden_act is "gelu"`},

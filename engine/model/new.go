@@ -125,13 +125,22 @@ func (c Config) newFile() (map[string]json.RawMessage, error) {
 		dtype = "float32"
 	}
 	file := map[string]json.RawMessage{}
-	for key, value := range map[string]any{
-		"architectures": []string{architecture}, "model_type": "qwen2", "hidden_act": "silu", "attention_dropout": 0,
+	fields := map[string]any{
+		"architectures": []string{c.Family.traits().class}, "model_type": c.Family.traits().modelType, "hidden_act": "silu", "attention_dropout": 0,
 		"hidden_size": c.C, "num_hidden_layers": c.Layers, "num_attention_heads": c.H, "num_key_value_heads": c.KV,
 		"head_dim": c.D, "intermediate_size": c.F, "vocab_size": c.V, "rms_norm_eps": c.Eps, "rope_theta": c.Theta,
 		"tie_word_embeddings": c.Tied, "max_position_embeddings": c.MaxPositions, "initializer_range": 0.02,
 		"use_cache": true, "use_sliding_window": false, "torch_dtype": dtype, "eos_token_id": c.EOS,
-	} {
+	}
+	if !c.Family.traits().biased {
+		fields["attention_bias"], fields["mlp_bias"] = false, false
+	}
+	if s := c.Stretch; s != nil {
+		fields["rope_scaling"] = map[string]any{
+			"rope_type": "llama3", "factor": s.Factor, "low_freq_factor": s.Low, "high_freq_factor": s.High, "original_max_position_embeddings": s.Original,
+		}
+	}
+	for key, value := range fields {
 		text, err := json.Marshal(value)
 		if err != nil {
 			return nil, err

@@ -175,7 +175,7 @@ func times(a, b []float32, k, width int) []float32 {
 }
 
 func TestLoRAGradients(t *testing.T) {
-	for _, name := range []string{"lora_grads", "lora_grads_packed", "lora_grads_patterns", "lora_grads_rslora", "lora_grads_subset", "lora_grads_dora"} {
+	for _, name := range []string{"lora_grads", "lora_grads_packed", "lora_grads_patterns", "lora_grads_rslora", "lora_grads_subset", "lora_grads_dora", "lora_grads_qwen3", "lora_grads_llama"} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t, name)
 			want := f.tensors(t, "expected.safetensors")
@@ -197,7 +197,7 @@ func TestLoRAGradients(t *testing.T) {
 }
 
 func TestFullGradients(t *testing.T) {
-	for _, name := range []string{"full_grads", "full_grads_tied"} {
+	for _, name := range []string{"full_grads", "full_grads_tied", "full_grads_qwen3", "full_grads_llama"} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t, name)
 			want := f.tensors(t, "expected.safetensors")

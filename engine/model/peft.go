@@ -90,7 +90,7 @@ func (a *Adapter) parse(text []byte) (listed bool, err error) {
 		wrong = append(wrong, fmt.Errorf("bias is %q; only adapters that leave biases alone (none) can be computed", f.Bias))
 	}
 	if f.Transpose {
-		wrong = append(wrong, errors.New("fan_in_fan_out is true, which no Qwen2 linear needs"))
+		wrong = append(wrong, errors.New("fan_in_fan_out is true, which no linear of these models needs"))
 	}
 	wrong = append(wrong, otherKinds(text)...)
 	a.Base = f.Base

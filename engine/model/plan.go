@@ -41,6 +41,8 @@ type activations struct {
 	norm1     ops.Buf          // [N, C]
 	rstd1     ops.Buf          // [N]
 	qkv       ops.Buf          // [N, (H+2KV)D], queries and keys rotated
+	heads     ops.Buf          // [N, (H+KV)·D] queries and keys before they are normalised; absent in families that do not, and unless trained
+	rstdHeads ops.Buf          // [N, H+KV]
 	lse       ops.Buf          // [N, H]
 	attention ops.Buf          // [N, H·D] what o sees
 	mid       ops.Buf          // [N, C] the residual stream after attention

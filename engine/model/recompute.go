@@ -111,6 +111,9 @@ func (p *plan) shared(cut *aligned, m *Model, n int) activations {
 	}
 	if most >= redoWhole {
 		a.qkv, a.lse, a.attention, a.mid = cut.cut(n*c.QKV()), cut.cut(n*c.H), cut.cut(n*c.H*c.D), cut.cut(n*c.C)
+		if c.Family.traits().qkNorm {
+			a.heads, a.rstdHeads = cut.cut(n*(c.H+c.KV)*c.D), cut.cut(n*(c.H+c.KV))
+		}
 	}
 	if m.LoRA.DoRA {
 		if most >= redoMLP {
@@ -144,6 +147,10 @@ func (p *plan) own(cut *aligned, m *Model, shared *activations, i, n int) activa
 	keep(&a.lse, redoWhole, n*c.H)
 	keep(&a.attention, redoWhole, n*c.H*c.D)
 	keep(&a.mid, redoWhole, n*c.C)
+	if c.Family.traits().qkNorm {
+		keep(&a.heads, redoWhole, n*(c.H+c.KV)*c.D)
+		keep(&a.rstdHeads, redoWhole, n*(c.H+c.KV))
+	}
 	until := [linears]redo{linQKV: redoWhole, linO: redoWhole, linGateUp: redoMLP, linDown: redoWhole + 1}
 	for j := range linears {
 		if l.linears[j].ranks > 0 { // xa of down is needed and down is not computed again: all are kept, they are narrow

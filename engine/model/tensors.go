@@ -55,11 +55,11 @@ const (
 
 // modules lists the linears of layer i in the order in which transformers declares them.
 func (c Config) modules(i int) []module {
-	q, kv := c.H*c.D, c.KV*c.D
+	q, kv, biased := c.H*c.D, c.KV*c.D, c.Family.traits().biased
 	list := []module{
-		{name: "self_attn.q_proj", in: c.C, out: q, biased: true, linear: linQKV},
-		{name: "self_attn.k_proj", in: c.C, out: kv, biased: true, linear: linQKV, from: q},
-		{name: "self_attn.v_proj", in: c.C, out: kv, biased: true, linear: linQKV, from: q + kv},
+		{name: "self_attn.q_proj", in: c.C, out: q, biased: biased, linear: linQKV},
+		{name: "self_attn.k_proj", in: c.C, out: kv, biased: biased, linear: linQKV, from: q},
+		{name: "self_attn.v_proj", in: c.C, out: kv, biased: biased, linear: linQKV, from: q + kv},
 		{name: "self_attn.o_proj", in: q, out: c.C, linear: linO},
 		{name: "mlp.gate_proj", in: c.C, out: c.F, linear: linGateUp},
 		{name: "mlp.up_proj", in: c.C, out: c.F, linear: linGateUp, from: c.F},
@@ -88,6 +88,11 @@ func (c Config) tensors() []tensor {
 			list = append(list, tensor{m.fullName + ".weight", []int{m.out, m.in}})
 			if m.biased {
 				list = append(list, tensor{m.fullName + ".bias", []int{m.out}})
+			}
+			if m.linear == linO && c.Family.traits().qkNorm {
+				list = append(list,
+					tensor{fmt.Sprintf("model.layers.%d.self_attn.q_norm.weight", i), []int{c.D}},
+					tensor{fmt.Sprintf("model.layers.%d.self_attn.k_norm.weight", i), []int{c.D}})
 			}
 		}
 		list = append(list,

@@ -40,7 +40,7 @@ func (c *Config) checkTensors(dir string, files *safetensors.Folder) error {
 	}
 	for _, t := range files.Tensors() {
 		if !known[t.Name] && !c.superfluous(t.Name) {
-			wrong = append(wrong, fmt.Errorf("tensor %s is not part of %s", t.Name, architecture))
+			wrong = append(wrong, fmt.Errorf("tensor %s is not part of %s", t.Name, c.Family.traits().class))
 		}
 	}
 	if err := errors.Join(wrong...); err != nil {
@@ -70,14 +70,17 @@ func (p place) values() ops.Buf {
 // their gradients.
 func (m *Model) allocate(t, narrow ops.Type) {
 	c, d := m.Config, m.dev
-	size := 0
+	size, vectors := 0, 0
 	for _, t := range c.tensors() {
 		size += t.len()
+		if t.vector() {
+			vectors += t.len()
+		}
 	}
 	if m.Method == TrainFull {
 		m.gradients = d.Alloc(size)
 	}
-	m.vectors = d.Alloc(c.C + c.Layers*(2*c.C+c.QKV()))
+	m.vectors = d.Alloc(vectors)
 	m.freq = d.Alloc(c.D / 2)
 	m.embed = d.AllocWeight(t, c.V, c.C)
 	m.head = m.embed
@@ -117,7 +120,7 @@ func (m *Model) lay() {
 		for j := range l.linears {
 			lin := &l.linears[j]
 			lin.dw = gradients.cut(lin.F * lin.C)
-			if j == linQKV {
+			if j == linQKV && c.Family.traits().biased {
 				lin.bias, lin.db = vectors.cut(lin.F), gradients.cut(lin.F)
 			}
 		}
@@ -130,6 +133,12 @@ func (m *Model) lay() {
 			if mod.biased {
 				add(mod.fullName+".bias", place{vector: part(lin.bias, mod.from, mod.out), grad: part(lin.db, mod.from, mod.out)})
 			}
+		}
+		if c.Family.traits().qkNorm {
+			l.normQ, l.dnormQ = vectors.cut(c.D), gradients.cut(c.D)
+			l.normK, l.dnormK = vectors.cut(c.D), gradients.cut(c.D)
+			add(fmt.Sprintf("model.layers.%d.self_attn.q_norm.weight", i), place{vector: l.normQ, grad: l.dnormQ})
+			add(fmt.Sprintf("model.layers.%d.self_attn.k_norm.weight", i), place{vector: l.normK, grad: l.dnormK})
 		}
 		l.norm1, l.dnorm1 = vectors.cut(c.C), gradients.cut(c.C)
 		l.norm2, l.dnorm2 = vectors.cut(c.C), gradients.cut(c.C)
