@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -241,7 +240,7 @@ func (s *sweep) run(ctx context.Context, r *Runner, one *sweptInstance, record *
 	if err := r.link(); err != nil {
 		return err
 	}
-	if err := r.notItsOwnBest(s.Experiment.Name, s.Experiment.Targets); err != nil {
+	if err := errors.Join(r.notItsOwnBest(s.Experiment.Name, s.Experiment.Targets), r.staysBelow(s.Experiment.Targets)); err != nil {
 		return err
 	}
 	s.warnOfPaths(ctx, r)
@@ -356,57 +355,4 @@ func (s *sweep) report(e RunEvent) {
 		}
 		s.Report(e)
 	}
-}
-
-// warnOfPaths tells of paths in settings, environment and code that lead out of the workspace into the project: all
-// instances would use the same file there. Each stage is told of once in a sweep.
-func (s *sweep) warnOfPaths(ctx context.Context, r *Runner) {
-	for _, n := range r.Plan.Nodes {
-		s.mu.Lock()
-		told := s.told[n.Step.Name]
-		s.told[n.Step.Name] = true
-		s.mu.Unlock()
-		if told {
-			continue
-		}
-		if where := s.namesProject(ctx, r, n); where != "" {
-			s.report(RunEvent{Event: "warning", Stage: n.Step.Name, Message: fmt.Sprintf("%s names %s, which is the project's folder, not the "+
-				"instance's: what is written there all instances share. Write the path relative to the workspace", where, s.project)})
-		}
-	}
-}
-
-// namesProject says where a node names the project's folder; "" if nowhere.
-func (s *sweep) namesProject(ctx context.Context, r *Runner, n *Node) string {
-	names := func(text string) bool {
-		at := strings.Index(text, s.project)
-		if at < 0 {
-			return false
-		}
-		rest := text[at+len(s.project):]
-		return rest == "" || !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", rune(rest[0]))
-	}
-	for _, setting := range n.Step.Settings {
-		if names(setting.Value) {
-			return setting.Name
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(n.Step.Env)) {
-		if names(n.Step.Env[name]) {
-			return "env." + name
-		}
-	}
-	files, err := (&view{Runner: r}).code(ctx, n)
-	if err != nil {
-		return "" // the step itself reports it
-	}
-	for _, file := range files {
-		if file.content.Size > 1<<20 {
-			continue
-		}
-		if data, err := os.ReadFile(file.path); err == nil && names(string(data)) {
-			return file.name
-		}
-	}
-	return ""
 }

@@ -352,7 +352,7 @@ func (p *program) gitState(ctx context.Context, dir string) *runner.GitState {
 	if err != nil {
 		return nil
 	}
-	changes, err := git("status", "--porcelain")
+	changes, err := git("status", "--porcelain", "--", ":(top)", ":(exclude).lpipe") // ours is no change of the user's
 	return &runner.GitState{Commit: commit, Dirty: err != nil || changes != ""}
 }
 
