@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -375,12 +376,17 @@ func wholeText(t *tokenizer.Tokenizer, in io.Reader) func() ([]*tokenizeItem, er
 			return nil, nil
 		}
 		done = true
-		data, err := io.ReadAll(in)
-		if err != nil {
+		var data strings.Builder // the text is there once, however it came
+		if f, ok := in.(*os.File); ok {
+			if info, err := f.Stat(); err == nil {
+				data.Grow(int(info.Size()))
+			}
+		}
+		if _, err := io.Copy(&data, in); err != nil {
 			return nil, err
 		}
 		var parts []*tokenizeItem
-		for rest := string(data); ; {
+		for rest := data.String(); ; {
 			cut := t.Cut(rest, 1<<20)
 			parts = append(parts, &tokenizeItem{text: rest[:cut]})
 			if rest = rest[cut:]; rest == "" {
