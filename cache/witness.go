@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -310,6 +311,50 @@ func (m Marks) hold(dir, from, to int) bool {
 		}
 	}
 	return true
+}
+
+// Differing lists the paths that are not as they were noted, absolute, each once. False: there are more than most, or the
+// folder cannot be opened.
+func (m Marks) Differing(base string, most int) ([]string, bool) {
+	dir, err := unix.Open(base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, false
+	}
+	defer unix.Close(dir)
+	var mu sync.Mutex
+	found := map[string]bool{}
+	err = newCrew().each(context.Background(), m.Len(), 256, func(i int) error {
+		if m.hold(dir, i, i+1) {
+			return nil
+		}
+		key, _ := m.at(i)
+		if !filepath.IsAbs(key.path) {
+			key.path = filepath.Join(base, key.path)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if found[key.path] = true; len(found) > most {
+			return errTooMany
+		}
+		return nil
+	})
+	return slices.Collect(maps.Keys(found)), err == nil
+}
+
+// errTooMany ends a look for what differs.
+var errTooMany = errors.New("too many paths differ")
+
+// Notes tells whether w has noted a path, followed or not.
+func (w *Witness) Notes(path string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	path = strings.TrimPrefix(path, w.base+"/")
+	for _, follow := range []bool{false, true} {
+		if _, noted := w.marks[markKey{path, follow}]; noted {
+			return true
+		}
+	}
+	return false
 }
 
 // RestsOn lists the files by which a cache is one, and knows of a project.

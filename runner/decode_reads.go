@@ -140,14 +140,18 @@ func readBasis(name, magic string, c Circumstances) (on basis, answer []byte, ho
 	if err != nil {
 		return on, nil, false
 	}
+	on, answer, known := readRemembered(workspace, name, magic)
+	return on, answer, known && on.asked(c, workspace) && on.marks.Hold(workspace)
+}
+
+// readRemembered reads such a file, whatever has changed since.
+func readRemembered(workspace, name, magic string) (on basis, answer []byte, known bool) {
 	data, err := os.ReadFile(filepath.Join(workspace, ".lpipe", name))
 	if err != nil {
 		return on, nil, false
 	}
-	if on, answer, err = decodeBasis(magic, data); err != nil {
-		return on, nil, false
-	}
-	return on, answer, on.holds(c, workspace)
+	on, answer, err = decodeBasis(magic, data)
+	return on, answer, err == nil
 }
 
 // decodeBasis reads such a file. Whatever is wrong with it is an error.
@@ -170,8 +174,8 @@ func decodeBasis(magic string, data []byte) (_ basis, answer []byte, err error) 
 	return one, r.b, err
 }
 
-// holds tells whether everything is as it was.
-func (one basis) holds(c Circumstances, workspace string) bool {
+// asked tells whether the circumstances are as they were, and the names of pipeline files.
+func (one basis) asked(c Circumstances, workspace string) bool {
 	digest, err := c.digest(one.envNames)
 	if err != nil || digest != one.circumstances {
 		return false
@@ -182,7 +186,7 @@ func (one basis) holds(c Circumstances, workspace string) bool {
 			return false
 		}
 	}
-	return one.marks.Hold(workspace)
+	return true
 }
 
 // reader takes values off the front of bytes; after the first that is not there it is bad and gives zeros.

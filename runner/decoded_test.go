@@ -18,6 +18,17 @@ func SamePipeline(a, b *Pipeline) bool {
 	return reflect.DeepEqual(&one, &other)
 }
 
+// Unlooked names the stages that need no look, for tests.
+func Unlooked(r *Runner, c Circumstances) []string {
+	var names []string
+	for i, unlooked := range r.unlooked(c) {
+		if unlooked {
+			names = append(names, r.Plan.Nodes[i].Step.Name)
+		}
+	}
+	return names
+}
+
 // FuzzDecodedPipeline: whatever stands in the file is read without a panic, and what is read is written the same.
 func FuzzDecodedPipeline(f *testing.F) {
 	kind := &Kind{Name: "plain", Version: 1, New: func() Stage { return nil }}

@@ -228,11 +228,22 @@ func TestFreshFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data := encodeBasis(freshMagic, digest, p, read.Witness("/w"), FreshReport{Stages: 1000, Sources: 7, Saved: 1.5}.encode())
+	lock := &Lock{Sources: map[string]LockSource{"data/a": {Content: fileOf("a")}}, Stages: map[string]LockStage{"s": {Kind: "shell 1", Out: map[string]LockOutput{}}}}
+	data := encodeBasis(freshMagic, digest, p, read.Witness("/w"), lock.encodeChecks(FreshReport{Stages: 1000, Sources: 7, Saved: 1.5}.encode()))
 	golden(t, "fresh.hex", hex.Dump(data))
 	on, answer, err := decodeBasis(freshMagic, data)
-	if err != nil || on.circumstances != digest || on.marks.Len() != 2 || len(answer) != 11 {
-		t.Errorf("read back as %v, %d bytes of answer: %v", on, len(answer), err)
+	if err != nil || on.circumstances != digest || on.marks.Len() != 2 {
+		t.Errorf("read back as %v: %v", on, err)
+	}
+	rest := reader{b: answer}
+	was := readReport(&rest)
+	records, whole := decodeVouched(rest)
+	if was != (FreshReport{Stages: 1000, Sources: 7, Saved: 1.5}) || !whole || len(records.sources) != 1 || records.stages["s"] != lock.Stages["s"].check("s") {
+		t.Errorf("read back as %v, %v", was, records)
+	}
+	again, plain := scanLock(lock.encode())
+	if !plain || again.stageCheck("s") != records.stages["s"] {
+		t.Errorf("the check in the lock's text is %q", again.stageCheck("s"))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // freshMagic begins .lpipe/fresh; its last byte is the version.
-const freshMagic = "lpfresh\x01"
+const freshMagic = "lpfresh\x02"
 
 // FreshReport is what there is to say of a workspace in which there is nothing to do.
 type FreshReport struct {
@@ -30,11 +30,15 @@ func ReadFresh(c Circumstances) (FreshReport, bool) {
 		return FreshReport{}, false
 	}
 	r := reader{b: answer}
-	report := FreshReport{Stages: int(r.uvarint()), Sources: int(r.uvarint()), Saved: r.float()}
-	return report, !r.bad && len(r.b) == 0
+	report := readReport(&r)
+	return report, !r.bad
 }
 
-// encode is what the file holds behind its basis.
+func readReport(r *reader) FreshReport {
+	return FreshReport{Stages: int(r.uvarint()), Sources: int(r.uvarint()), Saved: r.float()}
+}
+
+// encode is what the file holds behind its basis, before the checks of the lock's records.
 func (f FreshReport) encode() []byte {
 	b := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(f.Stages)), uint64(f.Sources))
 	return binary.LittleEndian.AppendUint64(b, math.Float64bits(f.Saved))
@@ -77,7 +81,7 @@ func (r *Runner) KeepFresh(ctx context.Context, c Circumstances) error {
 	if err := r.witnessDownloads(ctx, witness); err != nil {
 		return err
 	}
-	return writeBasis("fresh", freshMagic, c, r.Pipeline, witness, answer.encode())
+	return writeBasis("fresh", freshMagic, c, r.Pipeline, witness, r.lock.encodeChecks(answer.encode()))
 }
 
 // maxWitnessed is how many files an answer may hang on. The state compares more of them as fast, in a tenth of the memory

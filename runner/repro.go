@@ -23,6 +23,8 @@ type ReproOptions struct {
 	KeepGoing    bool     // after a failure, run what does not depend on it
 	AllowMissing bool     // leave stages alone whose key is as recorded and whose outputs are nowhere to be had
 	NoRemote     bool     // do not ask the Fetcher
+	// Circumstances are those under which KeepFresh was or will be called; nil: what it found is not used.
+	Circumstances *Circumstances
 
 	explain bool // of Why: say of what is up to date what was compared
 }
@@ -68,6 +70,9 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 		x.letGo = release
 		defer x.letGo()
 		r.report(RunEvent{Event: "plan", Total: len(nodes)})
+		if o.Circumstances != nil && !o.Force && len(o.Targets) == 0 {
+			x.skipUnlooked(r.unlooked(*o.Circumstances))
+		}
 		err = x.finish(x.schedule(ctx, nodes))
 		summary = x.summary(nodes)
 		summary.Critical = x.critical(nodes, began)

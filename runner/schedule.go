@@ -16,8 +16,11 @@ func (x *execution) schedule(ctx context.Context, nodes []*Node) error {
 	ready := &readyQueue{priority: x.priority, likely: x.likely}
 	waits := make([]int, len(x.Plan.Nodes))
 	for _, n := range nodes {
+		if x.outcomes[n.index].how != "" {
+			continue // known without a step, and all that it needs
+		}
 		for _, need := range n.Needs {
-			if x.selected[need.index] {
+			if x.selected[need.index] && x.outcomes[need.index].how == "" {
 				waits[n.index]++
 			}
 		}

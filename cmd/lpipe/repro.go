@@ -65,8 +65,10 @@ func (p *program) repro(c *cli.Context) error {
 	defer pr.close(p)
 	track = p.track(c.Context, pr, "repro", []recorder.Unit{{Dir: pr.pipeline.Dir, Pipeline: pr.pipeline}})
 	heard := context.AfterFunc(c.Context, view.interrupted)
+	options, circumstances := reproOptions(c), p.circumstances()
+	options.Circumstances = &circumstances
 	end := p.collector.roomy()
-	summary, err := pr.runner.Repro(c.Context, reproOptions(c))
+	summary, err := pr.runner.Repro(c.Context, options)
 	end()
 	heard()
 	view.close()
