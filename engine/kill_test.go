@@ -121,6 +121,7 @@ func TestKilledRunGoesOn(t *testing.T) {
 		if strings.Contains(stderr.String(), "going on after step") {
 			resumed++
 		}
+		wholeSteps(t, o.CurveOut)
 		if killed {
 			kills++
 			continue

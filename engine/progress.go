@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -84,6 +86,38 @@ func curveLines(curve []point) ([]byte, error) {
 		b.WriteByte('\n')
 	}
 	return b.Bytes(), nil
+}
+
+// writeCurve adds to the curve's file the points that it lacks, whole lines at once. Called behind the evaluation, when nothing is
+// added to the last point any more, it writes each step once; what a run that goes on has from its checkpoint comes first.
+// Who cannot look at it while training runs loses nothing: finish writes all of it.
+func (r *run) writeCurve() {
+	if r.CurveOut == "" || r.written < 0 || r.written == len(r.Curve) {
+		return
+	}
+	how := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+	if r.written == 0 {
+		how |= os.O_TRUNC
+	}
+	lines, err := curveLines(r.Curve[r.written:])
+	if err == nil {
+		err = appendTo(r.CurveOut, how, lines)
+	}
+	if err != nil {
+		r.logf("the curve cannot be followed while training runs: %v", err)
+		r.written = -1
+		return
+	}
+	r.written = len(r.Curve)
+}
+
+func appendTo(path string, how int, text []byte) error {
+	f, err := os.OpenFile(path, how, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 // clock keeps the times of a run that tell how fast it is; none of them reaches a result but tokens_per_s.

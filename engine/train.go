@@ -61,7 +61,7 @@ type TrainOptions struct {
 
 	// What is written. The adapter's or model's folder must not exist; empty names are not written.
 	Out           string
-	CurveOut      string
+	CurveOut      string // grows while training runs
 	SamplesOut    string
 	CheckpointOut string
 
@@ -127,6 +127,7 @@ type run struct {
 	sampleEvery int               // the same; 0: only last
 	best        [][]float32       // weights of the lowest validation loss
 	warned      int               // step of the last warning of a spike
+	written     int               // points of the curve that its file holds; -1: it cannot be written
 	clock       clock
 }
 
@@ -167,6 +168,7 @@ func (r *run) loop(ctx context.Context) error {
 		if err := r.evaluateIfDue(ctx); err != nil {
 			return r.interrupted(ctx, err)
 		}
+		r.writeCurve()
 		if err := r.sampleIfDue(ctx); err != nil {
 			return r.interrupted(ctx, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"lpipe/cache"
 	"lpipe/runner"
@@ -58,6 +59,7 @@ func (m mark) names(pr *project, stage, kind string) []string {
 type markedFile struct {
 	stage, path string
 	at          string // where it stands; "": nowhere that is known
+	growing     string // where a stage that runs writes it, a pattern; "": nowhere
 	id          cache.ID
 	cache       *cache.Cache // nil: only what stands there counts
 }
@@ -75,6 +77,9 @@ func markedFiles(pr *project, side sided, stage string, m mark) []markedFile {
 		if side.dir != "" {
 			file.at = filepath.Join(side.dir, filepath.FromSlash(out.Path))
 		}
+		if side.dir != "" {
+			file.growing = growing(side.dir, stage, name, out.Path)
+		}
 		if side.workspace {
 			file.at, file.cache = filepath.Join(pr.pipeline.Dir, filepath.FromSlash(out.Path)), nil
 		}
@@ -83,7 +88,32 @@ func markedFiles(pr *project, side sided, stage string, m mark) []markedFile {
 	return files
 }
 
+// growing is the pattern of the file that a running stage of a built-in kind writes.
+func growing(dir, stage, output, path string) string {
+	return filepath.Join(dir, ".lpipe", "tmp", stage+".*", output+filepath.Ext(path))
+}
+
+// newest is the file that a running stage writes now, if it is newer than what its last run left; else "".
+func (f markedFile) newest() string {
+	paths, _ := filepath.Glob(f.growing) // the names of stages hold nothing special
+	best, since := "", time.Time{}
+	if info, err := os.Stat(f.at); err == nil {
+		since = info.ModTime()
+	}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && info.ModTime().After(since) {
+			best, since = path, info.ModTime()
+		}
+	}
+	return best
+}
+
 func (f markedFile) open() (io.ReadCloser, error) {
+	if path := f.newest(); path != "" {
+		if file, err := os.Open(path); err == nil {
+			return file, nil
+		}
+	}
 	if f.cache == nil {
 		return os.Open(f.at)
 	}
@@ -119,14 +149,33 @@ func workspaceSide(pr *project) sided {
 	s := sided{workspace: true, dir: pr.pipeline.Dir}
 	s.Name, s.Variables, s.Stages = "the workspace", pr.pipeline.Variables, map[string]runner.SnapshotStage{}
 	for _, step := range pr.pipeline.Steps {
-		stage := runner.SnapshotStage{}
-		stage.Kind, stage.Out = step.Kind.Name, map[string]runner.LockOutput{}
-		for _, out := range step.Out {
-			stage.Out[out.Name] = runner.LockOutput{Path: out.Path}
-		}
-		s.Stages[step.Name] = stage
+		s.Stages[step.Name] = declared(step)
 	}
 	return s
+}
+
+// declared is a stage as the pipeline has it, with nothing known of what its outputs hold.
+func declared(step *runner.Step) runner.SnapshotStage {
+	stage := runner.SnapshotStage{}
+	stage.Kind, stage.Out = step.Kind.Name, map[string]runner.LockOutput{}
+	for _, out := range step.Out {
+		stage.Out[out.Name] = runner.LockOutput{Path: out.Path}
+	}
+	return stage
+}
+
+// addRunning adds to a side the stages that run there now and have never been recorded, if the pipeline has them.
+func (s *sided) addRunning(pr *project) {
+	for _, step := range pr.pipeline.Steps {
+		if _, there := s.Stages[step.Name]; there {
+			continue
+		}
+		for _, out := range step.PlotOutputs() {
+			if paths, _ := filepath.Glob(growing(s.dir, step.Name, out.Name, out.Path)); len(paths) > 0 {
+				s.Stages[step.Name] = declared(step)
+			}
+		}
+	}
 }
 
 // sides are what the names mean, one after the other: "workspace", an experiment with all its instances, or what diff
@@ -170,6 +219,7 @@ func experimentSides(pr *project, name string) ([]sided, error) {
 		if err != nil {
 			return nil, err
 		}
+		side.addRunning(pr)
 		all = append(all, side)
 	}
 	return all, nil
