@@ -94,7 +94,7 @@ func (d *decoder) decodeSource(block *hclsyntax.Block) *Source {
 		source.Path += d.outputExt(settings.Output)
 	}
 	source.HF, source.Revision, source.Include, source.Exclude = settings.HF, settings.Revision, settings.Include, settings.Exclude
-	source.URL, source.S3, source.Checksum = settings.URL, settings.S3, settings.Checksum
+	source.URL, source.S3, source.Checksum, source.MLflow = settings.URL, settings.S3, settings.Checksum, settings.MLflow
 	source.Experiment, source.Output = settings.Experiment, settings.Output
 	if way == "hf" && source.Revision == "" {
 		source.Revision = defaultRevision

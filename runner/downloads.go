@@ -17,7 +17,7 @@ import (
 	"lpipe/cache"
 )
 
-// Downloader brings what the source blocks with hf, url and s3 name.
+// Downloader brings what the source blocks with hf, url, s3 and mlflow name.
 type Downloader interface {
 	// Resolve returns the pin that a source would get now: a repository's commit, a file's checksum. "" means that only
 	// downloading tells.
@@ -45,7 +45,7 @@ func (s *Source) notPinned() error {
 
 // fetchable tells whether a source is downloaded by lpipe.
 func (s *Source) fetchable() bool {
-	return s.Download == "hf" || s.Download == "url" || s.Download == "s3" || s.Download == "experiment"
+	return s.Download == "hf" || s.Download == "url" || s.Download == "s3" || s.Download == "mlflow" || s.Download == "experiment"
 }
 
 // checkDownload says what is wrong with the place of a download, "" if nothing is: it is replaced as a whole.
@@ -76,7 +76,7 @@ func (p *Plan) checkDownload(s *Source) (wrong string) {
 // origin says in the lock what a source is a download of. The pin holds as long as this stays.
 func (s *Source) origin() string {
 	words := []string{s.Download}
-	for _, one := range []struct{ name, value string }{{"hf", s.HF}, {"revision", s.Revision}, {"url", s.URL}, {"s3", s.S3}, {"checksum", s.Checksum}, {"experiment", s.Experiment}, {"output", s.Output}} {
+	for _, one := range []struct{ name, value string }{{"hf", s.HF}, {"revision", s.Revision}, {"url", s.URL}, {"s3", s.S3}, {"checksum", s.Checksum}, {"mlflow", s.MLflow}, {"experiment", s.Experiment}, {"output", s.Output}} {
 		hidden := slices.ContainsFunc(s.Settings, func(set Setting) bool { return set.Name == one.name && set.Sensitive })
 		switch {
 		case hidden:

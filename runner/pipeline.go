@@ -66,6 +66,7 @@ type Source struct {
 	// Of downloads from a hub (HF), an address (URL) or a bucket (S3: s3://BUCKET/KEY; a key that ends in a slash, or none, is
 	// a folder); the rest is in Settings.
 	HF, Revision     string
+	MLflow           string // models:/NAME@ALIAS, models:/NAME/VERSION
 	URL, S3          string
 	Checksum         string
 	Include, Exclude []string

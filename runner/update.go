@@ -86,7 +86,7 @@ func (r *Runner) downloads(names []string) ([]*Source, error) {
 	}
 	if len(names) == 0 {
 		if len(all) == 0 {
-			return nil, usage("no source of this pipeline is downloaded (source blocks with hf, url, s3 or experiment)")
+			return nil, usage("no source of this pipeline is downloaded (source blocks with hf, url, s3, mlflow or experiment)")
 		}
 		return nil, usage("say which source: %s", strings.Join(all, ", "))
 	}

@@ -36,6 +36,9 @@ type LoggedModel struct {
 	Tags        []Tag  `json:"tags"`
 }
 
+// Whole tells whether all of its files are there.
+func (m *LoggedModel) Whole() bool { return m.Status == modelReady }
+
 const modelReady = "LOGGED_MODEL_READY"
 
 // LogModel sends a model and links it to its run. One that the run has already, whole, is returned as it is.
@@ -63,7 +66,31 @@ func (c *Client) LogModel(ctx context.Context, m Model) (LoggedModel, error) {
 			return *known, err
 		}
 	}
-	return *known, c.post(ctx, "runs/outputs", map[string]any{"run_id": m.Run.ID, "models": []any{map[string]any{"model_id": known.ID, "step": 0}}}, nil)
+	return *known, c.linkModel(ctx, m.Run.ID, known.ID)
+}
+
+// linkModel makes a model an output of a run. The server fails where it is one already, so it is looked for first.
+func (c *Client) linkModel(ctx context.Context, run, model string) error {
+	return c.retry(ctx, func() error {
+		var answer struct {
+			Run struct {
+				Outputs struct {
+					Models []struct {
+						ID string `json:"model_id"`
+					} `json:"model_outputs"`
+				} `json:"outputs"`
+			} `json:"run"`
+		}
+		if err := c.get(ctx, "runs/get", &answer, "run_id", run); err != nil {
+			return err
+		}
+		for _, m := range answer.Run.Outputs.Models {
+			if m.ID == model {
+				return nil
+			}
+		}
+		return c.post(context.WithValue(ctx, once{}, true), "runs/outputs", map[string]any{"run_id": run, "models": []any{map[string]any{"model_id": model, "step": 0}}}, nil)
+	})
 }
 
 // FindModel finds the model of an experiment that has this content, among those of a run, or with "" of any; a whole one

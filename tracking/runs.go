@@ -95,11 +95,11 @@ type Experiment struct {
 // Experiment finds an experiment by its name, and makes it where it is missing. One that was deleted is an error: its name
 // stays taken.
 func (c *Client) Experiment(ctx context.Context, name string) (Experiment, error) {
-	found, err := c.experimentByName(ctx, name)
+	found, err := c.ExperimentByName(ctx, name)
 	if IsKind(err, Missing) {
 		err = c.post(ctx, "experiments/create", map[string]string{"name": name}, nil)
 		if err == nil || IsKind(err, Exists) { // or made by somebody else since
-			found, err = c.experimentByName(ctx, name)
+			found, err = c.ExperimentByName(ctx, name)
 		}
 	}
 	if err != nil {
@@ -112,7 +112,8 @@ func (c *Client) Experiment(ctx context.Context, name string) (Experiment, error
 	return found, nil
 }
 
-func (c *Client) experimentByName(ctx context.Context, name string) (Experiment, error) {
+// ExperimentByName finds an experiment, deleted ones too.
+func (c *Client) ExperimentByName(ctx context.Context, name string) (Experiment, error) {
 	var answer struct{ Experiment Experiment }
 	err := c.get(ctx, "experiments/get-by-name", &answer, "experiment_name", name)
 	return answer.Experiment, err

@@ -23,7 +23,7 @@ func (p *program) commands() []*cli.Command {
 		p.reproCommand(), p.watchCommand(), p.commitCommand(), p.expCommand(),
 		p.statusCommand(), p.whyCommand(), p.diffCommand(), p.graphCommand(), p.kindsCommand(), p.lsCommand(), p.duCommand(), p.showCommand(), p.metricsCommand(), p.plotsCommand(), p.logsCommand(), p.runsCommand(),
 		p.addCommand(), p.updateCommand(), p.checkoutCommand(), p.unlinkCommand(), p.cleanCommand(), p.gcCommand(), p.fsckCommand(),
-		p.pushCommand(), p.pullCommand(), p.fetchCommand(), p.keysCommand(), p.trackingCommand(),
+		p.pushCommand(), p.pullCommand(), p.fetchCommand(), p.keysCommand(), p.trackingCommand(), p.modelsCommand(),
 		p.tokenizeCommand(), p.tokenizerCommand(), p.generateCommand(), p.quantizeCommand(), p.ggufCommand(), p.engineCommand(),
 		p.doctorCommand(), p.helpCommand(), p.versionCommand(), p.completionCommand(), p.completeCommand(),
 	})

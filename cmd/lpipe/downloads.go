@@ -24,6 +24,7 @@ import (
 // variables are read when something is to be downloaded, so that no other command stumbles over them.
 type downloader struct {
 	p       *program
+	pr      *project
 	remotes []*runner.RemoteBlock // their buckets' regions and endpoints hold for sources with s3
 }
 
@@ -103,6 +104,10 @@ func (d downloader) Resolve(ctx context.Context, s *runner.Source) (string, erro
 	if s.Download == "url" || s.Download == "s3" {
 		return s.Checksum, nil
 	}
+	if s.Download == "mlflow" {
+		_, pin, err := d.resolveModel(ctx, s.MLflow)
+		return pin, err
+	}
 	repo, err := download.ParseRepo(s.HF)
 	if err != nil {
 		return "", err
@@ -116,6 +121,9 @@ func (d downloader) Resolve(ctx context.Context, s *runner.Source) (string, erro
 
 // Download brings a source's files.
 func (d downloader) Download(ctx context.Context, s *runner.Source, want runner.Download) (pin string, err error) {
+	if s.Download == "mlflow" {
+		return d.fromRegistry(ctx, s, want)
+	}
 	options, err := d.p.hubOptions()
 	if err != nil {
 		return "", err
@@ -157,8 +165,9 @@ func (d downloader) Download(ctx context.Context, s *runner.Source, want runner.
 func (p *program) updateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "update", Category: categoryData, Usage: "move a pinned source to its branch's head, or to the best of an experiment", ArgsUsage: "SOURCE...",
-		Description: "A source with hf, url, s3 or experiment stays at what the lock pins until this moves it: to the commit that its branch\n" +
-			"stands at, to the file that is at the address now, to the instance that is the best now. What does not move is not downloaded.",
+		Description: "A source with hf, url, s3, mlflow or experiment stays at what the lock pins until this moves it: to the commit that its branch\n" +
+			"stands at, to the file that is at the address now, to the instance that is the best now, to the version\n" +
+			"that an alias stands for. What does not move is not downloaded.",
 		Action: p.update,
 	}
 }
@@ -197,6 +206,9 @@ func (p *program) update(c *cli.Context) error {
 func shortPin(pin string) string {
 	if strings.Contains(pin, "/") {
 		return pin // an instance's
+	}
+	if strings.HasPrefix(pin, "models:/") {
+		return pin
 	}
 	algorithm, digits, isSum := strings.Cut(pin, ":")
 	if !isSum {

@@ -11,6 +11,7 @@ import (
 	"lpipe/download"
 	"lpipe/remote"
 	"lpipe/runner"
+	"lpipe/tracking"
 )
 
 // Exit codes, as the contract with users has them.
@@ -78,6 +79,7 @@ func (p *program) explainError(err error) int {
 		ours    *runner.UsageError
 		sharing *remote.Error
 		fetched *download.Error
+		tracked *tracking.Error
 	)
 	code := exitFailed
 	switch {
@@ -85,7 +87,7 @@ func (p *program) explainError(err error) int {
 		code = exitUsage
 	case errors.Is(err, cache.ErrLocked):
 		code = exitLocked
-	case errors.As(err, &sharing) && sharing.Kind != remote.Damaged, errors.As(err, &fetched) && fetched.Kind != download.Damaged:
+	case errors.As(err, &sharing) && sharing.Kind != remote.Damaged, errors.As(err, &fetched) && fetched.Kind != download.Damaged, errors.As(err, &tracked):
 		code = exitRemote
 	case errors.Is(err, errDamaged), fetched != nil:
 		code = exitDamaged

@@ -158,7 +158,7 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 		Jobs: o.jobs, RAM: physicalMemory(), Device: device, Environ: p.environ(),
 		Version: release, User: userName(), Host: hostName(),
 		LockTimeout: p.lockTimeout, AllowMissing: o.allowMissing, Report: report,
-		Downloader: downloader{p, pr.pipeline.Remotes}, SandboxHelper: ownProgram(),
+		Downloader: downloader{p, pr, pr.pipeline.Remotes}, SandboxHelper: ownProgram(),
 		Elsewhere: p.elsewhere(ctx, pr),
 	}
 	if o.remote && !p.offline {

@@ -10,6 +10,7 @@ import (
 	"lpipe/download"
 	"lpipe/remote"
 	"lpipe/runner"
+	"lpipe/tracking"
 	"lpipe/tracking/recorder"
 )
 
@@ -96,9 +97,10 @@ func (p *program) repro(c *cli.Context) error {
 func failureCode(failed *runner.FailedError) int {
 	for _, f := range failed.Failures {
 		var fetched *download.Error
-		var bucket *remote.Error // of a source with s3
+		var bucket *remote.Error     // of a source with s3
+		var registry *tracking.Error // of a source with mlflow
 		switch {
-		case errors.As(f.Err, &bucket):
+		case errors.As(f.Err, &bucket), errors.As(f.Err, &registry):
 		case !errors.As(f.Err, &fetched):
 			return exitFailed
 		case fetched.Kind == download.Damaged:

@@ -25,6 +25,9 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			setupHub(env)
+			if err := setupMLflow(env); err != nil {
+				return err
+			}
 			return os.Mkdir(filepath.Join(env.WorkDir, ".home"), 0o777)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -33,6 +36,7 @@ func TestScripts(t *testing.T) {
 			"faults":   faults,
 			"damage":   damage,
 			"hub":      hub,
+			"mlflow":   mlflow,
 		},
 		Condition: condition,
 	})

@@ -45,10 +45,13 @@ func setupS3(env *testscript.Env) error {
 	return nil
 }
 
-// condition knows [s3]. Where services are required (make test), a missing one is an error, not a reason to skip.
+// condition knows [s3], [mlflow] and [landlock]. Where services are required (make test), a missing one is an error, not a reason to skip.
 func condition(name string) (bool, error) {
 	if name == "landlock" {
 		return sandbox.Supported() == nil, nil
+	}
+	if name == "mlflow" {
+		return hasMLflow()
 	}
 	if name != "s3" {
 		return false, fmt.Errorf("unknown condition %q", name)

@@ -35,7 +35,8 @@ func Name(t testing.TB) string {
 
 // Proxy stands before a server. What Fault does not answer goes on to it.
 type Proxy struct {
-	URL string
+	URL   string
+	Close func()
 
 	mu       sync.Mutex // guards what follows
 	fault    Fault
@@ -49,9 +50,19 @@ type Fault func(w http.ResponseWriter, r *http.Request, n int, on http.Handler) 
 // NewProxy starts a proxy before a server, for as long as the test runs.
 func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
-	to, err := url.Parse(server)
+	p, err := StartProxy(server)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// StartProxy is NewProxy for callers who end it themselves.
+func StartProxy(server string) (*Proxy, error) {
+	to, err := url.Parse(server)
+	if err != nil {
+		return nil, err
 	}
 	on := httputil.NewSingleHostReverseProxy(to)
 	on.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
@@ -65,9 +76,8 @@ func NewProxy(t testing.TB, server string) *Proxy {
 			on.ServeHTTP(w, r)
 		}
 	}))
-	t.Cleanup(s.Close)
-	p.URL = s.URL
-	return p
+	p.URL, p.Close = s.URL, s.Close
+	return p, nil
 }
 
 // Set makes a fault the one that counts, nil none, and counts requests anew.
