@@ -71,11 +71,11 @@ func (a *average) swap() {
 
 const averagePrefix = "ema."
 
-// tensors is a copy for a checkpoint, restore its opposite.
-func (a *average) tensors() []namedTensor {
-	var all []namedTensor
+// parts are the averages with the names that a checkpoint gives them; restore takes them back.
+func (a *average) parts() []part {
+	var all []part
 	for i, p := range a.of.params {
-		all = append(all, a.of.read(averagePrefix+p.Name, a.bufs[i]))
+		all = append(all, part{averagePrefix + p.Name, a.bufs[i]})
 	}
 	return all
 }
@@ -101,14 +101,22 @@ func (r *run) averaged(work func() error) error {
 	return work()
 }
 
-// allTensors are those of a checkpoint.
-func (r *run) allTensors() []namedTensor {
-	all := r.optimizer.tensors()
+// tensors are those of a checkpoint: copies, in the memory of those made before, and the best weights, which never change.
+func (r *run) tensors(copies []namedTensor) []namedTensor {
+	parts := r.optimizer.parts()
 	if r.average != nil {
-		all = slices.Concat(all, r.average.tensors())
+		parts = append(parts, r.average.parts()...)
+	}
+	copies = slices.Grow(copies[:0], len(parts))[:len(parts)]
+	for i, p := range parts {
+		if len(copies[i].Data) != p.buf.Len {
+			copies[i].Data = make([]float32, p.buf.Len)
+		}
+		r.dev.Read(copies[i].Data, p.buf)
+		copies[i].Name, copies[i].Size = p.name, p.buf.Len
 	}
 	for i, data := range r.best {
-		all = append(all, namedTensor{"best." + r.optimizer.params[i].Name, len(data), data})
+		copies = append(copies, namedTensor{"best." + r.optimizer.params[i].Name, len(data), data})
 	}
-	return all
+	return copies
 }

@@ -46,10 +46,11 @@ type TrainNumbers struct {
 
 // finish chooses the weights and writes what the options name.
 func (r *run) finish(ctx context.Context) (*TrainResult, error) {
+	r.settleAside()
 	result := r.result()
 	if r.CheckpointOut != "" {
 		// Before the best weights are put in place: a run that goes on does so from the last.
-		if err := r.save(r.CheckpointOut); err != nil {
+		if err := r.saveNow(r.CheckpointOut); err != nil {
 			return nil, err
 		}
 	}

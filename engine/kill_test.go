@@ -24,7 +24,7 @@ const childEnv = "LPIPE_TEST_TRAIN"
 // childOptions are options without what no file can hold.
 type childOptions struct {
 	TrainOptions
-	Report, Now any
+	Report, Now, Saved any
 }
 
 func TestMain(m *testing.M) {

@@ -111,47 +111,32 @@ func (o *optimizer) apply(rate float64) (norm float64, err error) {
 	return norm, nil
 }
 
-// tensors returns a copy of weights and moments, for a checkpoint.
-func (o *optimizer) tensors() []namedTensor {
-	var all []namedTensor
-	for i, p := range o.params {
-		for _, part := range o.parts(i) {
-			all = append(all, o.read(part.prefix+p.Name, part.buf))
-		}
-	}
-	return all
-}
-
 // part is one of the buffers that a checkpoint holds of a parameter, under the name of torch's optimisers.
 type part struct {
-	prefix string
-	buf    ops.Buf
+	name string
+	buf  ops.Buf
 }
 
-func (o *optimizer) parts(i int) []part {
-	all := []part{{"weight.", o.params[i].Weights}, {"exp_avg.", o.m[i]}}
-	if !o.lion() {
-		all = append(all, part{"exp_avg_sq.", o.v[i]})
+// parts are weights and moments, for a checkpoint.
+func (o *optimizer) parts() []part {
+	var all []part
+	for i, p := range o.params {
+		all = append(all, part{"weight." + p.Name, p.Weights}, part{"exp_avg." + p.Name, o.m[i]})
+		if !o.lion() {
+			all = append(all, part{"exp_avg_sq." + p.Name, o.v[i]})
+		}
 	}
 	return all
 }
 
-func (o *optimizer) read(name string, b ops.Buf) namedTensor {
-	data := make([]float32, b.Len)
-	o.dev.Read(data, b)
-	return namedTensor{name, b.Len, data}
-}
-
-// restore is the opposite of tensors; made counts the steps that were not skipped.
+// restore takes them back; made counts the steps that were not skipped.
 func (o *optimizer) restore(c *checkpoint, made int) error {
-	for i, p := range o.params {
-		for _, part := range o.parts(i) {
-			data, err := c.tensor(part.prefix+p.Name, p.Weights.Len)
-			if err != nil {
-				return err
-			}
-			o.dev.Write(part.buf, data)
+	for _, part := range o.parts() {
+		data, err := c.tensor(part.name, part.buf.Len)
+		if err != nil {
+			return err
 		}
+		o.dev.Write(part.buf, data)
 	}
 	o.step = made
 	return o.dev.Err()

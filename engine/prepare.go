@@ -371,6 +371,7 @@ func (r *run) setSchedule() {
 }
 
 func (r *run) close() {
+	r.settle() // whoever failed has said why; the goroutine must end before its memory goes
 	if r.average != nil {
 		r.average.free()
 	}

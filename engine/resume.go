@@ -111,37 +111,3 @@ func (r *run) restoreBest(c *checkpoint) error {
 	}
 	return nil
 }
-
-// save writes a checkpoint of what stands into dir.
-func (r *run) save(dir string) error {
-	text, err := json.Marshal(r.state)
-	if err != nil {
-		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
-	}
-	c := &checkpoint{Settings: r.settings, Step: r.Step, State: text, Tensors: r.allTensors()}
-	if err := r.dev.Err(); err != nil {
-		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
-	}
-	return c.save(dir, max(2, r.CheckpointKeep))
-}
-
-// saveIfDue saves when the interval has passed since the last try or the start. A checkpoint that cannot be written, as on
-// a full disk, is no reason to lose the run: the one before stays, and after another interval there is a new try.
-func (r *run) saveIfDue() error {
-	if r.Scratch == "" || r.Step == r.clock.savedStep {
-		return nil
-	}
-	bySteps := r.CheckpointSteps > 0 && r.Step-r.clock.savedStep >= r.CheckpointSteps
-	byTime := r.CheckpointTime > 0 && r.Now().Sub(r.clock.saved) >= r.CheckpointTime
-	if !bySteps && !byTime {
-		return nil
-	}
-	if err := r.save(r.Scratch); err != nil {
-		if r.dev.Err() != nil {
-			return err
-		}
-		r.logf("%v: training goes on, and a run that is stopped now goes on from the checkpoint before; make room in %s", err, r.Scratch)
-	}
-	r.clock.saved, r.clock.savedStep = r.Now(), r.Step
-	return nil
-}

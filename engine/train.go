@@ -54,10 +54,11 @@ type TrainOptions struct {
 	EMA          float64 // decay of an average of the trained weights, which is evaluated and saved instead of them; 0: none
 	Seed         uint64
 
-	CheckpointTime  time.Duration // between checkpoints; 0: never by time
-	CheckpointSteps int           // between checkpoints; 0: never by steps
-	CheckpointKeep  int           // how many the folder keeps, the last ones; at least 2
-	Scratch         string        // folder for checkpoints, "": none
+	CheckpointTime  time.Duration     // between checkpoints; 0: never by time
+	CheckpointSteps int               // between checkpoints; 0: never by steps
+	CheckpointKeep  int               // how many the folder keeps, the last ones; at least 2
+	Scratch         string            // folder for checkpoints, "": none
+	Saved           func(path string) // told of each checkpoint in Scratch when it is on disk, in a goroutine that it must not hold; nil: nobody is
 
 	// What is written. The adapter's or model's folder must not exist; empty names are not written.
 	Out           string
@@ -120,6 +121,7 @@ type run struct {
 	optimizer   *optimizer
 	average     *average // nil: none
 	memory      *Needs
+	saver       saver
 	validation  []*validationSet
 	batch       batch             // reused by every pack
 	settings    map[string]string // what a checkpoint must share: see prepare.go
@@ -297,7 +299,8 @@ func (r *run) interrupted(ctx context.Context, err error) error {
 	if r.Scratch == "" {
 		return err
 	}
-	if saveErr := r.save(r.Scratch); saveErr != nil {
+	r.settleAside()
+	if saveErr := r.saveNow(r.Scratch); saveErr != nil {
 		return errors.Join(err, saveErr)
 	}
 	r.logf("stopped after step %d; the next run goes on from there", r.Step)

@@ -26,6 +26,8 @@ type GCReport struct {
 	Objects int // that nothing reaches any more
 	Bytes   int64
 	Kept    int // results
+	// Checkpoints counts those of finished stages, and of stages that nobody has gone on with for a month.
+	Checkpoints int
 	// Repacked counts packs that are given up although something in them is needed; that is copied into new packs: Moved
 	// bytes.
 	Repacked int
@@ -94,6 +96,9 @@ func (g *collector) run(ctx context.Context, roots cache.GCRoots) error {
 	}
 	registered, err := g.r.modelContents(ctx)
 	if err != nil {
+		return err
+	}
+	if err := g.checkpoints(ctx, all); err != nil {
 		return err
 	}
 	roots.Contents = slices.Concat(g.young(), registered, roots.Contents)

@@ -84,8 +84,13 @@ func trusted(k cache.Key, r *cache.Result, trust []ed25519.PublicKey) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", cache.ErrUntrusted, err)
 	}
+	return trustedText(text, r.Signatures, trust)
+}
+
+// trustedText is trusted for any text and its signatures.
+func trustedText(text []byte, signatures []cache.Signature, trust []ed25519.PublicKey) error {
 	var others []string
-	for _, s := range r.Signatures {
+	for _, s := range signatures {
 		key, err := ParseKey(s.Key)
 		signature, err2 := base64.StdEncoding.DecodeString(s.Signature)
 		switch {

@@ -64,8 +64,14 @@ type Env struct {
 	CPUs      int    // threads that the stage may use
 	// Scratch is a folder that survives failure and is kept until the stage's key succeeds: checkpoints, spills.
 	Scratch string
-	Log     io.Writer
-	Report  func(Event) // may be called from several goroutines
+	// SendCheckpoint sends a file of Scratch to where other machines find it under this stage's key; its name sorts behind
+	// those sent before. BringCheckpoint brings the newest into Scratch and returns its name, "" if none sorts behind than.
+	// Both are nil where there is no such place.
+	SendCheckpoint  func(ctx context.Context, path string) error
+	BringCheckpoint func(ctx context.Context, than string) (name string, err error)
+
+	Log    io.Writer
+	Report func(Event) // may be called from several goroutines
 	// Spawned must be told of every process group that the stage starts, by its id, as soon as it runs: the
 	// runner sees to it that the group dies with lpipe, however lpipe dies. Call what it returns once the group
 	// is gone.

@@ -93,6 +93,7 @@ type job struct {
 	in      ingredients
 	log     string
 	scratch string
+	key     cache.Key
 	out     map[string]string // output -> where the attempt writes it
 	confine *confinement      // of the last attempt; nil without a sandbox
 	fresh   string            // the folder for outputs of kinds that write at fresh paths; "" for those in place
@@ -105,7 +106,7 @@ type job struct {
 }
 
 func (x *execution) prepare(ctx context.Context, n *Node, key cache.Key, in ingredients, g *grant) (*job, error) {
-	j := &job{execution: x, node: n, grant: g, in: in, metrics: map[string]float64{}}
+	j := &job{execution: x, node: n, grant: g, in: in, key: key, metrics: map[string]float64{}}
 	if err := x.bringInputs(ctx, in); err != nil {
 		return nil, err
 	}
@@ -275,6 +276,12 @@ func (j *job) call(ctx context.Context, log *os.File) (err error) {
 		Report:  j.told,
 		Spawned: func(group int) func() { return j.guard.spawned(group, j.scratch) },
 		Confine: j.wrap(j.confine),
+	}
+	if c := j.Options.Checkpoints; c != nil {
+		env.SendCheckpoint = func(ctx context.Context, path string) error { return c.SendCheckpoint(ctx, j.key, path) }
+		env.BringCheckpoint = func(ctx context.Context, than string) (string, error) {
+			return c.BringCheckpoint(ctx, j.key, j.scratch, than)
+		}
 	}
 	defer func() {
 		if bug := recover(); bug != nil {

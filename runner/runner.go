@@ -25,6 +25,8 @@ type Options struct {
 	State      *cache.State
 	Downloader Downloader // who brings sources from hubs and addresses; nil: nobody
 	Fetcher    Fetcher    // who is asked after a miss in the cache; nil: nobody
+	// Checkpoints keeps what running stages go on from where other machines find it; nil: nobody does.
+	Checkpoints Checkpoints
 	// Elsewhere names the remote that is known to have a result, without asking it; "" where none is. Nil: nothing is known.
 	Elsewhere func(cache.Key) string
 
@@ -60,6 +62,14 @@ type Fetcher interface {
 	// Contents brings all objects of some contents that the cache lacks, cache.ErrNotFound where one is not there
 	// either.
 	Contents(ctx context.Context, want []cache.Content) error
+}
+
+// Checkpoints keeps files of scratch folders where other machines find them, under the key of the stage.
+type Checkpoints interface {
+	// SendCheckpoint sends a file; its name sorts behind those of the files sent before it.
+	SendCheckpoint(ctx context.Context, key cache.Key, path string) error
+	// BringCheckpoint brings the newest file into dir and returns its name: "" if none sorts behind than.
+	BringCheckpoint(ctx context.Context, key cache.Key, dir, than string) (name string, err error)
 }
 
 // RunEvent is something that happened, for whoever watches.

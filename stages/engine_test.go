@@ -387,7 +387,6 @@ func TestTrainSettings(t *testing.T) {
 		"Setting select ":          `select = "first"`,
 		"optimizer":                `optimizer = "sgd"`,
 		"checkpoint_every":         `checkpoint_every = "often"`,
-		"checkpoint_push":          `checkpoint_push = true`,
 	} {
 		if _, problem := decode(body); !strings.Contains(problem, want) {
 			t.Errorf("%s: %q", body, problem)

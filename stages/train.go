@@ -98,7 +98,7 @@ type Train struct {
 
 	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"`                                                                                                         // when it is saved changes no result
 	CheckpointKeep  int      `hcl:"checkpoint_keep,optional" key:"-" doc:"checkpoints that scratch keeps, the last ones; at least 2, so that a damaged one has one before it"`                                                                                                // the same
-	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send checkpoints to the remote"`                                                                                                                                                                    // the same
+	CheckpointPush  bool     `hcl:"checkpoint_push,optional" key:"-" doc:"send each checkpoint to the default remote, beside training, and go on from there where another machine was stopped"`                                                                               // the same
 	DeviceMemory    Size     `hcl:"device_memory,optional" type:"size" unit:"bytes" key:"-" doc:"how much memory training may take, like \"24GiB\"; 0: what the machine has. What does not fit is computed again instead of kept, and what that is is said before the start"` // changes no bit of a result
 	EMA             float64  `hcl:"ema,optional" doc:"decay of a moving average of the trained weights, 0.999 for example, with a warm-up; validation, samples and what is saved are then the average's. 0: none"`
 	Seed            int64    `hcl:"seed,optional" doc:"decides the order of rows, the adapter's start and dropout"`
@@ -254,8 +254,6 @@ func (t *Train) checkLength() error {
 		return fmt.Errorf("device_memory: must not be negative")
 	case t.CheckpointKeep < 2:
 		return fmt.Errorf("checkpoint_keep: must be at least 2, not %d: of one alone nothing is left when it is damaged", t.CheckpointKeep)
-	case t.CheckpointPush:
-		return fmt.Errorf("checkpoint_push: is not in this version of lpipe; declare the checkpoint output and push that")
 	}
 	if err := t.Optimizer.check(); err != nil {
 		return err
@@ -281,7 +279,17 @@ func (t *Train) Run(ctx context.Context, env *runner.Env) error {
 		return err
 	}
 	defer dev.Close()
-	result, err := engine.Train(ctx, dev, t.options(env))
+	options := t.options(env)
+	if t.CheckpointPush {
+		if err := bringCheckpoint(ctx, env); err != nil {
+			return err
+		}
+		if sender := startSending(ctx, env); sender != nil {
+			defer sender.close()
+			options.Saved = sender.saved
+		}
+	}
+	result, err := engine.Train(ctx, dev, options)
 	if err != nil {
 		return err
 	}

@@ -165,6 +165,9 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 		if fetcher := p.fetcher(ctx, pr); fetcher != nil {
 			options.Fetcher = fetcher
 		}
+		if checkpoints := p.checkpoints(ctx, pr); checkpoints != nil {
+			options.Checkpoints = checkpoints
+		}
 	}
 	return options, nil
 }

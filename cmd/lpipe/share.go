@@ -350,20 +350,23 @@ func (p *program) gcRemote(ctx context.Context, pr *project, name string, roots 
 	}
 	if p.json {
 		return p.printJSON(map[string]any{"schema": 1, "deleted": o.Delete, "objects": report.Objects, "results": report.Results,
-			"bytes": report.Bytes, "kept_results": report.Kept, "repacked": report.Repacked, "moved": report.Moved, "waste": report.Waste})
+			"bytes": report.Bytes, "kept_results": report.Kept, "checkpoints": report.Checkpoints, "repacked": report.Repacked, "moved": report.Moved, "waste": report.Waste})
 	}
 	verb, moved := "would remove", "would be copied"
 	if o.Delete {
 		verb, moved = "removed", "was copied"
 	}
 	p.result("%s %s, %s: %s; kept %s", verb, countText(report.Objects, "object"), countText(report.Results, "result"), bytesText(report.Bytes), countText(report.Kept, "result"))
+	if report.Checkpoints > 0 {
+		p.result("among it %s of stages that are finished, or that nobody has gone on with for a month", countText(report.Checkpoints, "checkpoint"))
+	}
 	if report.Repacked > 0 {
 		p.result("what is needed of %s %s into new ones: %s", countText(report.Repacked, "pack"), moved, bytesText(report.Moved))
 	}
 	if report.Waste > 0 {
 		p.result("%s more lie in packs with what is needed, and go when that is less than half", bytesText(report.Waste))
 	}
-	if !o.Delete && report.Objects+report.Results+report.Repacked > 0 {
+	if !o.Delete && report.Objects+report.Results+report.Repacked+report.Checkpoints > 0 {
 		p.say("The same with --delete does it. What only other clones need is not known here: --older-than keeps what is recent.")
 	}
 	return nil
