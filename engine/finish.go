@@ -91,7 +91,7 @@ func (r *run) result() *TrainResult {
 	}
 	res.Train = trainNumbers(r.Curve)
 	if last, step := r.lastLosses(); last != nil {
-		res.Last = &bestPoint{step, r.judged(last)}
+		res.Last = &bestPoint{step, r.judged(last, r.selectBy())}
 		res.Validation = map[string]any{}
 		for _, v := range r.validation {
 			numbers := v.numbers(last)

@@ -96,11 +96,13 @@ func (o *TrainOptions) check() error {
 	case o.EarlyStop != nil && len(o.Validation) == 0:
 		return errors.New("early_stop: needs a validation set")
 	}
-	if o.EarlyStop != nil && o.EarlyStop.Metric != "" {
-		known := slices.ContainsFunc(o.Validation, func(d DataSet) bool { return d.lossName() == o.EarlyStop.Metric })
-		if !known {
-			return fmt.Errorf("early_stop: there is no metric %q; with these inputs it may be %q", o.EarlyStop.Metric, o.Validation[0].lossName())
+	if o.EarlyStop != nil {
+		if err := o.checkLoss("early_stop", o.EarlyStop.Metric); err != nil {
+			return err
 		}
+	}
+	if err := o.checkLoss("select", o.SelectBy); err != nil {
+		return err
 	}
 	if !(o.NEFTune >= 0) || math.IsInf(o.NEFTune, 1) {
 		return fmt.Errorf("neftune: must be 0 or above, not %v", o.NEFTune)
@@ -136,6 +138,18 @@ func (r *run) openData(config model.Config) (err error) {
 		r.validation = append(r.validation, v)
 	}
 	return nil
+}
+
+// checkLoss refuses the name of a loss that no validation set has.
+func (o *TrainOptions) checkLoss(setting, metric string) error {
+	if metric == "" || slices.ContainsFunc(o.Validation, func(d DataSet) bool { return d.lossName() == metric }) {
+		return nil
+	}
+	var known []string
+	for _, d := range o.Validation {
+		known = append(known, fmt.Sprintf("%q", d.lossName()))
+	}
+	return fmt.Errorf("%s: there is no metric %q; with these inputs it may be %s", setting, metric, cmp.Or(strings.Join(known, ", "), "none"))
 }
 
 // openTrain opens what is trained on and plans the steps.
@@ -346,6 +360,9 @@ func (r *run) identity() (map[string]string, error) {
 	}
 	if r.Pairs != "" {
 		id["method"], id["beta"] = "dpo", number(r.Beta)
+	}
+	if r.SelectBy != "" {
+		id["select"] = r.SelectBy
 	}
 	if r.EMA > 0 {
 		id["ema"] = number(r.EMA)

@@ -47,6 +47,7 @@ type TrainOptions struct {
 	EvalLimit   int     // rows of each validation set; 0: all
 	SampleEvery float64 // the same, for samples; 0: only at the end
 	SelectBest  bool    // save the weights with the lowest validation loss, not the last
+	SelectBy    string  // which loss that is; "": the one that EarlyStop names, or the only one, or the mean of all
 	EarlyStop   *EarlyStop
 	// DeviceMemory is how much a run may take, in bytes: what does not fit is computed again instead of kept, which changes no
 	// bit. 0: what the machine has.
@@ -76,7 +77,7 @@ type DataSet struct{ Name, Path string }
 
 // EarlyStop ends training when a validation loss has not fallen by more than MinDelta for Patience evaluations.
 type EarlyStop struct {
-	Metric   string // "validation/loss" or "validation/<name>/loss"; "": the only one, or the mean of all
+	Metric   string // "validation/loss" or "validation/<name>/loss"; "": the one that SelectBy names, or the only one, or the mean of all
 	Patience int
 	MinDelta float64
 }

@@ -370,19 +370,6 @@ func TestTrainSelectsAndStops(t *testing.T) {
 	near(t, "loss of what was saved", saved.Loss, result.Best.Loss, 1e-6)
 }
 
-// TestTrainNamedValidation measures several sets, each under its name.
-func TestTrainNamedValidation(t *testing.T) {
-	o := small(t)
-	o.Validation = []DataSet{{Name: "b", Path: tokenFolder(t, 5, 3)}, {Name: "a", Path: tokenFolder(t, 5, 4)}}
-	result := train(t, o, 0)
-	a, b := result.Validation["a"].(map[string]any)["loss"].(float64), result.Validation["b"].(map[string]any)["loss"].(float64)
-	near(t, "the loss that decides", result.Last.Loss, (a+b)/2, 1e-12)
-	curve, _ := os.ReadFile(o.CurveOut)
-	if lines := strings.Count(string(curve), "\n"); lines != 13 || !strings.Contains(string(curve), `"validation/a/loss":`) {
-		t.Errorf("%d lines of curve:\n%s", lines, curve)
-	}
-}
-
 func TestTrainErrors(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	w, err := dataset.CreateTokens(empty, dataset.Manifest{VocabSize: 256})
@@ -414,15 +401,18 @@ func TestTrainErrors(t *testing.T) {
 		"select":                         func(o *TrainOptions) { o.SelectBest, o.Validation = true, nil },
 		"early_stop: needs":              func(o *TrainOptions) { o.EarlyStop, o.Validation = &EarlyStop{}, nil },
 		`no metric "validation/x/loss"`:  func(o *TrainOptions) { o.EarlyStop = &EarlyStop{Metric: "validation/x/loss"} },
-		"method":                         func(o *TrainOptions) { o.Method = "dora" },
-		"precision":                      func(o *TrainOptions) { o.Precision = "fp8" },
-		"neftune":                        func(o *TrainOptions) { o.NEFTune = -1 },
-		"neither adamw nor lion":         func(o *TrainOptions) { o.Optimizer.Kind = "sgd" },
-		"quantize":                       func(o *TrainOptions) { o.Quantize = "int8" },
-		"quantize: method full":          func(o *TrainOptions) { o.Method, o.Quantize = "full", "nf4" },
-		"epochs":                         func(o *TrainOptions) { o.Steps = 0 },
-		"schedule":                       func(o *TrainOptions) { o.Schedule.Kind = "step" },
-		"training diverged":              func(o *TrainOptions) { o.Schedule = Schedule{Kind: "constant", Rate: 1e30}; o.Warmup = 0 },
+		`select: there is no metric "validation/x/loss"; with these inputs it may be "validation/loss"`: func(o *TrainOptions) {
+			o.SelectBest, o.SelectBy = true, "validation/x/loss"
+		},
+		"method":                 func(o *TrainOptions) { o.Method = "dora" },
+		"precision":              func(o *TrainOptions) { o.Precision = "fp8" },
+		"neftune":                func(o *TrainOptions) { o.NEFTune = -1 },
+		"neither adamw nor lion": func(o *TrainOptions) { o.Optimizer.Kind = "sgd" },
+		"quantize":               func(o *TrainOptions) { o.Quantize = "int8" },
+		"quantize: method full":  func(o *TrainOptions) { o.Method, o.Quantize = "full", "nf4" },
+		"epochs":                 func(o *TrainOptions) { o.Steps = 0 },
+		"schedule":               func(o *TrainOptions) { o.Schedule.Kind = "step" },
+		"training diverged":      func(o *TrainOptions) { o.Schedule = Schedule{Kind: "constant", Rate: 1e30}; o.Warmup = 0 },
 	} {
 		o := small(t)
 		change(&o)

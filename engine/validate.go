@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -124,7 +125,7 @@ func (r *run) addLosses(losses map[string]float64) {
 
 // judge keeps the best weights and decides whether to stop early.
 func (r *run) judge(losses map[string]float64) {
-	loss := r.judged(losses)
+	loss := r.judged(losses, r.selectBy())
 	if r.Best == nil || loss < r.Best.Loss {
 		r.Best = &bestPoint{r.Step, loss}
 		if r.SelectBest {
@@ -134,6 +135,7 @@ func (r *run) judge(losses map[string]float64) {
 	if r.EarlyStop == nil {
 		return
 	}
+	loss = r.judged(losses, cmp.Or(r.EarlyStop.Metric, r.SelectBy))
 	if r.Mark == nil || loss < *r.Mark-r.EarlyStop.MinDelta {
 		r.Mark, r.Stale = &loss, 0
 		return
@@ -144,10 +146,18 @@ func (r *run) judge(losses map[string]float64) {
 	}
 }
 
-// judged is the loss that select and early_stop look at: the one that early_stop names, else the mean of all sets.
-func (r *run) judged(losses map[string]float64) float64 {
-	if r.EarlyStop != nil && r.EarlyStop.Metric != "" {
-		return losses[r.EarlyStop.Metric]
+// selectBy names the loss that decides which weights are the best, "" for the mean of all sets.
+func (r *run) selectBy() string {
+	if r.EarlyStop != nil {
+		return cmp.Or(r.SelectBy, r.EarlyStop.Metric)
+	}
+	return r.SelectBy
+}
+
+// judged is the named loss, or the mean of all sets.
+func (r *run) judged(losses map[string]float64, metric string) float64 {
+	if metric != "" {
+		return losses[metric]
 	}
 	sum := 0.0
 	for _, v := range r.validation { // in the order of names: the sum does not depend on a map's

@@ -2,7 +2,6 @@ package stages
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,7 +92,7 @@ type Train struct {
 	EvalEvery    float64        `hcl:"eval_every,optional" unit:"share or steps" doc:"how often validation is measured, besides step 0 and the end; 0: never between"`
 	EvalLimit    int            `hcl:"eval_limit,optional" unit:"rows" doc:"rows of each validation set used, evenly spread; 0: all"`
 	SamplesEvery float64        `hcl:"samples_every,optional" unit:"share or steps" doc:"how often the samples output gets answers of the model as it stands; 0: only at the end"`
-	Select       string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best by validation loss"`
+	Select       string         `hcl:"select,optional" doc:"weights that are saved: of the last step, or best: of the lowest validation loss (with several sets their mean, or what early_stop names), or of the loss that is named here: validation/<name>/loss"`
 	EarlyStop    *TrainStopping `hcl:"early_stop,optional" doc:"stop when a validation loss no longer falls: metric, patience, min_delta"`
 
 	CheckpointEvery Interval `hcl:"checkpoint_every,optional" type:"duration or whole number" key:"-" doc:"time between checkpoints (\"15m\"), or a number of steps"`                                                                                                         // when it is saved changes no result
@@ -240,8 +239,8 @@ func (t *Train) checkLength() error {
 		return fmt.Errorf("samples_every: must not be negative")
 	case t.EvalLimit < 0:
 		return fmt.Errorf("eval_limit: must not be negative")
-	case t.Select != "last" && t.Select != "best":
-		return fmt.Errorf("select: %q is neither last nor best", t.Select)
+	case t.Select != "last" && t.Select != "best" && t.selectBy() == "":
+		return fmt.Errorf("select: %q is neither last nor best, nor a loss like validation/<name>/loss", t.Select)
 	case t.EarlyStop != nil && t.EarlyStop.Patience < 0:
 		return fmt.Errorf("early_stop: patience must not be negative")
 	case t.Clip < 0:
@@ -259,6 +258,14 @@ func (t *Train) checkLength() error {
 		return err
 	}
 	return t.schedule().Check()
+}
+
+// selectBy is the loss that select names, "" if it names none.
+func (t *Train) selectBy() string {
+	if strings.HasPrefix(t.Select, "validation/") && strings.HasSuffix(t.Select, "/loss") || t.Select == "validation/loss" {
+		return t.Select
+	}
+	return ""
 }
 
 func (t *Train) schedule() engine.Schedule {
@@ -309,7 +316,7 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 		Optimizer: engine.Optimizer{
 			Kind: t.Optimizer.Name, Beta1: t.Optimizer.Beta1, Beta2: t.Optimizer.Beta2, Eps: t.Optimizer.Eps, Decay: t.WeightDecay, Clip: t.Clip,
 		},
-		EvalEvery: t.EvalEvery, SampleEvery: t.SamplesEvery, EvalLimit: t.EvalLimit, SelectBest: t.Select == "best", Seed: uint64(t.Seed),
+		EvalEvery: t.EvalEvery, SampleEvery: t.SamplesEvery, EvalLimit: t.EvalLimit, SelectBest: t.Select != "last", SelectBy: t.selectBy(), Seed: uint64(t.Seed),
 		CheckpointTime: t.CheckpointEvery.Time, CheckpointSteps: t.CheckpointEvery.Steps, CheckpointKeep: t.CheckpointKeep, EMA: t.EMA, Scratch: env.Scratch,
 		Out:      env.Out["adapter"] + env.Out["model"], // one of the two is declared
 		CurveOut: env.Out["curve"], SamplesOut: env.Out["samples"], CheckpointOut: env.Out["checkpoint"],
@@ -343,110 +350,4 @@ func (t *Train) options(env *runner.Env) engine.TrainOptions {
 		o.EarlyStop = &engine.EarlyStop{Metric: e.Metric, Patience: e.Patience, MinDelta: e.MinDelta}
 	}
 	return o
-}
-
-// Targets is "all-linear", or a list of module names.
-type Targets []string
-
-// UnmarshalJSON reads a string or a list of strings.
-func (t *Targets) UnmarshalJSON(b []byte) error {
-	var one string
-	if json.Unmarshal(b, &one) == nil {
-		*t = Targets{one}
-		return nil
-	}
-	var list []string
-	if err := json.Unmarshal(b, &list); err != nil {
-		return fmt.Errorf(`must be "all-linear" or a list of module names`)
-	}
-	*t = list
-	return nil
-}
-
-// MarshalJSON writes what UnmarshalJSON reads.
-func (t Targets) MarshalJSON() ([]byte, error) {
-	if len(t) == 1 && t[0] == "all-linear" {
-		return json.Marshal(t[0])
-	}
-	return json.Marshal([]string(t))
-}
-
-// Optimizer is "adamw" or "lion", or an object that changes its numbers.
-type Optimizer struct {
-	Name  string  `json:"name"`
-	Beta1 float64 `json:"beta1"`
-	Beta2 float64 `json:"beta2"`
-	Eps   float64 `json:"eps"`
-}
-
-// UnmarshalJSON reads a name or an object. Left-out numbers are those that are usual for the optimiser.
-func (o *Optimizer) UnmarshalJSON(b []byte) error {
-	*o = newTrain().Optimizer
-	wrong := func(err error) error {
-		return fmt.Errorf(`must be "adamw", "lion" or an object with name, beta1, beta2, eps: %v`, err)
-	}
-	named := struct{ Name string }{o.Name}
-	object := json.Unmarshal(b, &named.Name) != nil
-	if object {
-		if err := json.Unmarshal(b, &named); err != nil {
-			return wrong(err)
-		}
-	}
-	if o.Name = strings.ToLower(named.Name); o.Name == "lion" {
-		o.Beta2 = 0.99 // Chen et al. 2023, section 4.1
-	}
-	if !object {
-		return nil
-	}
-	type plain Optimizer
-	dec := json.NewDecoder(strings.NewReader(string(b)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode((*plain)(o)); err != nil {
-		return wrong(err)
-	}
-	o.Name = strings.ToLower(o.Name)
-	return nil
-}
-
-func (o Optimizer) check() error {
-	switch {
-	case o.Name != "adamw" && o.Name != "lion":
-		return fmt.Errorf("optimizer: %q is neither adamw nor lion", o.Name)
-	case !(o.Beta1 >= 0 && o.Beta1 < 1) || !(o.Beta2 >= 0 && o.Beta2 < 1):
-		return fmt.Errorf("optimizer: beta1 and beta2 must be from 0 to below 1")
-	case !(o.Eps > 0):
-		return fmt.Errorf("optimizer: eps must be above 0")
-	}
-	return nil
-}
-
-// Interval is a duration ("15m"), or a number of steps.
-type Interval struct {
-	Time  time.Duration
-	Steps int
-}
-
-// UnmarshalJSON reads a duration or a number.
-func (i *Interval) UnmarshalJSON(b []byte) error {
-	var steps int
-	if json.Unmarshal(b, &steps) == nil && steps > 0 {
-		*i = Interval{Steps: steps}
-		return nil
-	}
-	var text string
-	if json.Unmarshal(b, &text) == nil {
-		if d, err := time.ParseDuration(text); err == nil && d > 0 {
-			*i = Interval{Time: d}
-			return nil
-		}
-	}
-	return fmt.Errorf(`must be a duration like "15m" or a number of steps`)
-}
-
-// MarshalJSON writes what UnmarshalJSON reads.
-func (i Interval) MarshalJSON() ([]byte, error) {
-	if i.Steps > 0 {
-		return json.Marshal(i.Steps)
-	}
-	return json.Marshal(i.Time.String())
 }
