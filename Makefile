@@ -60,6 +60,10 @@ bench-tokenizer: build ## the tokenizer, MB/s a core
 bench-data: build ## the data stages: MB/s, rows/s, peak memory
 	@tools/bench/data.sh
 
+.PHONY: bench-exp
+bench-exp: build ## what a sweep costs over its stages, exp show of 5,000, the page of 100 runs
+	@tools/bench/exp.sh
+
 .PHONY: bench-engine
 bench-engine: build ## a LoRA step beside torch and PEFT
 	@tools/bench/engine.sh
