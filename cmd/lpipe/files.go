@@ -16,8 +16,15 @@ func (p *program) path(name string) string {
 }
 
 // atomicFile opens a temporary file beside path. finish(nil) syncs it and renames it to path; finish(err)
-// removes it and returns nil.
+// removes it and returns nil. What is no file, as /dev/null or a pipe, is written to: as root a rename would take its place.
 func atomicFile(path string) (f *os.File, finish func(error) error, err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, nil, fmt.Errorf("write %s: %w", path, err)
+		}
+		return f, func(error) error { return f.Close() }, nil
+	}
 	f, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return nil, nil, fmt.Errorf("write %s: %w", path, err)
