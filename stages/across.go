@@ -52,10 +52,7 @@ func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker, 
 		columns = dataset.RowColumns()
 	}
 	a.share = 0.5
-	s, err := newSeen(v.NearDuplicates, env.Scratch)
-	if err != nil {
-		return nil, err
-	}
+	s := newSeen(v.NearDuplicates, env.Scratch)
 	defer s.close()
 	hasher := newMinHasher(v.NearDuplicates)
 	rows := &pass[firstPass]{
@@ -82,19 +79,19 @@ func (v *Validate) acrossRows(ctx context.Context, env *runner.Env, c *checker, 
 
 // settle makes of what was seen what the second pass asks.
 func (a *across) settle(ctx context.Context, s *seen, v *Validate) (err error) {
-	if a.sameID, err = s.sameIDs(); err != nil {
+	if a.sameID, err = s.sameIDs(ctx); err != nil {
 		return err
 	}
-	if a.conflicts, err = s.otherAnswers(); err != nil {
+	if a.conflicts, err = s.otherAnswers(ctx); err != nil {
 		return err
 	}
-	if a.common, err = s.commonPhrases(v.Checks.Phrases.Rows); err != nil || !v.NearDuplicates.On {
+	if a.common, err = s.commonPhrases(ctx, v.Checks.Phrases.Rows); err != nil || !v.NearDuplicates.On {
 		return err
 	}
 	if a.near, err = s.near.cluster(ctx); err != nil {
 		return err
 	}
-	a.passed, err = a.near.firstPassed(s.bad, s.scratch)
+	a.passed, err = a.near.firstPassed(ctx, s.bad, s.scratch)
 	return err
 }
 
@@ -106,9 +103,8 @@ type seen struct {
 	bad                   rowSet
 }
 
-func newSeen(near NearDuplicates, scratch string) (*seen, error) {
-	c, err := newClusterer(near, scratch)
-	return &seen{scratch: scratch, ids: newSorter(scratch), answers: newSorter(scratch), phrases: newSorter(scratch), near: c}, err
+func newSeen(near NearDuplicates, scratch string) *seen {
+	return &seen{scratch: scratch, ids: newSorter(scratch), answers: newSorter(scratch), phrases: newSorter(scratch), near: newClusterer(near, scratch)}
 }
 
 func (s *seen) close() {
@@ -141,9 +137,9 @@ func (s *seen) add(f firstPass) error {
 }
 
 // sameIDs maps each row whose id an earlier one has to the first that has it.
-func (s *seen) sameIDs() (*rowMap, error) {
+func (s *seen) sameIDs(ctx context.Context) (*rowMap, error) {
 	same := newRowMap(s.scratch)
-	for rows, err := range s.ids.groups() {
+	for rows, err := range s.ids.groups(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -153,58 +149,13 @@ func (s *seen) sameIDs() (*rowMap, error) {
 			}
 		}
 	}
-	return same, same.freeze()
-}
-
-// otherAnswers maps each row of a prompt that came with several answers to the first row with another than its own. In a
-// sorted pair hi is the prompt's hash and lo the answer's.
-func (s *seen) otherAnswers() (*rowMap, error) {
-	other := newRowMap(s.scratch)
-	var same []pair // with the prompt in hand
-	settle := func() error {
-		for _, p := range same {
-			if first := firstOther(same, p.lo); first != math.MaxUint64 {
-				if err := other.add(p.row, first); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	for p, err := range s.answers.sorted() {
-		if err != nil {
-			return nil, err
-		}
-		if len(same) > 0 && same[0].hi != p.hi {
-			if err := settle(); err != nil {
-				return nil, err
-			}
-			same = same[:0]
-		}
-		same = append(same, p)
-	}
-	if err := settle(); err != nil {
-		return nil, err
-	}
-	return other, other.freeze()
-}
-
-// firstOther is the first row of those with one prompt whose answer is not the one given. Answers lie together, each with
-// its first row first: one look at each group does.
-func firstOther(same []pair, answer uint64) uint64 {
-	first := uint64(math.MaxUint64)
-	for i, p := range same {
-		if p.lo != answer && (i == 0 || same[i-1].lo != p.lo) {
-			first = min(first, p.row)
-		}
-	}
-	return first
+	return same, same.freeze(ctx)
 }
 
 // commonPhrases counts for each row the phrases that at least so many rows have.
-func (s *seen) commonPhrases(least int) ([]uint16, error) {
+func (s *seen) commonPhrases(ctx context.Context, least int) ([]uint16, error) {
 	var count []uint16
-	for rows, err := range s.phrases.groups() {
+	for rows, err := range s.phrases.groups(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -275,27 +226,6 @@ func (f *firstPass) addID(id string, row int64) {
 	}
 }
 
-// addAnswer notes a row's prompt and the answer that its response gives, if it gives one.
-func (f *firstPass) addAnswer(r *dataset.Row, row int64) {
-	answer, ok := lastBoxed(afterThink(r.Response()))
-	prompt := r.Prompt()
-	if !ok || prompt == "" {
-		return
-	}
-	hi, _ := promptHash(prompt)
-	f.answers = append(f.answers, pair{hi, answerHash(answer), uint64(row)})
-}
-
-// answerHash is the same for answers that sameAnswer takes for the same.
-func answerHash(answer string) uint64 {
-	plain := plainAnswer(answer)
-	if n, ok := numberOf(plain); ok {
-		plain = n.RatString()
-	}
-	hi, _ := textHash(plain)
-	return hi
-}
-
 // phraseSample is the share of phrases that are looked at: one in so many, by their hash, so that it is the same ones in all rows.
 const phraseSample = 16
 
@@ -333,7 +263,7 @@ func (c *checker) fails(found []finding) bool {
 }
 
 // firstPassed finds for each cluster of two or more its first row that is not bad.
-func (c *clusters) firstPassed(bad rowSet, scratch string) (*rowMap, error) {
+func (c *clusters) firstPassed(ctx context.Context, bad rowSet, scratch string) (*rowMap, error) {
 	first := newRowMap(scratch)
 	for row := range c.parent {
 		if c.parent[row] == 0 {
@@ -351,7 +281,7 @@ func (c *clusters) firstPassed(bad rowSet, scratch string) (*rowMap, error) {
 			}
 		}
 	}
-	return first, first.freeze()
+	return first, first.freeze(ctx)
 }
 
 // duplicates counts the clusters; nil where nobody looked for any.

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 // sorted: of a hundred million, a few.
 type gramFile struct {
 	scratch     string
-	n           int
+	common      int // rows of an n-gram that count; more need not be told apart
 	file        *os.File
 	out         *bufio.Writer
 	seen, again []uint64 // bit sets by the low bits of the hash
@@ -26,8 +27,8 @@ const (
 	gramBitsMost  = 1 << 29 // two sets of 64 MB
 )
 
-// newGramFile makes one for about as many bytes of text.
-func newGramFile(scratch string, n int, bytes int64) (*gramFile, error) {
+// newGramFile makes one for about as many bytes of text. Of an n-gram's rows the first common and one more are found.
+func newGramFile(scratch string, common int, bytes int64) (*gramFile, error) {
 	bits := uint64(gramBitsLeast)
 	for bits < gramBitsMost && bits < uint64(bytes) {
 		bits *= 2
@@ -40,7 +41,7 @@ func newGramFile(scratch string, n int, bytes int64) (*gramFile, error) {
 		return nil, fmt.Errorf("spill to scratch: %w", err)
 	}
 	_ = os.Remove(f.Name())
-	return &gramFile{scratch: scratch, n: n, file: f, out: bufio.NewWriterSize(f, 1<<18), seen: make([]uint64, bits/64), again: make([]uint64, bits/64), mask: bits - 1}, nil
+	return &gramFile{scratch: scratch, common: common, file: f, out: bufio.NewWriterSize(f, 1<<18), seen: make([]uint64, bits/64), again: make([]uint64, bits/64), mask: bits - 1}, nil
 }
 
 // add takes a row's n-grams, in the order of rows.
@@ -62,7 +63,7 @@ func (g *gramFile) add(row uint64, grams []uint64) error {
 }
 
 // shared sorts what may be in several rows.
-func (g *gramFile) shared() (*sorter, error) {
+func (g *gramFile) shared(ctx context.Context) (*sorter, error) {
 	if err := g.out.Flush(); err != nil {
 		return nil, fmt.Errorf("spill to scratch: %w", err)
 	}
@@ -71,8 +72,12 @@ func (g *gramFile) shared() (*sorter, error) {
 	}
 	in := bufio.NewReaderSize(g.file, 1<<18)
 	sorted := newSorter(g.scratch)
+	often := crowd{most: g.common + 1, rows: map[uint64]rowCount{}}
 	var word [16]byte
 	for {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if _, err := io.ReadFull(in, word[:]); errors.Is(err, io.EOF) {
 			return sorted, nil
 		} else if err != nil {
@@ -84,7 +89,7 @@ func (g *gramFile) shared() (*sorter, error) {
 				return nil, fmt.Errorf("read back from scratch: %w", err)
 			}
 			h := binary.LittleEndian.Uint64(word[:])
-			if g.again[h&g.mask/64]>>(h%64)&1 == 0 {
+			if g.again[h&g.mask/64]>>(h%64)&1 == 0 || often.full(h, row) {
 				continue
 			}
 			if err := sorted.add(pair{h, 0, row}); err != nil {
@@ -94,9 +99,38 @@ func (g *gramFile) shared() (*sorter, error) {
 	}
 }
 
+// crowd tells n-grams that have as many rows as count: of rows that all begin alike each would bring all of its own to be
+// sorted. It counts in as many as it has room for, which takes them as they come; those of many rows come soon.
+type crowd struct {
+	most int
+	rows map[uint64]rowCount
+}
+
+type rowCount struct {
+	rows int
+	last uint64 // row
+}
+
+const crowdInMemory = 1 << 18 // n-grams: some 12 MB
+
+// full says that an n-gram has most rows already, and counts this one if not.
+func (c *crowd) full(h, row uint64) bool {
+	n, known := c.rows[h]
+	switch {
+	case !known && len(c.rows) == crowdInMemory:
+		return false
+	case n.rows > 0 && n.last == row:
+		return false
+	case n.rows == c.most:
+		return true
+	}
+	c.rows[h] = rowCount{n.rows + 1, row}
+	return false
+}
+
 // sharedGrams calls each with the rows of every n-gram that two rows or more have, in the order of rows. The slice is reused.
-func sharedGrams(sorted *sorter, each func(rows []uint64) error) error {
-	for rows, err := range sorted.groups() {
+func sharedGrams(ctx context.Context, sorted *sorter, each func(rows []uint64) error) error {
+	for rows, err := range sorted.groups(ctx) {
 		if err != nil {
 			return err
 		}

@@ -119,7 +119,7 @@ func TestRowMapInScratch(t *testing.T) {
 		}
 	}
 	for _, m := range []*rowMap{small, large} {
-		if err := m.freeze(); err != nil {
+		if err := m.freeze(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

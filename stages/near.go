@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
 	"os"
 	"sync"
 )
@@ -146,40 +147,34 @@ func (m *minHasher) leastPlainly(least *[permutations]uint32, hashes []uint64) {
 	}
 }
 
-// clusterer groups rows by their signatures. Its state beyond four bytes a row lies sorted in scratch.
+// clusterer groups rows by their signatures. Its state beyond four bytes a row lies in scratch when it is much.
 type clusterer struct {
-	near  NearDuplicates
-	bands *sorter
-	file  *os.File // signatures' bytes, at their row numbers
-	out   *bufio.Writer
-	next  uint64 // row number that out stands at
+	near    NearDuplicates
+	bands   *sorter
+	scratch string
+	held    []byte   // signatures by row number, as long as they are few
+	file    *os.File // then all of them
+	out     *bufio.Writer
+	next    uint64 // row number behind the last
 }
 
-func newClusterer(near NearDuplicates, scratch string) (*clusterer, error) {
-	c := &clusterer{near: near, bands: newSorter(scratch)}
-	if err := os.MkdirAll(scratch, 0o777); err != nil {
-		return nil, fmt.Errorf("spill to scratch: %w", err)
-	}
-	f, err := os.CreateTemp(scratch, "signatures-*")
-	if err != nil {
-		return nil, fmt.Errorf("spill to scratch: %w", err)
-	}
-	_ = os.Remove(f.Name())
-	c.file, c.out = f, bufio.NewWriterSize(f, 1<<18)
-	return c, nil
+// signaturesInMemory bounds held: beyond it each look at a signature is a read of the file.
+const signaturesInMemory = 32 << 20
+
+func newClusterer(near NearDuplicates, scratch string) *clusterer {
+	return &clusterer{near: near, bands: newSorter(scratch), scratch: scratch}
 }
 
 // add takes the signatures in the order of rows.
 func (c *clusterer) add(s signature) error {
 	for ; c.next < s.row; c.next++ { // rows without words, blank lines
-		if _, err := c.out.Write(make([]byte, signatureBytes)); err != nil {
-			return fmt.Errorf("spill to scratch: %w", err)
+		if err := c.hold(make([]byte, signatureBytes)); err != nil {
+			return err
 		}
 	}
 	c.next++
-	record := binary.LittleEndian.AppendUint64(s.bytes[:permutations:permutations], s.key)
-	if _, err := c.out.Write(record); err != nil {
-		return fmt.Errorf("spill to scratch: %w", err)
+	if err := c.hold(binary.LittleEndian.AppendUint64(s.bytes[:permutations:permutations], s.key)); err != nil {
+		return err
 	}
 	for _, band := range s.bands {
 		if err := c.bands.add(band); err != nil {
@@ -189,12 +184,51 @@ func (c *clusterer) add(s signature) error {
 	return nil
 }
 
+// hold keeps a record of signatureBytes.
+func (c *clusterer) hold(record []byte) error {
+	if c.out == nil && len(c.held) < signaturesInMemory {
+		c.held = append(c.held, record...)
+		return nil
+	}
+	if c.out == nil {
+		if err := c.spill(); err != nil {
+			return err
+		}
+	}
+	if _, err := c.out.Write(record); err != nil {
+		return fmt.Errorf("spill to scratch: %w", err)
+	}
+	return nil
+}
+
+func (c *clusterer) spill() error {
+	err := os.MkdirAll(c.scratch, 0o777)
+	if err == nil {
+		c.file, err = os.CreateTemp(c.scratch, "signatures-*")
+	}
+	if err == nil {
+		_ = os.Remove(c.file.Name())
+		c.out = bufio.NewWriterSize(c.file, 1<<18)
+		_, err = c.out.Write(c.held)
+	}
+	if err != nil {
+		return fmt.Errorf("spill to scratch: %w", err)
+	}
+	c.held = nil
+	return nil
+}
+
 func (c *clusterer) close() {
 	c.bands.close()
-	c.file.Close()
+	if c.file != nil {
+		c.file.Close()
+	}
 }
 
 func (c *clusterer) flush() error {
+	if c.out == nil {
+		return nil
+	}
 	if err := c.out.Flush(); err != nil {
 		return fmt.Errorf("spill to scratch: %w", err)
 	}
@@ -203,6 +237,10 @@ func (c *clusterer) flush() error {
 
 // bytesOf reads the signature of a row.
 func (c *clusterer) bytesOf(row uint64, sig *[permutations]byte) error {
+	if c.file == nil {
+		copy(sig[:], c.held[row*signatureBytes:])
+		return nil
+	}
 	if _, err := c.file.ReadAt(sig[:], int64(row)*signatureBytes); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read back from scratch: %w", err)
 	}
@@ -218,56 +256,75 @@ func (c *clusterer) cluster(ctx context.Context) (*clusters, error) {
 		return nil, err
 	}
 	joined := &clusters{}
-	same := func(a, b uint64) bool { return joined.root(a) == joined.root(b) }
-	err := c.compare(ctx, same, func(row, leader uint64) (bool, error) {
-		joined.join(leader, row)
-		return true, nil
-	})
+	one := matching{
+		known: func(a, b uint64) bool { return joined.root(a) == joined.root(b) },
+		like: func(row, leader uint64) error {
+			joined.join(leader, row)
+			return nil
+		},
+	}
+	err := c.compare(ctx, one)
 	joined.flatten()
 	return joined, err
 }
 
-// pairs calls like for each row with every earlier row of its bands that leads there and is alike.
+// pairs calls like for each row with the earlier rows of its bands that lead there and are alike; not again with the one that it
+// was called with last.
 func (c *clusterer) pairs(ctx context.Context, like func(row, earlier uint64) error) error {
-	return c.compare(ctx, func(_, _ uint64) bool { return false }, func(row, leader uint64) (bool, error) {
-		return false, like(row, leader)
+	last := make([]uint32, c.next) // by row
+	return c.compare(ctx, matching{
+		every: true,
+		known: func(leader, row uint64) bool { return last[row] == uint32(leader) },
+		like: func(row, leader uint64) error {
+			last[row] = uint32(leader)
+			return like(row, leader)
+		},
 	})
 }
 
-// compare compares the rows of each band with its leaders: the first few that differ among themselves. Rows that known says
-// to be joined already are passed over; like says whether the one pair is enough for the row.
-func (c *clusterer) compare(ctx context.Context, known func(a, b uint64) bool, like func(row, leader uint64) (enough bool, err error)) error {
+// matching is what becomes of rows that are compared with the leaders of a band.
+type matching struct {
+	every bool                                 // a row goes on to the other leaders when it is like one
+	known func(leader, row uint64) bool        // they are known to be alike: no need to look
+	like  func(row, leader uint64) (err error) // they were found to be alike
+}
+
+// compare compares the rows of each band with its leaders: the first few that differ among themselves.
+func (c *clusterer) compare(ctx context.Context, do matching) error {
 	var lead [leaders][permutations]byte
 	var names [leaders]uint64
-	for rows, err := range c.bands.groups() {
-		if err == nil {
-			err = ctx.Err()
-		}
+	for rows, err := range c.bands.groups(ctx) {
 		if err != nil {
 			return err
 		}
 		n := 0
-	members:
 		for _, row := range rows {
+			var unknown [leaders]int
+			m := 0
 			for i := range n {
-				if known(names[i], row) {
-					continue members
+				if !do.known(names[i], row) {
+					unknown[m] = i
+					m++
 				}
+			}
+			follows := m < n
+			if follows && (m == 0 || !do.every) {
+				continue
 			}
 			var sig [permutations]byte
 			if err := c.bytesOf(row, &sig); err != nil {
 				return err
 			}
-			follows := false
-			for i := range n {
+			for _, i := range unknown[:m] {
 				if similarity(&lead[i], &sig) < c.near.Threshold {
 					continue
 				}
 				follows = true
-				if enough, err := like(row, names[i]); err != nil {
+				if err := do.like(row, names[i]); err != nil {
 					return err
-				} else if enough {
-					continue members
+				}
+				if !do.every {
+					break
 				}
 			}
 			if !follows && n < leaders {
@@ -279,78 +336,22 @@ func (c *clusterer) compare(ctx context.Context, known func(a, b uint64) bool, l
 	return nil
 }
 
-// across calls like for the pairs of rows that share a band, are alike, and stand in two sets. What like drops by changing sets
-// is not compared further. Of a band that has rows in two sets, the rows of one kind of signature in one set are one.
-func (c *clusterer) across(ctx context.Context, sets []int8, like func(earlier, later uint64) error) error {
-	type kind struct {
-		sig [permutations]byte
-		set int8
-	}
-	for rows, err := range c.bands.groups() {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		if oneSet(rows, sets) {
-			continue
-		}
-		var kinds []kind
-		firsts := map[kind]uint64{}
-		for _, row := range rows {
-			if sets[row] < 0 {
-				continue
-			}
-			one := kind{set: sets[row]}
-			if err := c.bytesOf(row, &one.sig); err != nil {
-				return err
-			}
-			for _, other := range kinds {
-				if other.set == one.set || similarity(&other.sig, &one.sig) < c.near.Threshold {
-					continue
-				}
-				if err := like(firsts[other], row); err != nil {
-					return err
-				}
-				if sets[row] < 0 {
-					break
-				}
-			}
-			if _, known := firsts[one]; !known && sets[row] >= 0 {
-				firsts[one] = row
-				kinds = append(kinds, one)
-			}
-		}
-	}
-	return nil
-}
-
-// oneSet says whether the rows that have a set all have the same.
-func oneSet(rows []uint64, sets []int8) bool {
-	set := int8(-1)
-	for _, row := range rows {
-		if at := sets[row]; at >= 0 {
-			if set >= 0 && at != set {
-				return false
-			}
-			set = at
-		}
-	}
-	return true
-}
-
 // similarity estimates the Jaccard similarity by b-bit minwise hashing (Li and König 2010), b = 8: bytes of
 // different minima are equal once in 256 times.
 func similarity(a, b *[permutations]byte) float64 {
-	equal := 0
-	for i := range a {
-		if a[i] == b[i] {
-			equal++
-		}
-	}
 	const chance = 1.0 / 256
-	return (float64(equal)/permutations - chance) / (1 - chance)
+	return (float64(equalBytes(a, b))/permutations - chance) / (1 - chance)
+}
+
+// equalBytes counts the places where a and b are equal, eight at a time.
+func equalBytes(a, b *[permutations]byte) int {
+	const low = 0x7f7f7f7f7f7f7f7f
+	equal := 0
+	for i := 0; i < permutations; i += 8 {
+		x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])
+		equal += bits.OnesCount64(^(x&low + low | x | low)) // the upper bit of each byte that is 0
+	}
+	return equal
 }
 
 // clusters is a forest over row numbers; the root of a cluster is its first row.

@@ -114,10 +114,8 @@ type looked struct {
 func (p *places) look(ctx context.Context, env *runner.Env, from splitSource) (err error) {
 	near := NearDuplicates{On: true, Threshold: p.split.Similarity, Shingle: defaultNear().Shingle}
 	hasher := newMinHasher(near)
-	if p.near, err = newClusterer(near, env.Scratch); err != nil {
-		return err
-	}
-	grams, err := newGramFile(env.Scratch, p.split.NGram, from.bytes())
+	p.near = newClusterer(near, env.Scratch)
+	grams, err := newGramFile(env.Scratch, p.split.Common, from.bytes())
 	if err != nil {
 		return err
 	}
@@ -139,7 +137,7 @@ func (p *places) look(ctx context.Context, env *runner.Env, from splitSource) (e
 	if err != nil {
 		return err
 	}
-	if p.grams, err = grams.shared(); err != nil {
+	if p.grams, err = grams.shared(ctx); err != nil {
 		return err
 	}
 	if err := p.settle(ctx, env, from, prompts); err != nil {
@@ -223,13 +221,13 @@ func (p *places) settle(ctx context.Context, env *runner.Env, from splitSource, 
 			return err
 		}
 	case "row": // equal prompts are one, also where strata take turns
-		if err := linkEqual(prompts, links); err != nil {
+		if err := linkEqual(ctx, prompts, links); err != nil {
 			return err
 		}
 	default:
-		return p.columns(prompts)
+		return p.columns(ctx, prompts)
 	}
-	joined, err := p.follow(links, grams)
+	joined, err := p.follow(ctx, links, grams)
 	if err != nil {
 		return err
 	}
@@ -250,21 +248,21 @@ func (p *places) link(ctx context.Context, links *sorter) (grams int, err error)
 	if err != nil {
 		return 0, err
 	}
-	err = sharedGrams(p.grams, func(rows []uint64) error {
+	err = sharedGrams(ctx, p.grams, func(rows []uint64) error {
 		for _, row := range rows[:min(len(rows), p.split.Common)] {
 			if err := links.add(pair{hi: row, lo: gramMark | uint64(grams)}); err != nil {
 				return err
 			}
 		}
 		grams++
-		return ctx.Err()
+		return nil
 	})
 	return grams, err
 }
 
 // linkEqual links each row to the first with the same prompt.
-func linkEqual(prompts, links *sorter) error {
-	for rows, err := range prompts.groups() {
+func linkEqual(ctx context.Context, prompts, links *sorter) error {
+	for rows, err := range prompts.groups(ctx) {
 		if err != nil {
 			return err
 		}
@@ -279,13 +277,13 @@ func linkEqual(prompts, links *sorter) error {
 
 // follow walks through the rows in their order. A row goes where the earlier ones are that it hangs together with; alone, where
 // its own key or its stratum's turn says. One that hangs together with rows of two sets is dropped: an earlier row never moves.
-func (p *places) follow(links *sorter, grams int) (joined int, err error) {
+func (p *places) follow(ctx context.Context, links *sorter, grams int) (joined int, err error) {
 	f := &follower{places: p, grams: make([]int8, grams)}
 	for i := range f.grams {
 		f.grams[i] = unplaced
 	}
 	turns := make([]uint64, len(p.names))
-	next, stop := newPuller(links)
+	next, stop := newPuller(ctx, links)
 	defer stop()
 	link, more, err := next()
 	for row := range p.sets {
@@ -357,8 +355,8 @@ func (f *follower) take(set int8) {
 }
 
 // newPuller reads a sorter pair by pair.
-func newPuller(s *sorter) (next func() (pair, bool, error), stop func()) {
-	pull, stop := iter.Pull2(s.sorted())
+func newPuller(ctx context.Context, s *sorter) (next func() (pair, bool, error), stop func()) {
+	pull, stop := iter.Pull2(s.sorted(ctx))
 	return func() (pair, bool, error) {
 		p, err, more := pull()
 		return p, more, err
@@ -368,16 +366,17 @@ func newPuller(s *sorter) (next func() (pair, bool, error), stop func()) {
 // part drops the later of two like rows that stand in two sets all the same: rows are linked to the first of each band only,
 // and of those one may be dropped.
 func (p *places) part(ctx context.Context) error {
-	return p.near.across(ctx, p.sets, func(_, later uint64) error {
+	_, err := p.near.across(ctx, p.sets, func(_, later uint64) error {
 		p.sets[later] = toDrop
 		return nil
 	})
+	return err
 }
 
 // columns finds prompts that stand in more than one set when rows go by a column. Of those the test set keeps
 // its rows, else validation, and the others lose theirs.
-func (p *places) columns(prompts *sorter) error {
-	for rows, err := range prompts.groups() {
+func (p *places) columns(ctx context.Context, prompts *sorter) error {
+	for rows, err := range prompts.groups(ctx) {
 		if err != nil {
 			return err
 		}
@@ -402,11 +401,13 @@ type proof struct {
 	Common     int64   `json:"common_ngrams"`
 	Similarity float64 `json:"similarity"`
 	Pairs      int64   `json:"similar_pairs"`
+	// Partly are rows of which so many share a band, without being alike, that they were compared with the first of them only.
+	Partly int64 `json:"partly_compared,omitempty"`
 }
 
 func (p *places) prove(ctx context.Context) (*proof, error) {
 	out := &proof{NGram: p.split.NGram, Similarity: p.split.Similarity}
-	err := sharedGrams(p.grams, func(rows []uint64) error {
+	err := sharedGrams(ctx, p.grams, func(rows []uint64) error {
 		common := len(rows) > p.split.Common
 		if common {
 			out.Common++
@@ -428,7 +429,7 @@ func (p *places) prove(ctx context.Context) (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = p.near.across(ctx, p.sets, func(_, _ uint64) error {
+	out.Partly, err = p.near.across(ctx, p.sets, func(_, _ uint64) error {
 		out.Pairs++
 		return nil
 	})

@@ -302,7 +302,7 @@ func (p *Preprocess) findRepeated(ctx context.Context, env *runner.Env) (*duplic
 		return nil, err
 	}
 	d := &duplicates{share: share}
-	for same, err := range sorted.groups() {
+	for same, err := range sorted.groups(ctx) {
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func (m *rowMap) add(row, value uint64) error {
 }
 
 // freeze ends the filling. Of two values for a row the smaller counts.
-func (m *rowMap) freeze() error {
+func (m *rowMap) freeze(ctx context.Context) error {
 	defer m.sorted.close()
 	var out *bufio.Writer
 	if m.count > rowMapInMemory {
@@ -49,7 +50,7 @@ func (m *rowMap) freeze() error {
 	}
 	m.count = 0
 	last := pair{}
-	for p, err := range m.sorted.sorted() {
+	for p, err := range m.sorted.sorted(ctx) {
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"container/heap"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -119,11 +120,11 @@ func (s *sorter) spill() error {
 }
 
 // groups yields the rows of each hash that came with two or more, in the order of rows. The slice is reused.
-func (s *sorter) groups() iter.Seq2[[]uint64, error] {
+func (s *sorter) groups(ctx context.Context) iter.Seq2[[]uint64, error] {
 	return func(yield func([]uint64, error) bool) {
 		var rows []uint64
 		var last pair
-		for p, err := range s.sorted() {
+		for p, err := range s.sorted(ctx) {
 			if err != nil {
 				yield(nil, err)
 				return
@@ -143,8 +144,8 @@ func (s *sorter) groups() iter.Seq2[[]uint64, error] {
 	}
 }
 
-// sorted yields every pair in order.
-func (s *sorter) sorted() iter.Seq2[pair, error] {
+// sorted yields every pair in order, until ctx is done.
+func (s *sorter) sorted(ctx context.Context) iter.Seq2[pair, error] {
 	return func(yield func(pair, error) bool) {
 		sortPairs(s.pairs)
 		m := merge{{rest: s.pairs}}
@@ -168,7 +169,12 @@ func (s *sorter) sorted() iter.Seq2[pair, error] {
 		}
 		m = kept
 		heap.Init(&m)
-		for len(m) > 0 {
+		const seldom = 1 << 12 // pairs between two looks at ctx
+		for n := 0; len(m) > 0; n++ {
+			if n%seldom == 0 && ctx.Err() != nil {
+				yield(pair{}, ctx.Err())
+				return
+			}
 			if !yield(m[0].head, nil) {
 				return
 			}

@@ -26,7 +26,7 @@ func TestSorterSpills(t *testing.T) {
 	slices.SortFunc(want, pair.compare)
 	for range 2 { // it can be read again
 		var got []pair
-		for p, err := range s.sorted() {
+		for p, err := range s.sorted(t.Context()) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,7 +37,7 @@ func TestSorterSpills(t *testing.T) {
 		}
 	}
 	rows := 0
-	for same, err := range s.groups() {
+	for same, err := range s.groups(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}

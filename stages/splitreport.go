@@ -77,6 +77,9 @@ func (r *splitReport) log(env *runner.Env) {
 	}
 	if p := r.Proof; p != nil {
 		logf(env, "  shared by two sets: %d runs of %d words, %d pairs of prompts alike by %g or more; %d runs that stand in very many rows", p.Shared, p.NGram, p.Pairs, p.Similarity, p.Common)
+		if p.Partly > 0 {
+			logf(env, "  %d rows have very many others that are half like them, and were compared with %d of those in a band", p.Partly, mostKinds)
+		}
 	}
 }
 
