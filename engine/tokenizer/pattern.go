@@ -11,8 +11,7 @@ import (
 // A pattern is a split regex, compiled for a backtracking matcher. It knows what the
 // split patterns of byte-level tokenizers are made of: literals, classes with \p{…},
 // groups, alternation, (?i:…), look-ahead, greedy and possessive repetition. Anything
-// else is refused when it is compiled. Repetition of what repeats itself is refused
-// too, so that matching takes polynomial time.
+// else is refused when it is compiled, repetition of what repeats itself too.
 type pattern struct {
 	code []instruction
 	sets []*charset

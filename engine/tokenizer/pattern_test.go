@@ -122,12 +122,86 @@ func TestScannerEqualsInterpretedPattern(t *testing.T) {
 		for range 20000 {
 			s := []byte(randomText(r))
 			for i := 0; i < len(s); {
-				got, want := pretokenEnd(s, i, digits), m.match(p, s, i)
-				if got != want {
+				got := pretokenEnd(s, i, digits)
+				if from, want := m.find(p, s, i); from != i || got != want {
 					t.Fatalf("%q at %d: %d, want %d", s, i, got, want)
 				}
 				i = got
 			}
+		}
+	}
+}
+
+// randomPattern is one of a few letters, with many ways through a text.
+func randomPattern(r *rand.Rand, depth int) string {
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	if depth == 0 {
+		return pick("a", "b", "[ab]", "c", "[^c]") + pick("", "", "?", "*", "+", "{1,2}", "{2}", "{0,3}")
+	}
+	a, b := randomPattern(r, depth-1), randomPattern(r, depth-1)
+	switch r.IntN(6) {
+	case 0:
+		return a + "|" + b
+	case 1:
+		return "(?:" + a + "|" + b + ")"
+	case 2:
+		return "(?:" + pick("a|a", "a|ab|b", "ab?", "ab?b?", "a|b(?!a)", "[ab]|c") + ")" + pick("*", "+", "?", "{1,3}") + b
+	case 3:
+		return pick("(?=", "(?!") + a + ")" + b
+	}
+	return a + b
+}
+
+// A matcher that notes where it has been finds what one finds that does not, and what another
+// author's finds.
+func TestNotingMatcherEqualsItsTwins(t *testing.T) {
+	r, compared := rand.New(rand.NewPCG(19, 20)), 0
+	for range 6000 {
+		text := randomPattern(r, 1+r.IntN(3))
+		p, err := compilePattern(text)
+		if err != nil {
+			continue
+		}
+		re := regexp2.MustCompile(text, regexp2.None)
+		for range 10 {
+			var s []byte
+			for range r.IntN(14) {
+				s = append(s, "aaabbc"[r.IntN(6)])
+			}
+			from, end := len(s), len(s)
+			if found, err := re.FindStringMatch(string(s)); err != nil {
+				t.Fatal(err)
+			} else if found != nil {
+				from, end = found.Index, found.Index+found.Length
+			}
+			for _, m := range []patternMatcher{{}, {eager: true}} {
+				if gotFrom, gotEnd := m.find(p, s, 0); gotFrom != from || gotEnd != end {
+					t.Fatalf("%s on %q, noting %v: %d to %d, want %d to %d", text, s, m.eager, gotFrom, gotEnd, from, end)
+				}
+			}
+			compared++
+		}
+	}
+	if compared < 20_000 {
+		t.Errorf("only %d texts were compared", compared)
+	}
+}
+
+// No pattern takes time that grows with the number of ways through the text.
+func TestHostilePatternsTakeLinearTime(t *testing.T) {
+	text := strings.Repeat("a", 100_000)
+	for _, pattern := range []string{`(?:a|a)*b`, `(?:a|a)+b`, `(?:ab?b?)*c`, `a*a*a*b`, `a++b`, `(?=a*b)a`, `(?:a|aa)+b`, `(?:a|a(?=aaab))*b`, `(?:a|b)(?:a|a)*(?!a*b)c`} {
+		p, err := compilePattern(pattern)
+		if err != nil {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		var m patternMatcher
+		start := time.Now()
+		if from, _ := m.find(p, []byte(text), 0); from != len(text) {
+			t.Errorf("%s matches at %d", pattern, from)
+		}
+		if spent := time.Since(start); spent > 10*time.Second {
+			t.Errorf("%s: %v", pattern, spent)
 		}
 	}
 }

@@ -239,11 +239,5 @@ func (c *pieceCutter) next(step *splitStep, s []byte, i int) (from, end int) {
 			}
 		}
 	}
-	for i < len(s) {
-		if end := c.matcher.match(step.pattern, s, i); end >= 0 {
-			return i, end
-		}
-		_, i = classAt(s, i)
-	}
-	return i, i
+	return c.matcher.find(step.pattern, s, i)
 }
