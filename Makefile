@@ -68,6 +68,10 @@ bench-exp: build ## what a sweep costs over its stages, exp show of 5,000, the p
 bench-engine: build ## a LoRA step beside torch and PEFT
 	@tools/bench/engine.sh
 
+.PHONY: cuda
+cuda: ## bin/lpipe-cuda, which computes on NVIDIA GPUs and starts everywhere; its tests without a GPU
+	@tools/cuda.sh
+
 .PHONY: demo-model
 demo-model: build ## the committed tiny model, made again from nothing
 	@tools/demo-model.sh

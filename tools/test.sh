@@ -38,7 +38,8 @@ go test -v -timeout 20m "$@" 2>&1 | tee "$log" |
 # The CUDA kernels on the processor: compiled by g++, through cgo, which the program itself does without.
 if [[ ${*: -1} = ./... ]]; then
   if command -v g++ >/dev/null; then
-    CGO_ENABLED=1 go test -v -timeout 20m ./engine/cuda/host 2>&1 | tee -a "$log" |
+    { CGO_ENABLED=1 go test -v -timeout 20m -tags cudahost ./engine/cuda/... ./engine/model &&
+      CGO_ENABLED=1 go test -v -timeout 20m -tags cudahost -run CUDA ./engine; } 2>&1 | tee -a "$log" |
       grep -E --line-buffered '^(ok|FAIL|panic:)[[:space:]]|^[[:space:]]*--- FAIL|build failed|^# ' || status=${PIPESTATUS[0]}
   else
     echo "no g++: the CUDA kernels are not run on the processor"

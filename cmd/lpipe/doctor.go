@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"lpipe/cache"
+	"lpipe/engine"
 	"lpipe/runner"
 	"lpipe/stages"
 )
@@ -317,10 +318,23 @@ func (d *doctor) device() {
 		d.add("device", "compute", works, deviceText(dev.Info()), "")
 		dev.Close()
 	}
+	d.cuda()
+}
+
+// cuda says whether there is an NVIDIA driver, and whether this program can use it.
+func (d *doctor) cuda() {
 	gpu := findCUDA()
-	if len(gpu) == 0 {
+	built, missing := engine.HasCUDA()
+	switch {
+	case built && missing == nil:
+		d.add("device", "cuda", works, "this machine has "+joinNames(gpu)+"; --device cuda computes on it", "")
+	case built && len(gpu) == 0:
+		d.add("device", "cuda", works, missing.Error()+"; none is needed to compute on the CPU", "")
+	case built:
+		d.add("device", "cuda", warns, "this machine has "+joinNames(gpu)+", but "+missing.Error(), "install a driver that fits the GPU: 580 or newer")
+	case len(gpu) == 0:
 		d.add("device", "cuda", works, "no NVIDIA driver found; none is needed", "")
-		return
+	default:
+		d.add("device", "cuda", warns, "this machine has "+joinNames(gpu)+"; this lpipe is built without CUDA and computes on the CPU", "make cuda builds bin/lpipe-cuda")
 	}
-	d.add("device", "cuda", warns, "this machine has "+joinNames(gpu)+"; this lpipe is built without CUDA and computes on the CPU", "")
 }

@@ -107,3 +107,11 @@ func (p *Params) ptrs(v ...Pointer) *Params {
 	}
 	return p
 }
+
+// AddBias launches what is left of a product that a machine made without its bias: C += Bias, where LDC is N.
+func AddBias(m Machine, p *Product) error {
+	var params Params
+	params.ptrs(p.C, p.Bias).i64(p.M).i64(p.N)
+	grid := [3]uint32{uint32(min(blocks(p.M*p.N, eachThreads), eachBlocks)), 1, 1}
+	return m.Launch("add_bias", grid, eachThreads, 0, &params)
+}

@@ -5,4 +5,6 @@
 //
 // Check compares three witnesses on random models: the hand-written gradients, the automatic ones, and
 // central differences of the graph's loss. `lpipe engine check` prints what it returns.
+//
+// With the build tag cuda the package is empty: Gorgonia takes the tag for its own CUDA code, which needs cuDNN to build.
 package graph

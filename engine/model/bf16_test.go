@@ -5,13 +5,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"lpipe/engine/ops"
 )
 
 // bfloat16 weights, here with float32 sums, err at most twice as much as torch's own bfloat16 run; against torch in float32 on
-// the same weights they are as near as float32 weights are.
+// the same weights they are as near as float32 weights are, but on devices whose products are bfloat16.
 func TestBF16(t *testing.T) {
 	f := open(t, "bf16")
 	var about struct {
@@ -36,7 +37,9 @@ func TestBF16(t *testing.T) {
 	want, b := f.tensors(t, "expected.safetensors"), f.tensors(t, "inputs.safetensors").batch("")
 	devices(t, func(t *testing.T, dev ops.Device) {
 		logits := allLogits(t, load(t, dir, dev, Options{Weights: ops.BF16}), b)
-		near(t, "logits", logits, want.floats("logits_f32"), 1e-5, 6e-5, b.real())
+		if !rounds(dev) {
+			near(t, "logits", logits, want.floats("logits_f32"), 1e-5, 6e-5, b.real())
+		}
 		largest, mean := apart(logits, want.floats("logits_f32"), b.real())
 		if torch := about.Measured.Logits; !(largest <= 2*torch.Max && mean <= 2*torch.Mean) || torch.Max == 0 {
 			t.Errorf("logits err by %g, %g in the mean; torch by %g and %g", largest, mean, torch.Max, torch.Mean)
@@ -46,10 +49,14 @@ func TestBF16(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nearNumber(t, "loss", loss, float64(want.floats("lora_loss_f32")[0]), 2e-6)
+		if !rounds(dev) {
+			nearNumber(t, "loss", loss, float64(want.floats("lora_loss_f32")[0]), 2e-6)
+		}
 		for _, p := range m.Parameters() {
 			got, exact := read(m, p.Grad), want.floats("grad_f32."+p.Name)
-			nearMax(t, p.Name, got, exact, 5e-5)
+			if !rounds(dev) {
+				nearMax(t, p.Name, got, exact, 5e-5)
+			}
 			var off, size float64
 			for i, w := range exact {
 				off, size = off+math.Pow(float64(got[i]-w), 2), size+float64(w)*float64(w)
@@ -60,6 +67,9 @@ func TestBF16(t *testing.T) {
 		}
 	})
 }
+
+// rounds says whether a device rounds the other operand of a bfloat16 weight too.
+func rounds(dev ops.Device) bool { return strings.HasPrefix(dev.Info().Name, "cuda") }
 
 // apart is the largest and the mean difference of the rows that are on.
 func apart(got, want []float32, on []bool) (largest, mean float64) {

@@ -43,6 +43,7 @@ func devices(t *testing.T, run func(*testing.T, ops.Device)) {
 			t.Error(err)
 		}
 	}
+	cudaDevices(t, run)
 }
 
 func load(t *testing.T, dir string, dev ops.Device, o Options) *Model {

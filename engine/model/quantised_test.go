@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,6 +42,10 @@ func TestQLoRAGradients(t *testing.T) {
 			devices(t, func(t *testing.T, dev ops.Device) {
 				o := Options{Method: TrainLoRA, Adapter: filepath.Join(f.dir, "adapter"), Weights: c.options.Weights}
 				m := load(t, filepath.Join(f.dir, "model_nf4"), dev, o)
+				if c.options.Weights == ops.BF16 && rounds(dev) {
+					roughly(t, m, b, f.Items, want)
+					return
+				}
 				gradients(t, m, b, f.Items, want)
 				if _, ok := want.Tensor("logits"); ok {
 					near(t, "logits", allLogits(t, m, b), want.floats("logits"), 1e-5, 6e-5, b.real())
@@ -49,6 +54,25 @@ func TestQLoRAGradients(t *testing.T) {
 				gradients(t, load(t, plain, dev, o), b, f.Items, want)
 			})
 		})
+	}
+}
+
+// roughly holds gradients of bfloat16 products against exact ones: torch's own bfloat16 run errs by 2 to 4 % (doc/numerics.md).
+func roughly(t *testing.T, m *Model, b Batch, items int, want tensorFile) {
+	t.Helper()
+	m.ZeroGrad()
+	if _, err := m.Step(b, items); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.Parameters() {
+		var off, size float64
+		exact := want.floats("grad." + p.Name)
+		for i, v := range read(m, p.Grad) {
+			off, size = off+math.Pow(float64(v-exact[i]), 2), size+float64(exact[i])*float64(exact[i])
+		}
+		if !(off <= 0.04*0.04*size) {
+			t.Errorf("%s errs by %.2g", p.Name, math.Sqrt(off/size))
+		}
 	}
 }
 

@@ -6,5 +6,5 @@
 // beyond a block's shared memory, threads that wait for each other in vain, reads of asynchronous copies before they
 // were waited for (shared memory begins as NaN), and, by Order, whether results depend on the order of threads.
 //
-// Without cgo the package is empty.
+// The package is empty without cgo and one of the build tags cudahost and cuda: it needs g++.
 package host

@@ -1,3 +1,5 @@
+//go:build cudahost || cuda
+
 // shim.cpp: fibers, barriers and the instructions of mma.h. See shim.h.
 #include "shim.h"
 #include <cstdio>

@@ -1,0 +1,99 @@
+//go:build cgo && (cudahost || cuda)
+
+package cuda_test
+
+import (
+	"strings"
+	"testing"
+
+	"lpipe/engine/cpu"
+	"lpipe/engine/cuda"
+	"lpipe/engine/cuda/cudatest"
+	"lpipe/engine/cuda/host"
+	"lpipe/engine/ops"
+	"lpipe/engine/ops/opstest"
+)
+
+// small makes every chunk of the head a few rows.
+func small() cuda.Options { return cuda.Options{LogitBytes: 3000} }
+
+// Every kernel, with float weights: as exact as the processor's own device.
+func TestKernelsFloat(t *testing.T) {
+	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
+		opstest.Run(t, func() ops.Device { return cuda.New(open(), small()) }, opstest.Options{Types: []ops.Type{ops.F32, ops.NF4}})
+	})
+}
+
+// The same with bfloat16 weights: tensor cores. Products err at most twice as much as the plain computation in bfloat16.
+func TestKernelsHalf(t *testing.T) {
+	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
+		half(t, open, opstest.Options{})
+		half(t, open, opstest.Options{Rounds: 24, Only: []string{"Attention"}})
+	})
+}
+
+// The tensor-core products of our own, where the machine would rather take cuBLASLt.
+func TestKernelsOwnProducts(t *testing.T) {
+	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
+		own := func() cuda.Machine { return withoutProduct{open()} }
+		half(t, own, opstest.Options{Only: []string{"Linear", "LinearLoRA", "HeadLoss", "Logits"}})
+	})
+}
+
+type withoutProduct struct{ cuda.Machine }
+
+func (withoutProduct) Product(*cuda.Product) (bool, error) { return false, nil }
+
+// Results do not depend on the order in which threads and blocks run: a barrier that is missing would be seen.
+func TestKernelsOrder(t *testing.T) {
+	for _, order := range []uint32{1, 77} {
+		open := func() cuda.Machine { return &host.Machine{Order: order} }
+		opstest.Run(t, func() ops.Device { return cuda.New(open(), small()) }, opstest.Options{Types: []ops.Type{ops.F32}, Rounds: 2})
+		half(t, open, opstest.Options{Rounds: 3, Only: []string{"Linear", "LinearLoRA", "Attention", "HeadLoss"}})
+	}
+}
+
+func half(t *testing.T, open func() cuda.Machine, o opstest.Options) {
+	o.Types = []ops.Type{ops.BF16, ops.NF4BF16}
+	o.Yardstick = func() ops.Device { return opstest.Rounded(cpu.NewPlain()) }
+	opstest.Run(t, func() ops.Device {
+		d := cuda.New(open(), small())
+		d.AllocWeight(ops.BF16, 1, 1) // from now on attention is in bfloat16 too
+		return d
+	}, o)
+}
+
+// An error stays, and names operation, sizes and the machine's text.
+func TestErrorsStay(t *testing.T) {
+	d := cuda.New(&host.Machine{Limit: 1 << 20}, cuda.Options{})
+	defer d.Close()
+	x, y := d.Alloc(1000), d.Alloc(1000)
+	d.Alloc(1 << 20)
+	d.Add(y, x, x, 1000)
+	d.Free(x)
+	err := d.Err()
+	if err == nil || !strings.Contains(err.Error(), "Alloc n=1048576") || !strings.Contains(err.Error(), "out of memory") {
+		t.Errorf("after an allocation too large: %v", err)
+	}
+}
+
+// A step that repeats allocates nothing: scratch has grown to its size in the first.
+func TestScratchStays(t *testing.T) {
+	d := cuda.New(&host.Machine{}, cuda.Options{})
+	defer d.Close()
+	const N, C, F = 40, 16, 24
+	x, y, w := d.Alloc(N*C), d.Alloc(N*F), d.AllocWeight(ops.NF4BF16, F, C)
+	step := func() int64 {
+		d.Linear(y, ops.Buf{}, x, w, ops.Buf{}, nil, N, C, F)
+		d.LinearBackward(x, y, ops.Buf{}, ops.Buf{}, w, nil, false, N, C, F)
+		return d.Info().Scratch
+	}
+	step()
+	second := step()
+	if third := step(); second == 0 || third != second {
+		t.Errorf("scratch of %d bytes became %d in the next step", second, third)
+	}
+	if err := d.Err(); err != nil {
+		t.Fatal(err)
+	}
+}

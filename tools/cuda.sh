@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# tools/cuda.sh [build|test]: bin/lpipe-cuda, and what is tested of it on a machine without a GPU. The toolchain comes from
+# PyPI into build/cuda, the first time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+tools/cuda/setup.sh build/cuda >/dev/null
+. build/cuda/env
+export CGO_ENABLED=1
+tools/cuda/kernels.sh
+mkdir -p bin
+go build -trimpath -tags 'cuda urfave_cli_no_docs' -ldflags '-s -w' -o bin/lpipe-cuda ./cmd/lpipe
+go version -m bin/lpipe-cuda | grep -- '-tags='
+[ "${1:-test}" = build ] && exit
+go vet -tags cuda ./engine/... ./cmd/...
+go test -v -tags cuda ./engine/... >build/cuda-test.log 2>&1 || status=$?
+grep -E '^(ok|FAIL|panic:)[[:space:]]|^[[:space:]]*--- (FAIL|SKIP)' build/cuda-test.log || true
+[ "${status:-0}" = 0 ] || { echo "all output is in ${root}/build/cuda-test.log"; exit "$status"; }
