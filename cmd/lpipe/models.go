@@ -90,7 +90,7 @@ func (p *program) modelsCommand() *cli.Command {
 func (p *program) openRegistry(ctx context.Context, pr *project, where string) (registry, error) {
 	uri, _ := p.registryURI(pr.pipeline)
 	if where == "mlflow" || where == "" && uri != "" {
-		client, err := p.trackingClient(ctx, pr.pipeline, uri)
+		client, err := p.trackingClient(ctx, pr.pipeline, uri, commandTries)
 		if err != nil {
 			return nil, err
 		}

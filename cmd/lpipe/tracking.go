@@ -39,7 +39,7 @@ func (p *program) track(ctx context.Context, pr *project, name string, units []r
 		return nil
 	}
 	t := &tracked{p: p, pr: pr}
-	t.sender, t.problem = p.trackingSender(ctx, pr, "")
+	t.sender, t.problem = p.trackingSender(ctx, pr, "", liveTries)
 	uri, _ := p.trackingURI(pr.pipeline)
 	t.recorder = recorder.New(recorder.Options{
 		Root: trackingDir(pr.pipeline), URI: uri, Experiment: p.trackingExperiment(pr.pipeline), Name: name, Tags: func() map[string]string { return p.trackingTags(ctx, pr.pipeline) },
@@ -73,11 +73,18 @@ func (t *tracked) opened(ctx context.Context, w *spool.Writer) {
 	go func() { t.done <- t.sender.Follow(ctx, w) }()
 }
 
+// How often a request is tried that may succeed later: while a run goes on seldom, since all is tried again some seconds later; by
+// commands that a person waits for, for some seconds.
+const (
+	liveTries    = 2
+	commandTries = 5
+)
+
 // How long close waits for a server: as long as it takes what it gets, up to the first; and as short as the second once
 // it stands still, or after an interrupt.
 const (
 	sendWithin  = 30 * time.Second
-	sendStalled = 5 * time.Second
+	sendStalled = 10 * time.Second
 	sendKilled  = 2 * time.Second
 )
 
@@ -122,9 +129,9 @@ func (t *tracked) await(killed bool) error {
 		case err := <-t.done:
 			return err
 		case now := <-tick.C:
-			bytes, trouble := t.sender.Progress()
-			if bytes != at {
-				at, moved = bytes, now
+			steps, trouble := t.sender.Progress()
+			if steps != at {
+				at, moved = steps, now
 			}
 			if now.Sub(began) > within || now.Sub(moved) > stalled || trouble && now.Sub(began) > sendKilled {
 				t.stop()
@@ -173,11 +180,11 @@ func (p *program) trackingExperiment(pipeline *runner.Pipeline) string {
 	return p.orEnv(p.getenv("MLFLOW_EXPERIMENT_NAME"), filepath.Base(pipeline.Dir))
 }
 
-var errNoServer = errors.New("no server is named: set MLFLOW_TRACKING_URI, or uri in the tracking block")
+var errNoServer = usagef("no server is named: set MLFLOW_TRACKING_URI, or uri in the tracking block")
 
 // trackingSender is who sends spools of a project. uri overrides what block and environment say.
-func (p *program) trackingSender(ctx context.Context, pr *project, uri string) (*spool.Sender, error) {
-	client, err := p.trackingClient(ctx, pr.pipeline, uri)
+func (p *program) trackingSender(ctx context.Context, pr *project, uri string, tries int) (*spool.Sender, error) {
+	client, err := p.trackingClient(ctx, pr.pipeline, uri, tries)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +193,7 @@ func (p *program) trackingSender(ctx context.Context, pr *project, uri string) (
 }
 
 // trackingClient makes a client as MLflow's own would be: by the variables that all of its tools read.
-func (p *program) trackingClient(ctx context.Context, pipeline *runner.Pipeline, uri string) (*tracking.Client, error) {
+func (p *program) trackingClient(ctx context.Context, pipeline *runner.Pipeline, uri string, tries int) (*tracking.Client, error) {
 	if p.offline {
 		return nil, errors.New("--offline forbids to talk to a server")
 	}
@@ -201,7 +208,7 @@ func (p *program) trackingClient(ctx context.Context, pipeline *runner.Pipeline,
 		URI: uri, Username: p.getenv("MLFLOW_TRACKING_USERNAME"), Password: p.getenv("MLFLOW_TRACKING_PASSWORD"), Token: p.getenv("MLFLOW_TRACKING_TOKEN"),
 		Workspace: p.getenv("MLFLOW_WORKSPACE"), Insecure: truthy(p.getenv("MLFLOW_TRACKING_INSECURE_TLS")),
 		ServerCert: p.getenv("MLFLOW_TRACKING_SERVER_CERT_PATH"), ClientCert: p.getenv("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
-		Agent: "lpipe/" + release + " (" + runtime.GOOS + "; " + runtime.GOARCH + ")", Proxy: http.ProxyFromEnvironment,
+		Agent: "lpipe/" + release + " (" + runtime.GOOS + "; " + runtime.GOARCH + ")", Proxy: http.ProxyFromEnvironment, Tries: tries,
 	})
 	if err != nil && from != "" {
 		return nil, fmt.Errorf("%s: %w", from, err)

@@ -70,7 +70,7 @@ func (p *program) trackingSync(c *cli.Context) error {
 		if uri == "" {
 			uri = info.Head.URI
 		}
-		sender, err := p.trackingSender(c.Context, pr, uri)
+		sender, err := p.trackingSender(c.Context, pr, uri, commandTries)
 		if err != nil {
 			return err
 		}

@@ -71,14 +71,14 @@ const mostParams = 1000
 // above records settings and metrics of a stage in the run above it, by names that are the same in each instance of a
 // sweep, so that a server's table compares them.
 func (r *Recorder) above(u *unit, step *runner.Step, e runner.RunEvent, values []runner.Metric) {
-	params := settings(step, step.Name)
+	params := settings(step, u.names[step.Name])
 	if u.params += len(params); u.params <= mostParams && len(params) > 0 {
 		r.w.Append(spool.Record{Run: u.Name, Params: params})
 	}
 	if len(values) > 0 {
-		r.w.Append(spool.Record{Run: u.Name, Step: r.attempts(e.Stage), Metrics: named(values, step.Name)})
+		r.w.Append(spool.Record{Run: u.Name, Step: r.attempts(e.Stage), Metrics: named(values, u.names[step.Name])})
 	}
-	r.w.Append(spool.Record{Run: u.Name, Tags: map[string]string{"lpipe.stage." + step.Name: e.How}})
+	r.w.Append(spool.Record{Run: u.Name, Tags: map[string]string{"lpipe.stage." + u.names[step.Name]: e.How}})
 }
 
 // attempts is how often a stage began anew in this spool after its first run: numbers of a later run are later steps.

@@ -13,6 +13,7 @@ import (
 
 	"lpipe/cache"
 	"lpipe/runner"
+	"lpipe/tracking"
 	"lpipe/tracking/spool"
 )
 
@@ -56,6 +57,7 @@ type Recorder struct {
 type unit struct {
 	Unit
 	steps  map[string]*runner.Step
+	names  map[string]string // of its stages, as parameters and metrics have them: "eval/a" for eval@a
 	begun  bool
 	broken bool // a stage of it failed
 	params int  // recorded of its stages
@@ -65,9 +67,11 @@ type unit struct {
 func New(o Options) *Recorder {
 	r := &Recorder{o: o, units: map[string]*unit{}, early: map[string][]runner.RunEvent{}, running: map[string]string{}}
 	for _, one := range o.Units {
-		u := &unit{Unit: one, steps: map[string]*runner.Step{}}
+		u := &unit{Unit: one, steps: map[string]*runner.Step{}, names: map[string]string{}}
+		var names tracking.Names
 		for _, step := range one.Pipeline.Steps {
 			u.steps[step.Name] = step
+			u.names[step.Name], _ = names.Of(strings.Replace(step.Name, "@", "/", 1))
 		}
 		r.units[one.Name] = u
 	}

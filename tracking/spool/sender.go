@@ -23,12 +23,12 @@ type Sender struct {
 	Warn    func(message string) // told once of each thing that arrives shortened, renamed, or not at all
 	Pause   time.Duration        // between two looks at a spool that grows; 0: a second
 
-	sent    atomic.Int64 // bytes of the spool, for those who wait
+	steps   atomic.Int64 // records taken and requests answered, for those who wait
 	trouble atomic.Bool  // the last request failed for a reason that may pass
 }
 
-// Progress tells how many bytes of the spool need not be sent again, and whether the server does not answer now.
-func (s *Sender) Progress() (bytes int64, trouble bool) { return s.sent.Load(), s.trouble.Load() }
+// Progress is a number that grows while sending goes on, and whether the server does not answer now.
+func (s *Sender) Progress() (steps int64, trouble bool) { return s.steps.Load(), s.trouble.Load() }
 
 // Send sends what a spool has now. When the run at the top has ended, the spool is done and its records go.
 func (s *Sender) Send(ctx context.Context, dir string) error {
@@ -142,7 +142,6 @@ func (s *Sender) begin(ctx context.Context, dir string) (*sending, error) {
 		x.close()
 		return nil, fmt.Errorf("read the spool %s: %w", dir, err)
 	}
-	s.sent.Store(x.state.At)
 	return x, nil
 }
 
@@ -245,6 +244,7 @@ func (x *sending) drain(ctx context.Context) error {
 		if err := x.take(ctx, &record); err != nil {
 			return err
 		}
+		x.steps.Add(1)
 		if x.queued >= gather {
 			if err := x.settle(ctx, r.at); err != nil {
 				return err
@@ -264,7 +264,6 @@ func (x *sending) settle(ctx context.Context, at int64) error {
 		return nil
 	}
 	x.state.At, x.state.Error = at, ""
-	x.sent.Store(at)
 	return x.state.write(x.dir)
 }
 
