@@ -40,6 +40,14 @@ crash: ## every command killed, without power, on a full or failing disk at each
 parity: build ## logits, gradients and training runs beside torch, transformers and PEFT
 	@tools/parity.sh
 
+.PHONY: tracking-demo
+tracking-demo: build ## the demo's sweep of six, recorded at a real MLflow and checked by its own Python client
+	@tools/tracking-demo.sh
+
+.PHONY: tracking-million
+tracking-million: ## a million points of metrics through an MLflow server that is killed three times
+	@tools/tracking-million.sh
+
 .PHONY: bench-pipeline
 bench-pipeline: build ## runner, cache and remote beside ninja, make, git, dud, DVC and others (ROWS="stages files", LARGE=1)
 	@tools/bench/pipeline.sh

@@ -77,7 +77,7 @@ func (t *tracked) opened(ctx context.Context, w *spool.Writer) {
 // commands that a person waits for, for some seconds.
 const (
 	liveTries    = 2
-	commandTries = 5
+	commandTries = 4
 )
 
 // How long close waits for a server: as long as it takes what it gets, up to the first; and as short as the second once

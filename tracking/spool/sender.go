@@ -217,8 +217,8 @@ func (x *sending) warn(format string, args ...any) {
 	}
 }
 
-// gather is how many rows are collected before they are sent, in as few requests as can be.
-const gather = 4 * tracking.MaxBatchSize
+// gather is how many rows of all runs are collected before they are sent.
+const gather = tracking.MaxBatchSize
 
 // drain sends all whole records behind the state's place.
 func (x *sending) drain(ctx context.Context) error {
