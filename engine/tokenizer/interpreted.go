@@ -166,7 +166,11 @@ func (c *interpretedChat) render(n int, prompt bool) (string, error) {
 	for name, text := range c.e.template.names {
 		variables[name] = text
 	}
-	return c.template.render(variables)
+	size := 0
+	for _, m := range c.chat.Messages {
+		size += len(m.Content)
+	}
+	return c.template.render(variables, n, size)
 }
 
 // write renders the chat and finds the template's control tokens and the answers in it.

@@ -26,7 +26,10 @@ import (
 // templates take the date that they name themselves: ids must not depend on the day.
 
 // jinjaTemplate is a parsed template. It is not safe for concurrent use.
-type jinjaTemplate struct{ template *exec.Template }
+type jinjaTemplate struct {
+	template *exec.Template
+	limits   *jinjaLimits
+}
 
 // generationMarks stand in the output around what {% generation %} encloses. They are
 // noncharacters, which no text to be interchanged has.
@@ -40,23 +43,30 @@ func parseJinja(text string) (t *jinjaTemplate, err error) {
 	defer recovered(&err)
 	settings := config.New()
 	settings.TrimBlocks, settings.LeftStripBlocks = true, true
-	template, err := exec.NewTemplate("chat template", settings, jinjaSource(text), jinjaEnvironment())
+	limits := &jinjaLimits{}
+	template, err := exec.NewTemplate("chat template", settings, jinjaSource(text), jinjaEnvironment(limits))
 	if err != nil {
 		// The library puts the whole source into the message.
 		return nil, errors.New(strings.Replace(err.Error(), " '"+text+"'", "", 1))
 	}
-	mendIndexes(reflect.ValueOf(template.Root()), map[uintptr]bool{})
-	return &jinjaTemplate{template}, nil
+	rewrite(reflect.ValueOf(template.Root()), limits, map[uintptr]bool{})
+	return &jinjaTemplate{template, limits}, nil
 }
 
-// render returns the template's output for these variables.
-func (t *jinjaTemplate) render(variables map[string]any) (text string, err error) {
+// render returns the template's output for these variables, so many messages of so many bytes of
+// text among them.
+func (t *jinjaTemplate) render(variables map[string]any, messages, size int) (text string, err error) {
 	defer recovered(&err)
-	text, err = t.template.ExecuteToString(exec.NewContext(variables))
+	t.limits.reset(messages, size)
+	var out strings.Builder
+	err = t.template.Execute(&limitedOutput{&out, t.limits}, exec.NewContext(variables))
+	if t.limits.err != nil {
+		return "", t.limits.err
+	}
 	if err != nil {
 		return "", innermost(err)
 	}
-	return text, nil
+	return out.String(), nil
 }
 
 // innermost finds what a template said itself, or else shortens the library's account of it,
@@ -107,14 +117,15 @@ func (s jinjaSource) Inherit(path string) (loaders.Loader, error) {
 	return nil, fmt.Errorf("%s: a chat template may not read other files", path)
 }
 
-func jinjaEnvironment() *exec.Environment {
-	context := exec.EmptyContext().Update(builtins.GlobalFunctions)
+func jinjaEnvironment(limits *jinjaLimits) *exec.Environment {
+	context := exec.EmptyContext()
+	for _, name := range []string{"cycler", "dict", "joiner", "namespace"} {
+		if f, ok := builtins.GlobalFunctions.Get(name); ok {
+			context.Set(name, f)
+		}
+	}
 	context.Set("raise_exception", func(text string) (string, error) { return "", &raisedError{text} })
 	context.Set("range", jinjaRange)
-	filters := exec.NewFilterSet(map[string]exec.FilterFunction{}).Update(builtins.Filters)
-	_ = filters.Replace("tojson", jinjaToJSON) // it is there
-	_ = filters.Replace("items", jinjaItems)
-	_ = filters.Register(indexable, jinjaIndexable)
 	structures := map[string]parser.ControlStructureParser{"generation": parseGeneration}
 	for _, name := range []string{"if", "for", "set", "macro", "call", "filter", "raw", "with", "break", "continue", "do"} {
 		if p, ok := builtins.ControlStructures.Get(name); ok {
@@ -122,7 +133,7 @@ func jinjaEnvironment() *exec.Environment {
 		}
 	}
 	methods := builtins.Methods
-	methods.Str = stringMethods()
+	methods.Str = stringMethods(limits)
 	methods.Dict = exec.NewMethodSet(map[string]exec.Method[map[string]any]{
 		"items": func(_ map[string]any, self *exec.Value, _ *exec.VarArgs) (any, error) { return dictItems(self), nil },
 		"keys": func(_ map[string]any, self *exec.Value, _ *exec.VarArgs) (any, error) {
@@ -133,7 +144,7 @@ func jinjaEnvironment() *exec.Environment {
 		},
 		"get": dictGet,
 	})
-	return &exec.Environment{Context: context, Filters: filters, Tests: builtins.Tests, ControlStructures: exec.NewControlStructureSet(structures), Methods: methods}
+	return &exec.Environment{Context: context, Filters: jinjaFilters(limits), Tests: builtins.Tests, ControlStructures: exec.NewControlStructureSet(structures), Methods: methods}
 }
 
 // jinjaRange is range with the sandbox's limit, without the library's goroutine.

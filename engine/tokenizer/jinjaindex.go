@@ -14,34 +14,39 @@ import (
 
 const indexable = "indexable"
 
-// mendIndexes rewrites every x[y] in a tree of nodes. The library has no walk over them, and
-// keeps some in fields of its own, so this one goes by reflection.
-func mendIndexes(v reflect.Value, seen map[uintptr]bool) {
+// rewrite mends every x[y] in a tree of nodes, and limits it. The library has no walk over them,
+// and keeps some in fields of its own, so this one goes by reflection.
+func rewrite(v reflect.Value, l *jinjaLimits, seen map[uintptr]bool) {
 	switch v.Kind() {
 	case reflect.Interface:
-		mendIndexes(v.Elem(), seen)
+		rewrite(v.Elem(), l, seen)
+		if v.CanAddr() && !v.IsNil() {
+			// Made anew from its address, since a field of the library's own may not be set.
+			limitExpression(reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem())
+		}
 	case reflect.Pointer:
 		if v.IsNil() || seen[v.Pointer()] {
 			return
 		}
 		seen[v.Pointer()] = true
-		mendIndexes(v.Elem(), seen)
-		if v.Type() == reflect.TypeFor[*nodes.GetItem]() {
-			// Made anew from its address, since a value read through a field of the library's
-			// own may not be used.
-			mend(reflect.NewAt(v.Type().Elem(), v.UnsafePointer()).Interface().(*nodes.GetItem))
+		rewrite(v.Elem(), l, seen)
+		switch node := reflect.NewAt(v.Type().Elem(), v.UnsafePointer()).Interface().(type) {
+		case *nodes.GetItem:
+			mend(node)
+		case *nodes.Wrapper:
+			limitBody(node, l)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			mendIndexes(v.Field(i), seen)
+			rewrite(v.Field(i), l, seen)
 		}
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
-			mendIndexes(v.Index(i), seen)
+			rewrite(v.Index(i), l, seen)
 		}
 	case reflect.Map:
 		for at := v.MapRange(); at.Next(); {
-			mendIndexes(at.Value(), seen)
+			rewrite(at.Value(), l, seen)
 		}
 	}
 }

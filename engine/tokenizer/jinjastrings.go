@@ -10,7 +10,7 @@ import (
 
 // stringMethods are the library's, with split and replace as Python has them: the
 // library's take no default for their arguments and give no part for an empty text.
-func stringMethods() *exec.MethodSet[string] {
+func stringMethods(l *jinjaLimits) *exec.MethodSet[string] {
 	methods := map[string]exec.Method[string]{"split": pySplit, "replace": pyReplace}
 	for _, name := range []string{"capitalize", "count", "endswith", "find", "format", "index", "isalnum", "isalpha", "isdigit",
 		"islower", "isspace", "isupper", "join", "lower", "lstrip", "removeprefix", "removesuffix", "rfind", "rstrip", "splitlines",
@@ -18,6 +18,9 @@ func stringMethods() *exec.MethodSet[string] {
 		if m, ok := builtins.Methods.Str.Get(name); ok {
 			methods[name] = m
 		}
+	}
+	for _, name := range []string{"replace", "join", "zfill", "format"} {
+		methods[name] = l.method(name, methods[name])
 	}
 	return exec.NewMethodSet(methods)
 }
