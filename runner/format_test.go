@@ -280,22 +280,27 @@ func TestScanLock(t *testing.T) {
 	}
 }
 
-// TestEncodeLock: what the lock's writer writes field by field is what encoding/json writes.
+// TestEncodeLock: what the lock's writer writes field by field is what encoding/json writes, but for characters that this escapes without need.
 func TestEncodeLock(t *testing.T) {
 	for _, text := range []string{"plain", "a <b> & c", "ä \"x\"", "back\\slash", "line\nbreak", "\u2028 \x7f", "bad \xff"} {
 		source := LockSource{Content: fileOf(text), Pin: text, From: text}
 		equalText(t, string(source.append(nil, text)), string(compact(checkedSource{source, source.check(text)})))
 		out := LockOutput{text, cache.Content{ID: cache.Sum(nil), Dir: true, Exec: true}}
-		equalText(t, string(appendContent(append(appendQuoted([]byte(`{"path":`), text), ','), out.Content))+"}", string(compact(out)))
+		equalText(t, string(appendContent(append(appendJSONString([]byte(`{"path":`), text), ','), out.Content))+"}", string(compact(out)))
 		head := LockStage{Kind: text, Settings: text, Env: text}
 		plain := string(compact(head))
 		equalText(t, strings.Split(strings.ReplaceAll(string(head.append(nil, text)), "\n      ", ""), `,"check"`)[0], strings.TrimSuffix(plain, `,"out":null}`))
 	}
 }
 
+// unescaped is a text of encoding/json as ours would be.
+func unescaped(text string) string {
+	return strings.NewReplacer(`\u2028`, "\u2028", `\ufffd`, "\ufffd").Replace(text)
+}
+
 func equalText(t *testing.T, got, want string) {
 	t.Helper()
-	if got != want {
+	if want = unescaped(want); unescaped(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -100,13 +100,28 @@ func parseLock(name string, data []byte) (*Lock, error) {
 	lock, schema, err := decodeLock(data)
 	switch {
 	case err != nil && schema > lockSchema:
-		return nil, fmt.Errorf("%s has schema %d and this lpipe knows %d: it was written by a newer lpipe; install that one", name, schema, lockSchema)
+		return nil, newerLock(name, schema)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w (%w); lpipe repro rebuilds it from recorded results", name, cache.ErrDamaged, err)
-	case schema < 1 || schema > lockSchema: // all else is as this version writes it, so the number is what changed
+	case schema > lockSchema && !asOurs(data, lock, schema):
+		return nil, newerLock(name, schema)
+	case schema > lockSchema: // nothing is lost by writing it anew
+		return nil, fmt.Errorf("%s has schema %d and this lpipe knows %d: it was written by a newer lpipe, or the number is damaged; all else is as this one writes it, so lpipe repro or fsck --repair does so: %w",
+			name, schema, lockSchema, cache.ErrDamaged)
+	case schema < 1:
 		return nil, fmt.Errorf("%s: %w (schema %d); lpipe repro rebuilds it from recorded results", name, cache.ErrDamaged, schema)
 	}
 	return lock, nil
+}
+
+func newerLock(name string, schema int) error {
+	return fmt.Errorf("%s has schema %d and this lpipe knows %d: it was written by a newer lpipe; install that one", name, schema, lockSchema)
+}
+
+// asOurs tells whether a lock is, but for the number of its schema, what this version writes.
+func asOurs(data []byte, lock *Lock, schema int) bool {
+	number := func(n int) []byte { return fmt.Appendf(nil, "{\n  \"schema\": %d,\n", n) }
+	return bytes.Equal(bytes.Replace(data, number(schema), number(lockSchema), 1), lock.encode())
 }
 
 // decodeLock reads a lock and checks each record. Schema 1 had no checks; what it is 0 in has no schema.
@@ -210,7 +225,7 @@ func (s LockSource) append(b []byte, path string) []byte {
 
 func (s LockStage) append(b []byte, name string) []byte {
 	b = hex.AppendEncode(append(b, "{\n      \"key\":\""...), s.Key[:])
-	b = appendQuoted(append(b, `","kind":`...), s.Kind)
+	b = appendJSONString(append(b, `","kind":`...), s.Kind)
 	b = appendFields(b, [][2]string{{`,"settings":`, s.Settings}, {`,"code":`, s.Code}, {`,"tools":`, s.Tools}, {`,"env":`, s.Env}, {`,"check":`, s.check(name)}})
 	b = append(b, ',')
 	if len(s.In) > 0 {
@@ -220,13 +235,13 @@ func (s LockStage) append(b []byte, name string) []byte {
 				b = append(b, ',')
 			}
 			id := s.In[name]
-			b = append(hex.AppendEncode(append(appendQuoted(b, name), ":\""...), id[:]), '"')
+			b = append(hex.AppendEncode(append(appendJSONString(b, name), ":\""...), id[:]), '"')
 		}
 		b = append(b, "},"...)
 	}
 	b = append(b, "\n      \"out\": {"...)
 	b = appendSorted(b, "        ", s.Out, func(b []byte, _ string, o LockOutput) []byte {
-		b = append(appendQuoted(append(b, `{"path":`...), o.Path), ',')
+		b = append(appendJSONString(append(b, `{"path":`...), o.Path), ',')
 		return append(appendContent(b, o.Content), '}')
 	})
 	return append(b, "}\n    }"...)
@@ -254,20 +269,10 @@ func ifSo(on bool, text string) string {
 func appendFields(b []byte, fields [][2]string) []byte {
 	for _, field := range fields {
 		if field[1] != "" {
-			b = appendQuoted(append(b, field[0]...), field[1])
+			b = appendJSONString(append(b, field[0]...), field[1])
 		}
 	}
 	return b
-}
-
-// appendQuoted writes a string as compact does.
-func appendQuoted(b []byte, text string) []byte {
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return append(b, compact(text)...)
-		}
-	}
-	return append(append(append(b, '"'), text...), '"')
 }
 
 // appendSorted writes a map's entries, each beginning on a line of its own, and the line break before the closing
@@ -277,7 +282,7 @@ func appendSorted[V any](b []byte, indent string, entries map[string]V, write fu
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendQuoted(append(append(b, '\n'), indent...), name)
+		b = appendJSONString(append(append(b, '\n'), indent...), name)
 		b = write(append(b, ": "...), name, entries[name])
 	}
 	if len(entries) > 0 {

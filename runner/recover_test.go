@@ -123,6 +123,13 @@ func TestDamagedLock(t *testing.T) {
 	p, _ := runner.Decode(runner.DecodeOptions{Dir: w.dir, Kinds: w.kinds})
 	_, _, err := runner.New(runner.Options{Pipeline: p})
 	contains(t, "newer schema", fmt.Sprint(err), "newer lpipe")
+	w.write("pipeline.lock", strings.Replace(strings.Replace(good, `"schema": 2`, `"schema": 3`, 1), `"kind":`, `"new":1,"kind":`, 1))
+	_, _, err = runner.New(runner.Options{Pipeline: p})
+	contains(t, "newer schema, a field more", fmt.Sprint(err), "newer lpipe; install that one")
+	w.write("pipeline.lock", strings.Replace(good, `"schema": 2`, `"schema": 3`, 1))
+	w.t = t
+	_, err = w.open().Status(t.Context(), nil)
+	contains(t, "newer schema, all else as ours", fmt.Sprint(err), "newer lpipe", "fsck --repair")
 }
 
 // A conflict leaves the content of a missing source known: it stands nowhere else.

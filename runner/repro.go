@@ -144,7 +144,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 	for _, n := range nodes {
 		x.selected[n.index] = true
 	}
-	x.markAsked(nodes)
+	x.asked = r.Plan.asked(o, nodes)
 	x.prioritize()
 	return x
 }

@@ -20,8 +20,8 @@ import (
 	"lpipe/cache"
 )
 
-// keptRuns is how many runs' logs a workspace keeps; the logs of successful stages are in their results too.
-const keptRuns = 100
+// KeptRuns is how many runs' logs a workspace keeps; the logs of successful stages are in their results too.
+const KeptRuns = 50
 
 // run is the folder of one repro: .lpipe/runs/<id>/ with events.jsonl, a log for each stage that ran, and failed/ with
 // what failed stages left. It is made when there is first something to write.
@@ -87,7 +87,7 @@ func (e RunEvent) append(b []byte) []byte {
 	if !reflect.ValueOf(rest).IsZero() || e.Seconds != 0 && (e.Seconds < 1e-6 || e.Seconds >= 1e21) || e.Time.Year() < 0 || e.Time.Year() > 9999 {
 		return append(b, compact(e)...)
 	}
-	b = appendQuoted(append(b, `{"event":`...), e.Event)
+	b = appendJSONString(append(b, `{"event":`...), e.Event)
 	b = append(e.Time.AppendFormat(append(b, `,"time":"`...), time.RFC3339Nano), '"')
 	b = appendFields(b, [][2]string{{`,"stage":`, e.Stage}, {`,"kind":`, e.Kind}, {`,"how":`, e.How}})
 	if e.Seconds != 0 {
@@ -119,7 +119,7 @@ func (r *run) close() {
 	r.flush()
 	r.events.Close()
 	ids := runIDs(r.root)
-	for _, id := range ids[:max(0, len(ids)-keptRuns)] {
+	for _, id := range ids[:max(0, len(ids)-KeptRuns)] {
 		removeAll(filepath.Join(r.root, id))
 	}
 }

@@ -132,6 +132,7 @@ func (r *Runner) assessBefore(ctx context.Context, o ReproOptions, witness *cach
 		}
 		a.verdict[n.index] = a.judge(ctx, n)
 	}
+	a.spareFetches(chosen)
 	picked := make(map[*Node]bool, len(chosen))
 	for _, n := range chosen {
 		picked[n] = true
@@ -348,7 +349,7 @@ func (a *assessment) sourceStates(ctx context.Context, picked map[*Node]bool) ([
 			return nil, ctx.Err()
 		case errors.Is(err, fs.ErrNotExist):
 			state.State = Missing
-			state.Reasons = append(state.Reasons, Reason{What: "input", Name: origin.Path, Old: hashOrNone(recorded.ID)})
+			state.Reasons = append(state.Reasons, Reason{What: "input", Name: origin.Path, Old: hashOrNone(recorded.ID), New: a.whereSource(ctx, recorded)})
 		case err != nil:
 			state.State = Blocked
 			state.Reasons = append(state.Reasons, Reason{What: "input", Name: origin.Path, New: err.Error()})
@@ -362,6 +363,20 @@ func (a *assessment) sourceStates(ctx context.Context, picked map[*Node]bool) ([
 		states = append(states, state)
 	}
 	return states, nil
+}
+
+// whereSource says how a source that is not here can be had, as far as that is known without asking anybody; "": not at all.
+func (a *assessment) whereSource(ctx context.Context, recorded LockSource) string {
+	if missing, err := a.Cache.Missing(ctx, recorded.Content); err == nil && len(missing) == 0 && !recorded.ID.IsZero() {
+		return "not here; lpipe checkout puts it back"
+	}
+	switch {
+	case recorded.Pin != "":
+		return "not here; lpipe repro brings it"
+	case recorded.Stored:
+		return "not here; lpipe pull brings it"
+	}
+	return ""
 }
 
 // blamed is a short name for what an error is about.

@@ -168,12 +168,11 @@ func (p *program) shortPath(path string) string {
 const (
 	scratchAge = 7 * 24 * time.Hour  // long enough to come back to a failed training after a week off
 	runAge     = 30 * 24 * time.Hour // logs of what succeeded are in the results, too
-	runsKept   = 50
 )
 
 // gcLeftovers removes, or lists, old scratch folders and runs of this workspace.
 func (p *program) gcLeftovers(ctx context.Context, pr *project, o cache.GCOptions) ([]runner.Leftover, error) {
-	which := runner.LeftoverOptions{Scratch: scratchAge, Runs: runAge, KeepRuns: runsKept}
+	which := runner.LeftoverOptions{Scratch: scratchAge, Runs: runAge, KeepRuns: runner.KeptRuns}
 	if o.OlderThan > 0 {
 		which = runner.LeftoverOptions{Scratch: o.OlderThan, Runs: o.OlderThan}
 	}
