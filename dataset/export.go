@@ -34,7 +34,7 @@ func Export(ctx context.Context, t *Tokens, dir, format string, progress func(do
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("export tokens: %w", err)
 	}
-	e, err := createExport(dir, format, t.Manifest())
+	e, err := createExport(dir, format, t)
 	if err != nil {
 		return fmt.Errorf("export tokens: %w", err)
 	}
@@ -61,12 +61,12 @@ func Export(ctx context.Context, t *Tokens, dir, format string, progress func(do
 	return nil
 }
 
-func createExport(dir, format string, m Manifest) (Exporter, error) {
+func createExport(dir, format string, t *Tokens) (Exporter, error) {
 	switch format {
 	case "megatron":
 		return createMegatron(dir)
 	case "bin.tok":
-		return &binTok{dir: dir, vocabulary: m.VocabSize, most: math.MaxInt32}, nil
+		return &binTok{dir: dir, vocabulary: t.Manifest().VocabSize, most: math.MaxInt32, lengths: t}, nil
 	case "parquet":
 		return createTokenParquet(filepath.Join(dir, "tokens-00000.parquet"))
 	case "arrow":
