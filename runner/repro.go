@@ -359,9 +359,17 @@ func (x *execution) finish(err error) error {
 		written = flushed == nil
 		keep(flushed)
 	}
+	var saving sync.WaitGroup
+	saving.Go(x.save)
 	if written {
 		keep(x.fold())
 	}
+	saving.Wait()
+	return err
+}
+
+// save writes down what saves the next run time.
+func (x *execution) save() {
 	if x.State != nil && x.Shared == nil { // a sweep saves the state of all its runners
 		if saved := x.State.Save(); saved != nil {
 			x.warn("", "the stat cache cannot be saved, so the next run hashes again: %v", saved)
@@ -370,7 +378,6 @@ func (x *execution) finish(err error) error {
 	if saved := x.memory.save(); saved != nil {
 		x.warn("", "durations cannot be saved: %v", saved)
 	}
-	return err
 }
 
 // tellSkipped tells which stages a failure kept from being tried.

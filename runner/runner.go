@@ -44,6 +44,8 @@ type Options struct {
 
 	// LockTimeout is how long to wait for another lpipe in the same workspace; 0: as long as it takes.
 	LockTimeout time.Duration
+	// Record is the lock of this workspace and profile, read ahead; nil: New reads it.
+	Record *Record
 	// AllowMissing accepts sources that do not exist and whose content is not on record.
 	AllowMissing bool
 	// Origin is where sources and code are read, if not in the workspace: the project whose experiment this is.
@@ -142,7 +144,12 @@ func New(o Options) (*Runner, hcl.Diagnostics, error) {
 		return nil, nil, err
 	}
 	r.ignore = ignore
-	if err := r.readLock(); err != nil {
+	if o.Record == nil || o.Record.dir != r.dir || o.Record.profile != r.Pipeline.Profile {
+		err = r.readLock()
+	} else {
+		err = r.take(*o.Record)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	plan, diags := NewPlan(o.Pipeline, PlanOptions{Known: r.knownSource, Exists: func(at string) bool {
@@ -174,8 +181,12 @@ type stamp [2]struct {
 }
 
 func (r *Runner) stampNow() stamp {
+	return stampOf(LockPath(r.dir, r.Pipeline.Profile), r.path("journal"))
+}
+
+func stampOf(lock, journal string) stamp {
 	var s stamp
-	for i, path := range []string{LockPath(r.dir, r.Pipeline.Profile), r.path("journal")} {
+	for i, path := range []string{lock, journal} {
 		if info, err := os.Stat(path); err == nil {
 			s[i].size, s[i].mtime = info.Size(), info.ModTime()
 		}
@@ -183,26 +194,57 @@ func (r *Runner) stampNow() stamp {
 	return s
 }
 
-// readLock reads the lock file and, over it, the journal: the state as the last command left it, however it ended.
-// Only what cannot be read at all is an error.
-func (r *Runner) readLock() error {
-	r.stamp = r.stampNow()
-	path := LockPath(r.dir, r.Pipeline.Profile)
-	lock, err := ReadLock(path)
-	r.lockErr = nil
-	if errors.Is(err, cache.ErrDamaged) {
-		data, _ := os.ReadFile(path)
-		lock, r.lockErr, err = salvage(data), err, nil
-	}
+// Record is the recorded state of a workspace as it was read: its lock and, over it, the journal, as the last command left
+// them, however it ended.
+type Record struct {
+	dir, profile string
+	lock         *Lock
+	lockErr      error   // why lock is not whole, nil if it is
+	journaled    []entry // what stood in the journal, of all profiles
+	good         int64   // the length of the journal's good part
+	total        int64   // the length of the journal
+	stamp        stamp
+	err          error // what could not be read at all
+}
+
+// ReadRecord reads it for Options, beside what else takes time before New.
+func ReadRecord(c Circumstances) *Record {
+	dir, err := c.workspace()
 	if err != nil {
-		return err
+		return nil
 	}
-	if r.journaled, r.good, r.total, err = readJournal(r.path("journal")); err != nil {
-		return err
+	record := readRecord(dir, c.Decode.Profile)
+	return &record
+}
+
+func readRecord(dir, profile string) (record Record) {
+	path, journal := LockPath(dir, profile), filepath.Join(dir, ".lpipe", "journal")
+	record.dir, record.profile, record.stamp = dir, profile, stampOf(path, journal)
+	record.lock, record.err = ReadLock(path)
+	if errors.Is(record.err, cache.ErrDamaged) {
+		data, _ := os.ReadFile(path)
+		record.lock, record.lockErr, record.err = salvage(data), record.err, nil
 	}
-	r.lock = lock
-	lock.apply(r.journaled, r.Pipeline.Profile)
-	return nil
+	if record.err != nil {
+		return record
+	}
+	record.journaled, record.good, record.total, record.err = readJournal(journal)
+	if record.err == nil {
+		record.lock.apply(record.journaled, profile)
+	}
+	return record
+}
+
+func (r *Runner) readLock() error {
+	return r.take(readRecord(r.dir, r.Pipeline.Profile))
+}
+
+func (r *Runner) take(record Record) error {
+	if record.err == nil {
+		r.lock, r.lockErr, r.stamp = record.lock, record.lockErr, record.stamp
+		r.journaled, r.good, r.total = record.journaled, record.good, record.total
+	}
+	return record.err
 }
 
 // apply makes a profile's records of a journal part of its lock.

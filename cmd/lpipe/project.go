@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -33,6 +34,7 @@ type projectOptions struct {
 	remote       bool // look results up in the default remote
 	repair       bool // mend the cache as it is opened
 	report       func(runner.RunEvent)
+	record       *runner.Record // read beside the pipeline; nil: to be read
 }
 
 // decode reads the pipeline files; what is wrong with them comes back as diagnosed, warnings are printed.
@@ -91,7 +93,10 @@ func (p *program) diagnosePlan(diags hcl.Diagnostics, pipeline *runner.Pipeline)
 
 // open decodes the pipeline and opens cache, state and runner. The caller closes it.
 func (p *program) open(ctx context.Context, o projectOptions) (*project, error) {
+	var reading sync.WaitGroup
+	reading.Go(func() { o.record = runner.ReadRecord(runner.Circumstances{Decode: p.decodeOptions()}) })
 	pipeline, err := p.decode()
+	reading.Wait()
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +105,7 @@ func (p *program) open(ctx context.Context, o projectOptions) (*project, error) 
 
 func (p *program) openPipeline(ctx context.Context, pipeline *runner.Pipeline, o projectOptions) (_ *project, err error) {
 	pr := &project{pipeline: pipeline, settings: o}
+	pr.settings.record = nil // it is of now
 	ignore, err := runner.Ignored(pipeline.Dir)
 	if err != nil {
 		return nil, err
@@ -154,7 +160,7 @@ func (p *program) runnerOptions(ctx context.Context, pr *project, o projectOptio
 		report = p.reportPlainly
 	}
 	options := runner.Options{
-		Pipeline: pr.pipeline, Cache: pr.cache, State: pr.state,
+		Pipeline: pr.pipeline, Record: o.record, Cache: pr.cache, State: pr.state,
 		Jobs: o.jobs, RAM: physicalMemory(), Device: device, Environ: p.environ(),
 		Version: release, User: userName(), Host: hostName(),
 		LockTimeout: p.lockTimeout, AllowMissing: o.allowMissing, Report: report,
