@@ -44,6 +44,7 @@ type converter struct {
 	outputs map[string]string // path of an output without template -> reference
 	names   map[string]bool   // of blocks
 	sources map[string]bool   // names of source blocks
+	remoted map[string]bool   // names of remote blocks
 	shown   map[string]string // path at the top of a dvc.yaml -> "metrics" or "plots"
 	blocks  map[string]string // file, NUL, stage -> name of its block
 	stages  []string          // blocks, as text
@@ -60,7 +61,7 @@ type local struct {
 // Convert reads the DVC project in a folder.
 func Convert(dir string) (*Conversion, error) {
 	c := &converter{dir: dir, locals: map[string]*local{}, tracked: map[string]string{}, outputs: map[string]string{}, names: map[string]bool{},
-		sources: map[string]bool{}, blocks: map[string]string{}, shown: map[string]string{}}
+		sources: map[string]bool{}, remoted: map[string]bool{}, blocks: map[string]string{}, shown: map[string]string{}}
 	files, err := c.files()
 	if err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (c *converter) pipeline(at string, document *yaml.Node, scopes []scope) err
 		case "metrics", "plots":
 			for _, one := range value.Content {
 				if text, options := outputPath(one); options == nil || !drawn(options) {
-					c.shown[path.Join(path.Dir(at), text)] = name
+					c.shown[join(path.Dir(at), text)] = name
 				} else {
 					c.note(at, "lpipe plots draws curves of JSON and JSON lines that a stage names: plots = [...]", "the plot %s", text)
 				}
@@ -203,7 +204,7 @@ func (c *converter) collectOutputs(at string, document *yaml.Node, scopes []scop
 		}
 		dir := path.Dir(at)
 		if wdir := field(node, "wdir"); wdir != nil {
-			dir = path.Join(dir, wdir.Value)
+			dir = join(dir, wdir.Value)
 		}
 		ports := map[string]bool{}
 		seen := map[string]bool{}
@@ -213,9 +214,12 @@ func (c *converter) collectOutputs(at string, document *yaml.Node, scopes []scop
 			}
 			for _, one := range list.Content {
 				text, _ := outputPath(one)
-				if out := path.Join(dir, text); !seen[out] {
+				if out := join(dir, text); !seen[out] {
 					seen[out] = true
 					static, known := evaluate(scopes, out)
+					if outside(static) {
+						continue // output notes it
+					}
 					port := c.unique(outputPort(static), ports)
 					if known {
 						c.outputs[path.Clean(static)] = "stage." + block + "." + port
@@ -248,7 +252,7 @@ func (c *converter) scopes(at, dir string, vars *yaml.Node) ([]scope, error) {
 				if file == "params.yaml" {
 					continue
 				}
-				if err := add(path.Join(dir, file)); err != nil {
+				if err := add(join(dir, file)); err != nil {
 					c.note(at, "convert the file to YAML or JSON", "vars from %s (%v)", file, err)
 				}
 				continue

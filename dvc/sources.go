@@ -2,11 +2,7 @@ package dvc
 
 import (
 	"bufio"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -42,7 +38,7 @@ func (c *converter) dvcFile(at string) error {
 		c.note(at, "dvc repro of an old project wrote it: write a stage with this command by hand", "a stage of DVC before 1.0: %s", file.Cmd)
 	}
 	for _, out := range file.Outs {
-		to := path.Join(path.Dir(at), file.Wdir, out.Path)
+		to := join(join(path.Dir(at), file.Wdir), out.Path)
 		name := c.unique(strings.TrimSuffix(path.Base(to), path.Ext(to)), c.sources)
 		c.tracked[to] = name
 		c.track(to, out.MD5)
@@ -71,7 +67,7 @@ func downloaded(address string) string {
 }
 
 func (c *converter) track(at, md5 string) {
-	if md5 != "" && !strings.HasPrefix(at, "../") {
+	if md5 != "" && !outside(at) {
 		c.tracks = append(c.tracks, Tracked{Path: at, MD5: md5})
 	}
 }
@@ -99,7 +95,7 @@ func (c *converter) readLock(at string) {
 	}
 	for _, name := range sortedKeys(file.Stages) {
 		for _, out := range file.Stages[name].Outs {
-			c.track(path.Join(path.Dir(at), out.Path), out.MD5)
+			c.track(join(path.Dir(at), out.Path), out.MD5)
 		}
 	}
 }
@@ -111,20 +107,21 @@ func (c *converter) remotes() (blocks, settings string) {
 		c.readConfig(".dvc/"+name, config)
 	}
 	var b strings.Builder
-	var written []string
+	written := map[string]string{} // DVC's name -> the block's
 	for _, section := range sortedKeys(config) {
 		name, ok := strings.CutPrefix(section, "remote ")
 		if !ok {
 			continue
 		}
-		if text := c.remote(strings.Trim(name, `"`), config[section]); text != "" {
+		name = strings.Trim(name, `"`)
+		if block, text := c.remote(name, config[section]); text != "" {
 			b.WriteString(text)
-			written = append(written, strings.Trim(name, `"`))
+			written[name] = block
 		}
 	}
 	var lines []string
-	if name := config["core"]["remote"]; len(written) > 1 && strings.Contains(b.String(), fmt.Sprintf("%q {", name)) {
-		lines = append(lines, "  remote = "+quote(name)+"\n")
+	if block := written[config["core"]["remote"]]; len(written) > 1 && block != "" {
+		lines = append(lines, "  remote = "+quote(block)+"\n")
 	}
 	if types := config["cache"]["type"]; types != "" {
 		var links []string
@@ -142,11 +139,12 @@ func (c *converter) remotes() (blocks, settings string) {
 	return b.String(), settings
 }
 
-func (c *converter) remote(name string, config map[string]string) string {
-	block := c.unique(name, map[string]bool{})
+// remote writes a block; text is empty if there is no such remote here.
+func (c *converter) remote(name string, config map[string]string) (block, text string) {
 	at, err := url.Parse(config["url"])
 	switch {
 	case err == nil && at.Scheme == "s3":
+		block = c.unique(name, c.remoted)
 		var b strings.Builder
 		fmt.Fprintf(&b, "remote \"s3\" %q {\n  bucket = %s\n  prefix = %s # beside what DVC stored: neither reads the other's\n", block, quote(at.Host),
 			quote(path.Join(strings.Trim(at.Path, "/"), "lpipe")))
@@ -155,20 +153,21 @@ func (c *converter) remote(name string, config map[string]string) string {
 				fmt.Fprintf(&b, "  %s = %s\n", one[1], quote(value))
 			}
 		}
-		return b.String() + "}\n"
+		return block, b.String() + "}\n"
 	case err == nil && at.Scheme == "" && config["url"] != "":
 		to := config["url"]
 		if !filepath.IsAbs(to) {
 			to = path.Join(".dvc", to)
 		}
-		return fmt.Sprintf("remote \"dir\" %q { path = %s }\n", block, quote(path.Join(to, "lpipe")))
+		block = c.unique(name, c.remoted)
+		return block, fmt.Sprintf("remote \"dir\" %q { path = %s }\n", block, quote(path.Join(to, "lpipe")))
 	}
 	where := config["url"]
 	if err == nil {
 		where = at.Redacted() // a password may stand in it
 	}
 	c.note(".dvc/config", "dvc pull once, then lpipe add and lpipe push to an S3 bucket or a folder: remote \"s3\" or \"dir\"", "the remote %s at %s", name, where)
-	return ""
+	return "", ""
 }
 
 // readConfig reads a file of Git's syntax.
@@ -194,94 +193,4 @@ func (c *converter) readConfig(at string, into map[string]map[string]string) {
 			}
 		}
 	}
-}
-
-// Checkout copies to the project what it lacks of tracked content and DVC's cache holds, and tells how many files it
-// copied and which paths are nowhere.
-func Checkout(dir string, tracks []Tracked) (files int, absent []string, err error) {
-	for _, one := range tracks {
-		to := filepath.Join(dir, filepath.FromSlash(one.Path))
-		if _, err := os.Lstat(to); err == nil {
-			continue
-		}
-		n, err := checkoutOne(dir, to, one.MD5)
-		files += n
-		if errors.Is(err, fs.ErrNotExist) {
-			absent = append(absent, one.Path)
-		} else if err != nil {
-			return files, absent, fmt.Errorf("check out %s: %w", one.Path, err)
-		}
-	}
-	return files, absent, nil
-}
-
-func checkoutOne(dir, to, md5 string) (files int, err error) {
-	from, err := cached(dir, md5)
-	if err != nil {
-		return 0, err
-	}
-	if !strings.HasSuffix(md5, ".dir") {
-		return 1, copyFile(from, to)
-	}
-	text, err := os.ReadFile(from)
-	if err != nil {
-		return 0, err
-	}
-	var list []struct {
-		MD5     string `json:"md5"`
-		Relpath string `json:"relpath"`
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return 0, fmt.Errorf("read DVC's list %s: %w", from, err)
-	}
-	for _, one := range list { // all or nothing
-		if _, err := cached(dir, one.MD5); err != nil {
-			return 0, err
-		}
-		if !filepath.IsLocal(filepath.FromSlash(one.Relpath)) {
-			return 0, fmt.Errorf("DVC's list %s names %q, outside of its folder", from, one.Relpath)
-		}
-	}
-	for _, one := range list {
-		from, err := cached(dir, one.MD5)
-		if err == nil {
-			err = copyFile(from, filepath.Join(to, filepath.FromSlash(one.Relpath)))
-		}
-		if err != nil {
-			return files, err
-		}
-		files++
-	}
-	return files, nil
-}
-
-// cached finds an object in DVC's cache, as DVC 3 or DVC 2 lays it out.
-func cached(dir, md5 string) (string, error) {
-	if len(md5) < 32 || strings.ContainsAny(md5, "/\\") {
-		return "", fmt.Errorf("%q is no MD5: %w", md5, fs.ErrNotExist)
-	}
-	for _, root := range []string{".dvc/cache/files/md5", ".dvc/cache"} {
-		at := filepath.Join(dir, filepath.FromSlash(root), md5[:2], md5[2:])
-		if _, err := os.Stat(at); err == nil {
-			return at, nil
-		}
-	}
-	return "", fs.ErrNotExist
-}
-
-func copyFile(from, to string) (err error) {
-	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
-		return err
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }

@@ -50,7 +50,7 @@ func (c *converter) stage(at, name string, node *yaml.Node, scopes []scope) erro
 		if interpolation().MatchString(wdir.Value) {
 			c.note(b.where, "write dir by hand", "wdir with a template: %s", wdir.Value)
 		}
-		b.dir = path.Join(b.dir, wdir.Value)
+		b.dir = join(b.dir, wdir.Value)
 	}
 	if vars := field(body, "vars"); vars != nil {
 		own, err := c.scopes(at, b.dir, vars)
@@ -244,7 +244,8 @@ func (b *block) command(node *yaml.Node) error {
 	}
 	if strings.Contains(text, "\n") {
 		inner, err := interpolate(b.scopes, text, escapeTemplates)
-		b.settings = append(b.settings, "command = <<EOT\n"+inner+"\nEOT")
+		end := heredocEnd(inner)
+		b.settings = append(b.settings, "command = <<"+end+"\n"+inner+"\n"+end)
 		return err
 	}
 	inner, err := interpolate(b.scopes, text, func(s string) string { q := quote(s); return q[1 : len(q)-1] })
@@ -252,8 +253,32 @@ func (b *block) command(node *yaml.Node) error {
 	return err
 }
 
-// at is a path of the project.
-func (b *block) at(text string) string { return path.Join(b.dir, text) }
+// heredocEnd is a word that no line of the text consists of.
+func heredocEnd(text string) string {
+	taken := map[string]bool{}
+	for line := range strings.Lines(text) {
+		taken[strings.TrimSpace(line)] = true
+	}
+	end := "EOT"
+	for n := 2; taken[end]; n++ {
+		end = fmt.Sprint("EOT", n)
+	}
+	return end
+}
+
+// at is a path of the project, or an absolute one.
+func (b *block) at(text string) string { return join(b.dir, text) }
+
+// join is a path that is given with respect to a folder.
+func join(dir, text string) string {
+	if path.IsAbs(text) {
+		return path.Clean(text)
+	}
+	return path.Join(dir, text)
+}
+
+// outside says whether a path does not lie in the project.
+func outside(at string) bool { return path.IsAbs(at) || at == ".." || strings.HasPrefix(at, "../") }
 
 // dep makes an input of a dependency: a reference where a stage or .dvc file makes it, code where it looks like that, else a path.
 func (b *block) dep(text string) error {
@@ -382,6 +407,10 @@ func (b *block) output(kind string, node *yaml.Node) error {
 	}
 	b.names["out "+at] = true
 	static, _ := evaluate(b.scopes, at)
+	if outside(static) {
+		b.c.note(b.where, "write it inside of the project, or copy it from there", "the output %s outside of the project", static)
+		return nil
+	}
 	port := b.c.unique(outputPort(static), b.outPorts)
 	flags, drawn, told := "", []string(nil), []string(nil)
 	fields(options, func(name string, value *yaml.Node) {
