@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // gramFile finds the n-grams of words that several rows share. The n-grams of all rows lie in scratch, one row behind the
@@ -24,7 +25,7 @@ type gramFile struct {
 
 const (
 	gramBitsLeast = 1 << 20
-	gramBitsMost  = 1 << 29 // two sets of 64 MB
+	gramBitsMost  = 1 << 28 // two sets of 32 MB
 )
 
 // newGramFile makes one for about as many bytes of text. Of an n-gram's rows the first common and one more are found.
@@ -62,7 +63,7 @@ func (g *gramFile) add(row uint64, grams []uint64) error {
 	return nil
 }
 
-// shared sorts what may be in several rows.
+// shared sorts what may be in several rows; nothing is added behind it.
 func (g *gramFile) shared(ctx context.Context) (*sorter, error) {
 	if err := g.out.Flush(); err != nil {
 		return nil, fmt.Errorf("spill to scratch: %w", err)
@@ -70,25 +71,26 @@ func (g *gramFile) shared(ctx context.Context) (*sorter, error) {
 	if _, err := g.file.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read back from scratch: %w", err)
 	}
+	g.seen = nil // memory for what is sorted
+	defer func() { g.again = nil }()
 	in := bufio.NewReaderSize(g.file, 1<<18)
 	sorted := newSorter(g.scratch)
 	often := crowd{most: g.common + 1, rows: map[uint64]rowCount{}}
-	var word [16]byte
-	for {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if _, err := io.ReadFull(in, word[:]); errors.Is(err, io.EOF) {
+	var head [16]byte
+	var hashes []byte
+	for ctx.Err() == nil {
+		if _, err := io.ReadFull(in, head[:]); errors.Is(err, io.EOF) {
 			return sorted, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("read back from scratch: %w", err)
 		}
-		row, count := binary.LittleEndian.Uint64(word[:]), binary.LittleEndian.Uint64(word[8:])
-		for range count {
-			if _, err := io.ReadFull(in, word[:8]); err != nil {
-				return nil, fmt.Errorf("read back from scratch: %w", err)
-			}
-			h := binary.LittleEndian.Uint64(word[:])
+		row, count := binary.LittleEndian.Uint64(head[:]), int(binary.LittleEndian.Uint64(head[8:]))
+		hashes = slices.Grow(hashes[:0], 8*count)[:8*count]
+		if _, err := io.ReadFull(in, hashes); err != nil {
+			return nil, fmt.Errorf("read back from scratch: %w", err)
+		}
+		for i := range count {
+			h := binary.LittleEndian.Uint64(hashes[8*i:])
 			if g.again[h&g.mask/64]>>(h%64)&1 == 0 || often.full(h, row) {
 				continue
 			}
@@ -97,6 +99,7 @@ func (g *gramFile) shared(ctx context.Context) (*sorter, error) {
 			}
 		}
 	}
+	return nil, ctx.Err()
 }
 
 // crowd tells n-grams that have as many rows as count: of rows that all begin alike each would bring all of its own to be

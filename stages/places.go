@@ -202,6 +202,9 @@ func (p *places) take(one looked, ids map[string]uint16, grams *gramFile, prompt
 			return err
 		}
 	}
+	if p.split.By == "cluster" {
+		return nil // goes by n-grams and likeness, which equal prompts share
+	}
 	one.prompt.row = uint64(one.number)
 	return prompts.add(one.prompt)
 }

@@ -60,9 +60,34 @@ func sortPairs(pairs []pair) {
 	}
 	begin := 0
 	for _, end := range ends {
-		slices.SortFunc(pairs[begin:end], pair.compare)
+		sortFew(pairs[begin:end])
 		begin = end
 	}
+}
+
+// sortFew sorts what is mostly a handful.
+func sortFew(pairs []pair) {
+	if len(pairs) > 24 {
+		slices.SortFunc(pairs, pair.compare)
+		return
+	}
+	for i := 1; i < len(pairs); i++ {
+		p, at := pairs[i], i
+		for ; at > 0 && p.less(&pairs[at-1]); at-- {
+			pairs[at] = pairs[at-1]
+		}
+		pairs[at] = p
+	}
+}
+
+func (a *pair) less(b *pair) bool {
+	if a.hi != b.hi {
+		return a.hi < b.hi
+	}
+	if a.lo != b.lo {
+		return a.lo < b.lo
+	}
+	return a.row < b.row
 }
 
 const (

@@ -49,14 +49,15 @@ func (c *collector) seldom() (end func()) {
 	}
 }
 
-// roomAtMost is how much the heap may grow between two collections of stages' work, in bytes, however little of it lives. Data
-// stages drop some 40 kB a row and keep next to nothing: collecting whenever the heap has doubled takes a seventh of their time.
-const roomAtMost = 128 << 20
+// room is how much the heap may grow between two collections of stages' work, in bytes, be it small or large. Data stages drop
+// some 40 kB a row and keep little: collecting whenever a small heap has doubled takes a seventh of their time, and where they
+// keep 200 MB, of millions of rows, their peak would be twice that.
+const room = 96 << 20
 
-// roomy is for stages' work: as long as little lives the heap may become five times as large. Where much lives, as in training,
-// nothing changes. Whoever sets GOGC decides. The function that it returns ends that.
+// roomy is for stages' work: it sets GOGC by what lives, within bounds. Whoever sets GOGC decides. The function that it returns
+// ends that.
 func (c *collector) roomy() (end func()) {
-	const usual, most = 100, 400
+	const usual, least, most = 100, 50, 400
 	if c == nil || c.percent != usual {
 		return func() {}
 	}
@@ -72,7 +73,7 @@ func (c *collector) roomy() (end func()) {
 			}
 			live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 			metrics.Read(live)
-			debug.SetGCPercent(int(min(max(100*roomAtMost/max(live[0].Value.Uint64(), 1), usual), most)))
+			debug.SetGCPercent(int(min(max(100*room/max(live[0].Value.Uint64(), 1), least), most)))
 			afterNext()
 		})
 	}
