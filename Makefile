@@ -80,6 +80,10 @@ bench-engine: build ## a LoRA step beside torch and PEFT
 cuda: ## bin/lpipe-cuda, which computes on NVIDIA GPUs and starts everywhere; its tests without a GPU
 	@tools/cuda.sh
 
+.PHONY: gpu-bundle
+gpu-bundle: ## build/gpu-bundle: tests, benchmarks and peers for a machine with a GPU and nothing else (bash run.sh there)
+	@tools/gpu/bundle.sh
+
 .PHONY: demo-model
 demo-model: build ## the committed tiny model, made again from nothing
 	@tools/demo-model.sh

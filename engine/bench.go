@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"lpipe/engine/model"
@@ -13,7 +14,7 @@ import (
 // BenchOptions say what to time: LoRA on all linears, every token trained, forward, backward and AdamW on the same ids
 // every step; or greedy decoding.
 type BenchOptions struct {
-	Model   string
+	Model   string  // a folder; one without weights, with config.json alone, gets random ones
 	B, T    int     // rows and tokens of a batch; 0: 4 and 256
 	Rank    int     // 0: 16
 	Seconds float64 // how long to go on; 0: 10, unless
@@ -21,6 +22,8 @@ type BenchOptions struct {
 	LR      float64 // 0: 1e-4
 	IDs     []int32 // B·T of them; nil: random, from a fixed seed
 	BF16    bool    // frozen weights hold bfloat16 values
+	NF4     bool    // the linears are quantised on load
+	Again   bool    // all activations are computed again; else only what would not fit in a device's own memory
 	Decode  bool
 	Now     func() time.Time
 }
@@ -37,7 +40,11 @@ type BenchResult struct {
 	GFLOPS     float64 `json:"gflops"`
 	GEMMGFLOPS float64 `json:"gemm_gflops"`
 	Device     string  `json:"device"`
-	Threads    int     `json:"threads"`
+	Detail     string  `json:"detail"`
+	// DeviceBytes is what the device holds for the model, the pass and its operations; Recompute what the pass did twice.
+	DeviceBytes int64           `json:"device_bytes"`
+	Recompute   model.Recompute `json:"recompute"`
+	Threads     int             `json:"threads"`
 }
 
 // Bench times training or decoding. One step is made before the clock starts.
@@ -49,21 +56,15 @@ func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, e
 	if err := o.fill(config); err != nil {
 		return nil, err
 	}
-	options := model.Options{
-		Method: model.TrainLoRA, LoRA: model.LoRA{Rank: o.Rank, Alpha: 2 * float64(o.Rank), Targets: []string{model.AllLinear}}, Seed: 1,
-	}
-	if o.Decode {
-		options = model.Options{}
-	}
-	if o.BF16 {
-		options.Weights = ops.BF16
-	}
-	m, err := model.Load(ctx, o.Model, dev, options)
+	m, err := o.load(ctx, config, dev)
 	if err != nil {
 		return nil, err
 	}
 	defer m.Free()
 	b := &bench{BenchOptions: o, model: m, dev: dev}
+	if err := b.prepare(config); err != nil {
+		return nil, err
+	}
 	if o.Decode {
 		err = b.decode(ctx)
 	} else {
@@ -76,9 +77,50 @@ func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, e
 	r := &b.result
 	r.TokensPerSecond = float64(r.Tokens) / r.Seconds
 	r.GFLOPS = b.flops() * r.TokensPerSecond / 1e9
+	r.Peak, r.Device, r.Detail, r.Threads = PeakRSS()/1e6, info.Name, info.Detail, info.Threads
+	r.DeviceBytes = info.Bytes + info.Scratch
 	r.GEMMGFLOPS = b.product()
-	r.Peak, r.Device, r.Threads = PeakRSS()/1e6, info.Name, info.Threads
 	return r, dev.Err()
+}
+
+// load reads the model, or makes one of its shape.
+func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.Device) (*model.Model, error) {
+	options := model.Options{
+		Method: model.TrainLoRA, LoRA: model.LoRA{Rank: o.Rank, Alpha: 2 * float64(o.Rank), Targets: []string{model.AllLinear}}, Seed: 1,
+	}
+	if o.Decode {
+		options = model.Options{}
+	}
+	if o.BF16 {
+		options.Weights = ops.BF16
+	}
+	options.NF4 = o.NF4
+	weights, err := filepath.Glob(filepath.Join(o.Model, "*.safetensors"))
+	if err != nil || len(weights) > 0 {
+		return model.Load(ctx, o.Model, dev, options)
+	}
+	return model.New(config, model.Init{Seed: 1, Deviation: 0.02, OnDevice: true}, dev, options)
+}
+
+// prepare chooses what a pass computes again, so that it fits in the device's own memory, and makes room for it.
+func (b *bench) prepare(config model.Config) error {
+	if b.Decode {
+		return nil
+	}
+	n := b.B * b.T
+	r := model.Recompute{}
+	if memory := usable(b.dev.Info().Memory); b.Again || memory > 0 {
+		room := int64(0)
+		if !b.Again { // operations lay out a linear's inputs and outputs again, a dequantised weight, and logits
+			scratch := int64(1<<30) + 16*int64(n)*int64(config.F) + 8*int64(config.F)*int64(config.C)
+			room = memory - b.dev.Info().Bytes - scratch
+		}
+		r, _ = b.model.Fit(n, room)
+	}
+	b.model.SetRecompute(r)
+	b.result.Recompute = r
+	_, err := b.model.Prepare(n)
+	return err
 }
 
 func (o *BenchOptions) fill(c model.Config) error {
@@ -229,7 +271,11 @@ func (b *bench) product() float64 {
 		n = b.B
 	}
 	x, y := b.dev.Alloc(n*c.C), b.dev.Alloc(n*2*c.F)
-	w := b.dev.AllocWeight(ops.F32, 2*c.F, c.C)
+	t := ops.F32
+	if b.BF16 {
+		t = ops.BF16
+	}
+	w := b.dev.AllocWeight(t, 2*c.F, c.C)
 	defer b.dev.Free(x)
 	defer b.dev.Free(y)
 	defer b.dev.FreeWeight(w)

@@ -43,6 +43,9 @@ func (o *TrainOptions) needs(config model.Config, dev ops.Device, n, longest int
 			limit = process + available
 		}
 	}
+	if limit == 0 {
+		limit = usable(dev.Info().Memory)
+	}
 	r, err := o.fit(config, dev, n, longest, limit, process)
 	if err != nil || limit == 0 || r.Total <= limit {
 		return r, err
@@ -50,6 +53,9 @@ func (o *TrainOptions) needs(config model.Config, dev ops.Device, n, longest int
 	return nil, fmt.Errorf("device_memory: training takes %s even when all of every layer is computed again (%s), and there are %s%s",
 		sizeText(r.Total), r.Parts(), sizeText(limit), o.wouldFit(config, dev, n, longest, limit, process))
 }
+
+// usable is what of a device's own memory training may take: the driver keeps some, and weights have borders for adapters.
+func usable(memory int64) int64 { return memory / 100 * 95 }
 
 // fit is the cheapest choice within limit, or the smallest there is.
 func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, limit, process int64) (*Needs, error) {

@@ -118,7 +118,8 @@ func (p *program) engineDump(c *cli.Context, dev ops.Device) error {
 func (p *program) engineBenchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "time LoRA training steps, or greedy decoding",
-		Description: "LoRA on all linears, every token trained: forward, backward and AdamW on the same ids every step.",
+		Description: "LoRA on all linears, every token trained: forward, backward and AdamW on the same ids every step.\n" +
+			"A model folder that holds config.json alone gets random weights.",
 		Flags: []cli.Flag{
 			modelFlag(),
 			&cli.IntFlag{Name: "batch", Usage: "`B` rows", Value: 4},
@@ -129,6 +130,8 @@ func (p *program) engineBenchCommand() *cli.Command {
 			&cli.Float64Flag{Name: "lr", Value: 1e-4},
 			&cli.StringFlag{Name: "ids", Usage: "token ids from `FILE` instead of random ones"},
 			&cli.BoolFlag{Name: "decode", Usage: "time greedy decoding instead"},
+			&cli.StringFlag{Name: "quantize", Usage: "none, or nf4: the linears in 4-bit NormalFloat", Value: "none"},
+			&cli.BoolFlag{Name: "recompute", Usage: "keep no activations of the layers, as if there were no room"},
 			precisionFlag(), threadsFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -144,6 +147,10 @@ func (p *program) engineBench(c *cli.Context, dev ops.Device) error {
 	o := engine.BenchOptions{
 		Model: p.path(c.String("model")), B: c.Int("batch"), T: c.Int("length"), Rank: c.Int("rank"), Seconds: c.Float64("seconds"),
 		Steps: c.Int("steps"), LR: c.Float64("lr"), BF16: c.String("precision") == "bf16", Decode: c.Bool("decode"), Now: time.Now,
+		NF4: c.String("quantize") == "nf4", Again: c.Bool("recompute"),
+	}
+	if q := c.String("quantize"); q != "none" && q != "nf4" {
+		return usagef("--quantize %s: there are none and nf4", q)
 	}
 	if c.IsSet("ids") {
 		sequences, err := engine.ReadIDs(p.path(c.String("ids")))
@@ -165,7 +172,7 @@ func (p *program) engineBench(c *cli.Context, dev ops.Device) error {
 		{"tokens/s", fmt.Sprintf("%.0f", result.TokensPerSecond)},
 		{"time", fmt.Sprintf("%d tokens in %.2f s", result.Tokens, result.Seconds)},
 		{"GFLOP/s", fmt.Sprintf("%.1f, and %.1f in the largest product alone", result.GFLOPS, result.GEMMGFLOPS)},
-		{"peak memory", fmt.Sprintf("%.0f MB", result.Peak)},
+		{"peak memory", fmt.Sprintf("%.0f MB; %s on the device", result.Peak, bytesText(result.DeviceBytes))},
 		{"device", fmt.Sprintf("%s, threads: %d", result.Device, result.Threads)},
 	})
 	return nil

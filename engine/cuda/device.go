@@ -49,7 +49,7 @@ func New(m Machine, o Options) *Device {
 // Info describes the device.
 func (d *Device) Info() ops.Info {
 	s := d.m.Describe()
-	return ops.Info{Name: s.Name, Detail: s.Detail, Threads: s.Units, Bytes: d.bytes, Scratch: d.scratch.size}
+	return ops.Info{Name: s.Name, Detail: s.Detail, Threads: s.Units, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory}
 }
 
 // Err waits for all operations and returns the first error there was.
@@ -100,7 +100,7 @@ func (d *Device) p() *Params { return d.params.reset() }
 
 // launch starts a kernel with the parameters that p has collected.
 func (d *Device) launch(kernel string, grid [3]int, threads, shared int) {
-	if d.err != nil || grid[0] == 0 || grid[1] == 0 || grid[2] == 0 {
+	if d.err != nil || d.scratch.idle || grid[0] == 0 || grid[1] == 0 || grid[2] == 0 {
 		return
 	}
 	g := [3]uint32{uint32(grid[0]), uint32(grid[1]), uint32(grid[2])}
@@ -110,6 +110,13 @@ func (d *Device) launch(kernel string, grid [3]int, threads, shared int) {
 	}
 	if err != nil {
 		d.fail(fmt.Errorf("kernel %s: %w", kernel, err))
+	}
+}
+
+// set fills scratch or results of an operation.
+func (d *Device) set(p Pointer, value byte, bytes int) {
+	if d.err == nil && !d.scratch.idle {
+		d.fail(d.m.Set(p, value, int64(bytes)))
 	}
 }
 

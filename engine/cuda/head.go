@@ -10,17 +10,19 @@ func (d *Device) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets op
 	h := headCall{nll: d.opt(nll, N), dx: d.opt(dx, N*C), dw: d.opt(dw, V*C), x: d.f(x, N*C), targets: d.i(targets, N), scale: scale, c: C, v: V}
 	d.trainedTokens(d.host(targets, N), V)
 	if h.nll != 0 {
-		d.fail(d.m.Set(h.nll, 0, 4*int64(N)))
+		d.set(h.nll, 0, 4*N)
 	}
 	if h.dx != 0 {
-		d.fail(d.m.Set(h.dx, 0, 4*int64(N*C)))
+		d.set(h.dx, 0, 4*N*C)
 	}
 	n := len(d.rows)
 	if n == 0 {
 		return
 	}
 	h.rows, h.each = d.scratch.take(4*n), d.scratch.take(4*n)
-	d.fail(d.m.Upload(h.rows, raw(d.rows)))
+	if !d.scratch.idle {
+		d.fail(d.m.Upload(h.rows, raw(d.rows)))
+	}
 	h.w = d.weight(w, V, C, 0)
 	chunk := min(n, max(int(d.o.LogitBytes)/(4*V), 64))
 	h.reserve(d, chunk)
@@ -59,8 +61,10 @@ type headCall struct {
 	rows, each Pointer // the trained tokens, and their losses
 	in         matrix  // their rows of x
 	logits     Pointer
-	half       matrix // their gradient in bfloat16
+	half       matrix // their gradient in bfloat16 …
+	late       matrix // … when dw wants it in float32 first
 	part       Pointer
+	plain      Pointer // in, as float32, for dw
 }
 
 func (h *headCall) reserve(d *Device, chunk int) {
@@ -76,8 +80,15 @@ func (h *headCall) reserve(d *Device, chunk int) {
 		h.half = matrix{ld: round8(h.v), half: true}
 		h.half.p = d.scratch.take(2 * chunk * h.half.ld)
 	}
+	if h.w.half && h.dx != 0 && h.dw != 0 {
+		h.late = matrix{ld: round8(h.v), half: true}
+		h.late.p = d.scratch.take(2 * chunk * h.late.ld)
+	}
 	if h.dx != 0 {
 		h.part = d.scratch.take(4 * chunk * h.c)
+	}
+	if h.dw != 0 {
+		h.plain = d.scratch.take(4 * chunk * h.c)
 	}
 }
 
@@ -93,14 +104,16 @@ func (h *headCall) chunk(d *Device, at, n int) {
 		g = matrix{h.logits, h.v, false}
 	}
 	if h.dw != 0 {
-		in := d.scratch.take(4 * n * h.c)
+		in := h.plain
 		d.p().ptrs(in, h.x, rows).i64(n).i64(h.c)
 		d.each("gather", n*h.c)
 		d.multiply(Product{C: h.dw, TransA: true, Alpha: 1, Add: true, M: h.v, N: h.c, K: n, LDC: h.c}, g, matrix{in, h.c, false})
 	}
 	if h.dx != 0 {
 		if h.w.half && !g.half {
-			g = d.operand(g.p, true, n, h.v)
+			d.p().ptrs(h.late.p, g.p, 0).f32(1).i64(n).ints(h.v, h.v, h.late.ld)
+			d.each("to_half", n*h.late.ld/8)
+			g = h.late
 		}
 		d.multiply(Product{C: h.part, Alpha: 1, M: n, N: h.c, K: h.v, LDC: h.c}, g, h.w)
 		d.p().ptrs(h.dx, h.part, rows).i64(n).i64(h.c)

@@ -126,7 +126,7 @@ func (d *Device) borders(l *linear) matrix {
 	w := d.weight(l.w, l.f, l.c, ranks)
 	if l.w.Type != ops.BF16 {
 		below := w.at(l.f, 0)
-		d.fail(d.m.Set(below.p, 0, int64(2*(f8+round8(ranks)-l.f)*w.ld)))
+		d.set(below.p, 0, 2*(f8+round8(ranks)-l.f)*w.ld)
 	}
 	at := 0
 	for i := range l.lora {
@@ -141,7 +141,7 @@ func (d *Device) borders(l *linear) matrix {
 		at += a.R
 	}
 	if rest := round8(ranks) - ranks; rest > 0 && l.w.Type == ops.BF16 { // what wider adapters may have left
-		d.fail(d.m.Set(w.at(f8+ranks, 0).p, 0, int64(2*rest*w.ld)))
+		d.set(w.at(f8+ranks, 0).p, 0, 2*rest*w.ld)
 	}
 	return w
 }
@@ -306,7 +306,7 @@ var errMergeNF4 = errors.New("merge into an nf4 weight: load the model unquantis
 
 // multiply makes a product of a and b. The machine's own way is taken where it has one.
 func (d *Device) multiply(p Product, a, b matrix) {
-	if d.err != nil || p.M == 0 || p.N == 0 {
+	if d.err != nil || d.scratch.idle || p.M == 0 || p.N == 0 {
 		return
 	}
 	if a.half != b.half {

@@ -176,3 +176,15 @@ func (d *Device) Noise(x, amount ops.Buf, seed uint64, N, C int) {
 	d.p().ptrs(d.f(x, N*C), d.f(amount, N)).u64(seed).i64(N).i64(C)
 	d.each("noise", N*C)
 }
+
+// RandomWeight draws a weight on the device: uniform, of that deviation. It is for models that are only timed.
+func (d *Device) RandomWeight(w ops.Weight, seed uint64, deviation float64) {
+	if !d.begin("RandomWeight", "FC", w.Rows, w.Cols) {
+		return
+	}
+	d.shape(w, w.Rows, w.Cols)
+	p, absmax, ld := d.parts(w)
+	width := float32(deviation * math.Sqrt(3))
+	d.p().ptrs(p, absmax).u64(seed).f32(width).ints(int(w.Type)).i64(w.Rows).ints(w.Cols, ld)
+	d.each("random_weight", w.Rows*w.Cols)
+}

@@ -19,6 +19,14 @@ type Init struct {
 	// Vary is the deviation of norms around 1 and of biases around 0. transformers' own is 0; a test that shall
 	// notice a forgotten norm or bias needs more.
 	Vary float64
+	// OnDevice lets a Drawer draw the matrices itself: other numbers, in no time. It is for models that are only timed.
+	OnDevice bool
+}
+
+// Drawer is a Device that can fill a weight with random numbers.
+type Drawer interface {
+	// RandomWeight draws every value around 0, with that deviation.
+	RandomWeight(w ops.Weight, seed uint64, deviation float64)
 }
 
 // New makes a model of shape c with random weights, to be trained from nothing or to test with.
@@ -31,8 +39,17 @@ func New(c Config, init Init, dev ops.Device, o Options) (*Model, error) {
 	}
 	m := &Model{Config: c, Method: o.Method, dev: dev}
 	err := m.build(context.Background(), o, func() error {
+		drawer, own := dev.(Drawer)
+		drawn := map[ops.Weight]bool{}
 		for _, t := range c.tensors() {
-			m.store(t, init.draw(t))
+			w := m.places[t.name].weight
+			switch {
+			case !own || !init.OnDevice || !w.Present():
+				m.store(t, init.draw(t))
+			case !drawn[w]:
+				drawer.RandomWeight(w, mix(init.Seed^mix(hash(t.name))), init.Deviation)
+				drawn[w] = true
+			}
 		}
 		return dev.Err()
 	})

@@ -101,6 +101,7 @@ type Info struct {
 	Threads int
 	Bytes   int64 // of allocations that were not freed; the scratch of operations is not among them
 	Scratch int64 // bytes that operations keep for their own use, so far
+	Memory  int64 // bytes that the device has, if it has a memory of its own; 0: the process's, or not known
 }
 
 // Rehearser is a Device that can say what scratch memory operations take before it computes them.

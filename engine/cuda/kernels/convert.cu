@@ -79,3 +79,22 @@ KERNEL(linear_merge)(void *w, const float *a, const float *b, float scale, int t
     }
 }
 EXPORT(linear_merge)
+
+// uniform is in [-1, 1), by seed and place.
+__device__ inline float uniform(uint64_t seed, int64_t i) { return (float)(int32_t)mask_bits(seed, i) * (1.0f / 2147483648.0f); }
+
+// random_weight fills a weight [rows, cols] with numbers that are good enough to time: uniform, of that width. NF4 has random
+// codes and one absmax.
+KERNEL(random_weight)(void *w, float *absmax, uint64_t seed, float width, int type, int64_t rows, int cols, int ld) {
+    int64_t n = rows * cols;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+        int64_t at = i / cols * ld + i % cols;
+        if (type == F32) ((float *)w)[at] = width * uniform(seed, i);
+        else if (type == BF16) ((bf16 *)w)[at] = narrow(width * uniform(seed, i));
+        else {
+            if (i % 2 == 0) ((uint8_t *)w)[i / 2] = (uint8_t)(mask_bits(seed, i) >> 24);
+            if (i % 64 == 0) absmax[i / 64] = width;
+        }
+    }
+}
+EXPORT(random_weight)
