@@ -59,6 +59,11 @@ func (c *Client) Upload(ctx context.Context, root, to string, r io.ReadSeeker, s
 	if place.store {
 		return c.storeError("put", place.uri, c.o.Store.Put(ctx, place.uri, r))
 	}
+	if size >= multipartFrom {
+		if err := c.uploadParts(ctx, place, r, size); !IsKind(err, Unsupported) {
+			return err
+		}
+	}
 	return c.retry(ctx, func() error {
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return err

@@ -208,7 +208,7 @@ func (p *program) trackingClient(ctx context.Context, pipeline *runner.Pipeline,
 		URI: uri, Username: p.getenv("MLFLOW_TRACKING_USERNAME"), Password: p.getenv("MLFLOW_TRACKING_PASSWORD"), Token: p.getenv("MLFLOW_TRACKING_TOKEN"),
 		Workspace: p.getenv("MLFLOW_WORKSPACE"), Insecure: truthy(p.getenv("MLFLOW_TRACKING_INSECURE_TLS")),
 		ServerCert: p.getenv("MLFLOW_TRACKING_SERVER_CERT_PATH"), ClientCert: p.getenv("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
-		Agent: "lpipe/" + release + " (" + runtime.GOOS + "; " + runtime.GOARCH + ")", Proxy: http.ProxyFromEnvironment, Tries: tries,
+		Agent: "lpipe/" + release + " (" + runtime.GOOS + "; " + runtime.GOARCH + ")", Proxy: http.ProxyFromEnvironment, Tries: tries, Store: artifactStore{p, pipeline},
 	})
 	if err != nil && from != "" {
 		return nil, fmt.Errorf("%s: %w", from, err)
