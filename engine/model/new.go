@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"lpipe/engine/ops"
@@ -135,6 +136,15 @@ func (m *Model) Adapters() []AdapterInfo {
 	return list
 }
 
+// fraction is a number that is no int to Python, which transformers insists on in places.
+func fraction(v float64) json.RawMessage {
+	text := strconv.FormatFloat(v, 'g', -1, 64)
+	if !strings.ContainsAny(text, ".e") {
+		text += ".0"
+	}
+	return json.RawMessage(text)
+}
+
 // newFile is config.json of a model that was not read from a folder, as transformers 4 and 5 both read it.
 func (c Config) newFile() (map[string]json.RawMessage, error) {
 	dtype := c.DType
@@ -154,7 +164,7 @@ func (c Config) newFile() (map[string]json.RawMessage, error) {
 	}
 	if s := c.Stretch; s != nil {
 		fields["rope_scaling"] = map[string]any{
-			"rope_type": "llama3", "factor": s.Factor, "low_freq_factor": s.Low, "high_freq_factor": s.High, "original_max_position_embeddings": s.Original,
+			"rope_type": "llama3", "factor": fraction(s.Factor), "low_freq_factor": fraction(s.Low), "high_freq_factor": fraction(s.High), "original_max_position_embeddings": s.Original,
 		}
 	}
 	for key, value := range fields {

@@ -50,7 +50,7 @@ func (q Quantisation) encode() (json.RawMessage, error) {
 		"_load_in_4bit": true, "_load_in_8bit": false, "load_in_4bit": true, "load_in_8bit": false,
 		"bnb_4bit_compute_dtype": q.torchName(), "bnb_4bit_quant_storage": "uint8", "bnb_4bit_quant_type": "nf4",
 		"bnb_4bit_use_double_quant": q.Double, "llm_int8_enable_fp32_cpu_offload": false, "llm_int8_has_fp16_weight": false,
-		"llm_int8_skip_modules": nil, "llm_int8_threshold": 6.0, "quant_method": "bitsandbytes",
+		"llm_int8_skip_modules": nil, "llm_int8_threshold": fraction(6), "quant_method": "bitsandbytes",
 	})
 }
 

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common import difference, lpipe
+from forward import STRETCHED, drawn
 from training import base, folder
 
 KINDS = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16, "bf16": gguf.GGMLQuantizationType.BF16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
@@ -26,6 +27,48 @@ def compare(project, report):
     whole(project, adapter, report)
     for name in ("lora", "drawn"):
         alone(project, name, names, report)
+    for family, arch, more in (("qwen3", gguf.MODEL_ARCH.QWEN3, dict(head_dim=32)), ("llama", gguf.MODEL_ARCH.LLAMA, {}), ("llama", gguf.MODEL_ARCH.LLAMA, dict(rope_parameters=STRETCHED))):
+        other(project, family, arch, more, report)
+
+
+def other(project, family, arch, more, report):
+    """A random model of another family with the demo's tokenizer: bytes and settings, and transformers' logits of the file."""
+    one = project / f"{family}-{len(more)}"
+    vocabulary = base(project).config.vocab_size
+    torch.manual_seed(41)
+    model = drawn(family, hidden_size=96, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, intermediate_size=160, vocab_size=vocabulary, tie_word_embeddings=False, **more)
+    model.save_pretrained(one)
+    for path in (project / "model").iterdir():
+        if not (one / path.name).exists():
+            (one / path.name).write_bytes(path.read_bytes())
+    lpipe("gguf", "--model", one, "--type", "f32", "--out", one / "f32.gguf")
+    reader, c = gguf.GGUFReader(one / "f32.gguf"), model.config
+    names = gguf.get_tensor_name_map(arch, c.num_hidden_layers)
+    wanted = {}
+    for name, t in model.state_dict().items():
+        heads = {"q_proj": c.num_attention_heads, "k_proj": c.num_key_value_heads}.get(name.split(".")[-2]) if family == "llama" else None
+        if heads:  # permute of convert_hf_to_gguf.py
+            t = t.reshape(heads, 2, t.shape[0] // heads // 2, *t.shape[1:]).swapaxes(1, 2).reshape(t.shape)
+        wanted[names.get_name(name, try_suffixes=(".weight", ".bias"))] = t.contiguous().numpy()
+    stretched = "rope_parameters" in more
+    if stretched:
+        plain = 1 / STRETCHED["rope_theta"] ** (torch.arange(0, 16, 2).float() / 16)
+        wanted["rope_freqs.weight"] = (plain / model.model.rotary_emb.inv_freq).float().numpy()
+        near = {t.name: t.data for t in reader.tensors}["rope_freqs.weight"]
+        report.add("GGUF llama, stretched: what frequencies are divided by", difference(torch.tensor(near.copy()), torch.tensor(wanted["rope_freqs.weight"])), 1e-6)
+        wanted["rope_freqs.weight"] = near.copy()
+    what = f"GGUF {family}{', stretched' if stretched else ''}"
+    report.add(f"{what}: tensors missing, unknown or of other bytes", bytes_apart(reader, wanted, "f32"), 0)
+    report.add(f"{what}: settings that differ", sum(value(reader, n) != v for n, v in {
+        "general.architecture": family, f"{family}.block_count": 2, f"{family}.attention.head_count_kv": 2, f"{family}.embedding_length": 96,
+        f"{family}.rope.dimension_count": 32 if family == "qwen3" else 16, f"{family}.rope.freq_base": 5e5 if stretched else 1e6,
+        f"{family}.vocab_size": vocabulary if family == "llama" else None, f"{family}.attention.key_length": 32 if family == "qwen3" else None}.items()), 0)
+    if stretched:
+        return  # transformers' reader does not know rope_freqs
+    ids = torch.arange(40).reshape(2, 20) + 60
+    with torch.no_grad():
+        have = AutoModelForCausalLM.from_pretrained(one, gguf_file="f32.gguf", dtype=torch.float32).eval()(input_ids=ids).logits
+        report.add(f"{what}: logits, transformers with the file and with the model", difference(have, model(input_ids=ids).logits), 2e-5)
 
 
 def bytes_apart(reader, wanted, kind):
