@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"lpipe/cache"
 )
@@ -175,6 +176,24 @@ func (j *journal) sync() error {
 	}
 	j.named = true
 	return nil
+}
+
+// syncAfter makes what was written until now durable if that much time passes before the function that it returns is called,
+// which must be.
+func (j *journal) syncAfter(delay time.Duration) (stop func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-over:
+		case <-time.After(delay):
+			j.sync() // the next record finds its error
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+	}
 }
 
 // close ends the writing. The file stays: only a written lock makes it superfluous.

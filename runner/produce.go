@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"lpipe/cache"
 )
@@ -99,6 +100,7 @@ type job struct {
 	fresh   string            // the folder for outputs of kinds that write at fresh paths; "" for those in place
 	moved   string            // where the outputs of a failed attempt went
 	pause   context.CancelCauseFunc
+	begun   *journal // says that the stage began, of one in place
 
 	mu      sync.Mutex // guards what the stage reports
 	device  string
@@ -221,9 +223,11 @@ func (j *job) clear(ctx context.Context) error {
 		out[one.Name] = j.Plan.abs(one.Path)
 	}
 	// After a kill, the next command finds here whose half-written outputs stand in the workspace.
-	if _, err := j.record([]entry{{Profile: j.Pipeline.Profile, Begin: j.node.Step.Name, Run: j.run.id, Paths: paths}}); err != nil {
+	journal, err := j.record([]entry{{Profile: j.Pipeline.Profile, Begin: j.node.Step.Name, Run: j.run.id, Paths: paths}})
+	if err != nil {
 		return err
 	}
+	j.begun = journal
 	j.out = out
 	for _, at := range out {
 		err := removeAll(at)
@@ -298,8 +302,15 @@ func (j *job) call(ctx context.Context, log *os.File) (err error) {
 	return err
 }
 
+// lasting is how long a stage that writes in place runs before it is made durable that it began. After a loss of power what it
+// was writing is then known for its own; the disk writes back what a shorter one wrote hardly before that line.
+const lasting = 200 * time.Millisecond
+
 // watched runs what may be stopped at a rung while its curves are followed.
 func (j *job) watched(run func() error) error {
+	if j.begun != nil {
+		defer j.begun.syncAfter(lasting)()
+	}
 	if !j.watch.watches(j.node) || j.fresh != "" {
 		return run()
 	}

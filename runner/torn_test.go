@@ -1,6 +1,10 @@
 package runner
 
-import "testing"
+import (
+	"path/filepath"
+	"testing"
+	"time"
+)
 
 // What a loss of power cuts from an append-only file was told to nobody; any other wrong byte is damage and stays to be found.
 func TestWithoutTorn(t *testing.T) {
@@ -19,5 +23,29 @@ func TestWithoutTorn(t *testing.T) {
 		if got := string(withoutTorn([]byte(c.text), goodLine)); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+// That a stage began is made durable while it runs, unless it ends at once.
+func TestBeginOfALongStageIsDurable(t *testing.T) {
+	j, err := openJournal(filepath.Join(t.TempDir(), "journal"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	synced := func() bool {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.named
+	}
+	if j.syncAfter(time.Hour)(); synced() {
+		t.Error("it is synced for a stage that ended")
+	}
+	stop := j.syncAfter(time.Millisecond)
+	for end := time.Now().Add(10 * time.Second); !synced() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if stop(); !synced() {
+		t.Error("it is not synced for a stage that runs on")
 	}
 }
