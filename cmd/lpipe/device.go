@@ -28,7 +28,10 @@ func checkDevice(name string) error {
 	return dev.Close()
 }
 
-// deviceText is "cpu (avx512), threads: 2".
+// deviceText is "cpu (avx512), threads: 2", or "cuda:0 (NVIDIA H100 …)".
 func deviceText(i ops.Info) string {
+	if i.Threads == 0 {
+		return fmt.Sprintf("%s (%s)", i.Name, i.Detail)
+	}
 	return fmt.Sprintf("%s (%s), threads: %d", i.Name, i.Detail, i.Threads)
 }

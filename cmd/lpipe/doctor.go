@@ -325,6 +325,9 @@ func (d *doctor) device() {
 func (d *doctor) cuda() {
 	gpu := findCUDA()
 	built, missing := engine.HasCUDA()
+	if built && missing == nil && len(gpu) == 0 {
+		gpu = []string{"an NVIDIA driver"}
+	}
 	switch {
 	case built && missing == nil:
 		d.add("device", "cuda", works, "this machine has "+joinNames(gpu)+"; --device cuda computes on it", "")

@@ -173,7 +173,7 @@ func (p *program) engineBench(c *cli.Context, dev ops.Device) error {
 		{"time", fmt.Sprintf("%d tokens in %.2f s", result.Tokens, result.Seconds)},
 		{"GFLOP/s", fmt.Sprintf("%.1f, and %.1f in the largest product alone", result.GFLOPS, result.GEMMGFLOPS)},
 		{"peak memory", fmt.Sprintf("%.0f MB; %s on the device", result.Peak, bytesText(result.DeviceBytes))},
-		{"device", fmt.Sprintf("%s, threads: %d", result.Device, result.Threads)},
+		{"device", deviceText(ops.Info{Name: result.Device, Detail: result.Detail, Threads: result.Threads})},
 	})
 	return nil
 }

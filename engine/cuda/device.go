@@ -49,7 +49,7 @@ func New(m Machine, o Options) *Device {
 // Info describes the device.
 func (d *Device) Info() ops.Info {
 	s := d.m.Describe()
-	return ops.Info{Name: s.Name, Detail: s.Detail, Threads: s.Units, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory}
+	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory}
 }
 
 // Err waits for all operations and returns the first error there was.

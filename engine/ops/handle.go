@@ -98,10 +98,10 @@ type Lion struct {
 type Info struct {
 	Name    string // "cpu", "cuda:0"
 	Detail  string // processor and chosen kernels
-	Threads int
-	Bytes   int64 // of allocations that were not freed; the scratch of operations is not among them
-	Scratch int64 // bytes that operations keep for their own use, so far
-	Memory  int64 // bytes that the device has, if it has a memory of its own; 0: the process's, or not known
+	Threads int    // of the processor; 0: another one computes
+	Bytes   int64  // of allocations that were not freed; the scratch of operations is not among them
+	Scratch int64  // bytes that operations keep for their own use, so far
+	Memory  int64  // bytes that the device has, if it has a memory of its own; 0: the process's, or not known
 }
 
 // Rehearser is a Device that can say what scratch memory operations take before it computes them.

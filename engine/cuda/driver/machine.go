@@ -52,7 +52,7 @@ func Open(number int) (*Machine, error) {
 		return nil, said("cuDeviceGetCount", err)
 	}
 	if number >= count {
-		return nil, fmt.Errorf("there are %d GPUs, counted from 0; number %d is not one of them", count, number)
+		return nil, fmt.Errorf("no GPU has the number %d; GPUs are counted from 0, and this machine has %d", number, count)
 	}
 	m := &Machine{number: number, kernels: map[string]kernel{}}
 	defer m.lock()()

@@ -251,9 +251,23 @@ void shim_copy_wait(int keep) {
     }
 }
 
+static const shim_export *find(const char *name) {
+    const shim_export *k = exports;
+    while (k && strcmp(k->name, name)) k = k->next;
+    return k;
+}
+
+extern "C" int shim_has(const char *name) { return find(name) != nullptr; }
+
+extern "C" const int *shim_sizes(const char *name, int *count) {
+    const shim_export *k = find(name);
+    *count = k->count;
+    return k->sizes;
+}
+
 extern "C" const char *shim_launch(const char *name, const unsigned grid[3], unsigned threads, unsigned shared,
                                    const void *params, const unsigned *at, const unsigned *sizes, int count, unsigned order) {
-    for (kernel = exports; kernel && strcmp(kernel->name, name); kernel = kernel->next) {}
+    kernel = find(name);
     if (!kernel) return "there is no such kernel";
     if (kernel->count != count) {
         snprintf(why, sizeof why, "it takes %d parameters, not %d", kernel->count, count);

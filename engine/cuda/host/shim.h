@@ -105,6 +105,9 @@ template <class T> inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> inline T max(T a, T b) { return a < b ? b : a; }
 
 extern "C" {
+// shim_has says whether there is a kernel; shim_sizes gives the bytes of each of its parameters.
+int shim_has(const char *name);
+const int *shim_sizes(const char *name, int *count);
 // shim_launch runs a kernel; NULL, or what went wrong. order 0: threads and blocks rising, 1: falling, others: shuffled.
 const char *shim_launch(const char *name, const unsigned grid[3], unsigned threads, unsigned shared, const void *params,
                         const unsigned *at, const unsigned *sizes, int count, unsigned order);
