@@ -80,12 +80,10 @@ const (
 	commandTries = 4
 )
 
-// How long close waits for a server: as long as it takes what it gets, up to the first; and as short as the second once
-// it stands still, or after an interrupt.
+// How long close waits for a server: one that does not answer, or after an interrupt, gets as long as the second.
 const (
-	sendWithin  = 30 * time.Second
-	sendStalled = 10 * time.Second
-	sendKilled  = 2 * time.Second
+	sendWithin = 30 * time.Second
+	sendKilled = 2 * time.Second
 )
 
 // close ends the recording, waits a little until the rest is sent, and says what is not.
@@ -116,11 +114,9 @@ func (t *tracked) close(ctx context.Context, err error) {
 
 // await returns how sending ended, after it was stopped if need be.
 func (t *tracked) await(killed bool) error {
-	began := time.Now()
-	moved, at := began, int64(-1)
-	within, stalled := sendWithin, sendStalled
+	began, within := time.Now(), sendWithin
 	if killed {
-		within, stalled = sendKilled, sendKilled
+		within = sendKilled
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -129,11 +125,7 @@ func (t *tracked) await(killed bool) error {
 		case err := <-t.done:
 			return err
 		case now := <-tick.C:
-			steps, trouble := t.sender.Progress()
-			if steps != at {
-				at, moved = steps, now
-			}
-			if now.Sub(began) > within || now.Sub(moved) > stalled || trouble && now.Sub(began) > sendKilled {
+			if waited := now.Sub(began); waited > within || waited > sendKilled && t.sender.Trouble() {
 				t.stop()
 				return cmp.Or(<-t.done, context.Canceled)
 			}

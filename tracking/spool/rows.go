@@ -123,7 +123,6 @@ func split[T any](list []T, n int) (first, rest []T) {
 // that one is told of and left out.
 func (x *sending) sendBatch(ctx context.Context, run string, b tracking.Batch) error {
 	err := x.Client.LogBatch(ctx, x.state.Runs[run].ID, b)
-	x.steps.Add(1)
 	if err == nil || !tracking.IsKind(err, tracking.Refused) || gone(err) {
 		return x.explain(run, err)
 	}

@@ -23,12 +23,11 @@ type Sender struct {
 	Warn    func(message string) // told once of each thing that arrives shortened, renamed, or not at all
 	Pause   time.Duration        // between two looks at a spool that grows; 0: a second
 
-	steps   atomic.Int64 // records taken and requests answered, for those who wait
-	trouble atomic.Bool  // the last request failed for a reason that may pass
+	trouble atomic.Bool // the last request failed for a reason that may pass
 }
 
-// Progress is a number that grows while sending goes on, and whether the server does not answer now.
-func (s *Sender) Progress() (steps int64, trouble bool) { return s.steps.Load(), s.trouble.Load() }
+// Trouble tells whether the server does not answer now.
+func (s *Sender) Trouble() bool { return s.trouble.Load() }
 
 // Send sends what a spool has now. When the run at the top has ended, the spool is done and its records go.
 func (s *Sender) Send(ctx context.Context, dir string) error {
@@ -244,7 +243,6 @@ func (x *sending) drain(ctx context.Context) error {
 		if err := x.take(ctx, &record); err != nil {
 			return err
 		}
-		x.steps.Add(1)
 		if x.queued >= gather {
 			if err := x.settle(ctx, r.at); err != nil {
 				return err

@@ -262,10 +262,7 @@ func TestOutageWhileTheRunGoesOn(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- b.sender.Follow(t.Context(), w) }()
 	metrics(w, 1, 100)
-	for {
-		if _, trouble := b.sender.Progress(); trouble {
-			break
-		}
+	for !b.sender.Trouble() {
 		time.Sleep(5 * time.Millisecond)
 	}
 	b.proxy.Set(nil)
