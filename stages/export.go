@@ -21,9 +21,12 @@ func exportKind() *runner.Kind {
 		Doc:     "Token folders in the formats of other trainers.",
 		Version: 1,
 		Shared:  true,
-		In:      []runner.Port{{Name: "tokens", Doc: "token folder"}},
-		Out:     []runner.Port{{Name: "data", Folder: true, Doc: "folder in the other format"}},
-		New:     func() runner.Stage { return &Export{Format: "parquet"} },
+		In: []runner.Port{
+			{Name: "tokens", Doc: "token folder"},
+			{Name: "packs", Optional: true, Doc: "pack index of it: a row is a pack (parquet only)"},
+		},
+		Out: []runner.Port{{Name: "data", Folder: true, Doc: "folder in the other format"}},
+		New: func() runner.Stage { return &Export{Format: "parquet"} },
 	}
 }
 
@@ -45,12 +48,32 @@ func (e *Export) Run(ctx context.Context, env *runner.Env) error {
 	if tokens.Len() == 0 {
 		return fmt.Errorf("%s: no sequences in it to export", shown(env, one(env, "tokens")))
 	}
-	err = dataset.Export(ctx, tokens, env.Out["data"], e.Format, func(done, total int) {
+	progress := func(done, total int) {
 		tell(env, runner.Event{Done: float64(done), Total: float64(total), Unit: "sequences", Message: "exporting"})
-	})
-	if err != nil {
+	}
+	if path := one(env, "packs"); path != "" {
+		return e.packs(ctx, env, tokens, path, progress)
+	}
+	if err := dataset.Export(ctx, tokens, env.Out["data"], e.Format, progress); err != nil {
 		return err
 	}
 	logf(env, "exported %d sequences, %d tokens, as %s", tokens.Len(), tokens.Manifest().Tokens, e.Format)
+	return nil
+}
+
+// packs exports a row a pack.
+func (e *Export) packs(ctx context.Context, env *runner.Env, tokens *dataset.Tokens, path string, progress func(done, total int)) error {
+	if e.Format != "parquet" {
+		return fmt.Errorf("format: %q has no packs; export them as parquet, or take the input packs away", e.Format)
+	}
+	packs, err := dataset.OpenPacks(path, tokens)
+	if err != nil {
+		return err
+	}
+	defer packs.Close()
+	if err := dataset.ExportPacks(ctx, tokens, packs, env.Out["data"], progress); err != nil {
+		return err
+	}
+	logf(env, "exported %d packs of up to %d tokens", packs.Len(), packs.Length())
 	return nil
 }

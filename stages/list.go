@@ -11,6 +11,7 @@ func Kinds() []*runner.Kind {
 		mixKind(),
 		tokenizeKind(),
 		splitKind(),
+		packKind(),
 		exportKind(),
 		trainKind(),
 		evaluateKind(),

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"lpipe/dataset"
 )
 
 // TestIndependentReader has a program that knows only doc/format*.md read a project and its remote: tools/reader.
@@ -48,5 +50,49 @@ func TestIndependentReader(t *testing.T) {
 	defer back()
 	if out, err := read(); err == nil {
 		t.Errorf("a lock with a flipped bit was read: %s", out)
+	}
+}
+
+// TestIndependentReaderOfTokens has it read a token folder that was packed to two lengths.
+func TestIndependentReaderOfTokens(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "tokens")
+	w, err := dataset.CreateTokens(folder, dataset.Manifest{VocabSize: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40 {
+		s := dataset.Sequence{ID: "é", Row: i / 2}
+		for k := range 1 + i*i%23 {
+			s.IDs, s.Mask = append(s.IDs, int32(k)), append(s.Mask, k%3 == 1)
+		}
+		if err := w.Append(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := dataset.OpenTokens(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tokens.Close()
+	for length, overlong := range map[int]dataset.Overlong{30: dataset.Drop, 8: dataset.Split} {
+		path := filepath.Join(dir, string(overlong))
+		counts, err := dataset.CreatePacks(path, tokens, length, overlong)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(python, "-B", "../../tools/reader/reader.py", "--tokens", folder, path).CombinedOutput()
+		var got map[string]int
+		if err != nil || json.Unmarshal(out, &got) != nil || got["sequences"] != 40 || got["packs"] != counts.Packs || got["pieces"] != counts.Pieces {
+			t.Errorf("%v: %s, want %+v", err, out, counts)
+		}
 	}
 }

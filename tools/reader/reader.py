@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Reads what lpipe writes, from doc/format.md and doc/format-runner.md alone, and checks every hash and reference.
+"""Reads what lpipe writes, from doc/format*.md alone, and checks every hash and reference.
 
-    reader.py PROJECT [BUCKET]     a project's folder, and a remote in a folder
+    reader.py PROJECT [BUCKET]            a project's folder, and a remote in a folder
+    reader.py --tokens FOLDER [PACKS]     a token folder, and a pack index of it
 
 Prints what was read as JSON; the first thing that is not as the documents say ends it with a message. It shares no code with
 lpipe: where it and lpipe disagree, one of them or the documents are wrong.
@@ -457,12 +458,69 @@ def read_bucket(root, counts):
     counts["remote"] = {"packs": len(packs), "objects": len(store.objects), "trees": len(store.trees), "results": len(store.results)}
 
 
+def read_tokens(folder, counts):
+    """doc/format-data.md, "Token folder": returns the manifest and each sequence's length."""
+    manifest = json.loads(read(folder, "manifest.json"))
+    need(manifest["format"] == "lpipe-tokens" and manifest["version"] == 1, "a token folder of another format or version")
+    files = {}
+    for name in ("tokens.bin", "mask.bits", "seq.idx", "rows.jsonl"):
+        files[name] = read(folder, name)
+        said = manifest["files"][name]
+        need(len(files[name]) == said["size"] and hexdigest(files[name]) == said["blake3"], f"{name} is not what the manifest says")
+    tokens, sequences = manifest["tokens"], manifest["sequences"]
+    need(len(files["tokens.bin"]) == 4 * tokens and len(files["mask.bits"]) == (tokens + 7) // 8, "tokens and mask of another length")
+    need(len(files["seq.idx"]) == 24 * sequences, "an index of another length")
+    ids = struct.unpack(f"<{tokens}I", files["tokens.bin"])
+    need(all(i < manifest["vocab_size"] for i in ids), "an id outside the vocabulary")
+    trained = sum(bin(b).count("1") for b in files["mask.bits"])
+    need(trained == manifest["trained"], "another number of mask bits than the manifest says")
+    need(tokens % 8 == 0 or files["mask.bits"][-1] >> tokens % 8 == 0, "mask bits behind the last token")
+    lengths, lines = [], files["rows.jsonl"].split(b"\n")
+    need(lines.pop() == b"" and len(lines) == sequences, "another number of rows than sequences")
+    token = offset = row = 0
+    for entry, line in zip(struct.iter_unpack("<QQII", files["seq.idx"]), lines):
+        need(entry[:2] == (token, offset) and entry[2] > 0 and entry[3] >= row, "an entry of seq.idx that is out of place")
+        need("id" in json.loads(line), "a row without an id")
+        token, offset, row = token + entry[2], offset + len(line) + 1, entry[3]
+        lengths.append(entry[2])
+    need(token == tokens and max(lengths, default=0) == manifest["longest"], "sequences of other lengths than the manifest says")
+    counts["sequences"], counts["tokens"], counts["trained"] = sequences, tokens, trained
+    return manifest, lengths
+
+
+def read_packs(path, manifest, lengths, counts):
+    """doc/format-data.md, "Pack index"."""
+    data = read(path)
+    need(data[:8] == b"lppacks\x01", "a pack index of another format or version")
+    capacity, packs, pieces = struct.unpack_from("<QQQ", data, 8)
+    need(data[32:64].hex() == manifest["files"]["seq.idx"]["blake3"], "a pack index of another token folder")
+    need(not any(data[64:4096]), "a pack index with something behind its header")
+    starts = struct.unpack_from(f"<{packs + 1}Q", data, 4096)
+    second = (4096 + 8 * (packs + 1) + 4095) // 4096 * 4096
+    need(len(data) == second + 12 * pieces and starts[0] == 0 and starts[-1] == pieces, "a pack index of another length")
+    taken = set()
+    for first, behind in zip(starts, starts[1:]):
+        need(first < behind, "an empty pack")
+        total = 0
+        for sequence, start, count in struct.iter_unpack("<III", data[second + 12 * first : second + 12 * behind]):
+            need(count > 0 and start + count <= lengths[sequence] and (sequence, start) not in taken, "a piece that is none, or twice there")
+            taken.add((sequence, start))
+            total += count
+        need(total <= capacity, "a pack that is too long")
+    counts["packs"], counts["pieces"] = packs, pieces
+
+
 def main():
     counts = {}
     try:
-        read_project(sys.argv[1], counts)
-        if len(sys.argv) > 2:
-            read_bucket(sys.argv[2], counts)
+        if sys.argv[1] == "--tokens":
+            folder = read_tokens(sys.argv[2], counts)
+            if len(sys.argv) > 3:
+                read_packs(sys.argv[3], *folder, counts)
+        else:
+            read_project(sys.argv[1], counts)
+            if len(sys.argv) > 2:
+                read_bucket(sys.argv[2], counts)
     except Wrong as problem:
         print(f"not as documented: {problem}", file=sys.stderr)
         return 1
