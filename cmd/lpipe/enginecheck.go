@@ -14,8 +14,9 @@ import (
 
 func (p *program) engineCheckCommand() *cli.Command {
 	return &cli.Command{
-		Name: "check", Usage: "hand-written gradients against automatic ones and finite differences, on random models",
+		Name: "check", Usage: "hand-written gradients against automatic ones and finite differences, on random models and a folder's",
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "model", Usage: "also on the weights of model folder `DIR`: two of its layers, some rows of its vocabulary"},
 			&cli.Uint64Flag{Name: "seed", Value: 1},
 			&cli.IntFlag{Name: "models", Usage: "`N` random models", Value: 8}, threadsFlag(),
 		},
@@ -32,6 +33,15 @@ func (p *program) engineCheck(c *cli.Context, dev ops.Device) error {
 	})
 	if err != nil {
 		return err
+	}
+	if c.IsSet("model") {
+		more, err := graph.CheckFolder(c.Context, dev, p.path(c.String("model")), c.Uint64("seed"), func(r graph.Row) {
+			p.say("%s: %s", r.Model, verdict(r.OK))
+		})
+		if err != nil {
+			return err
+		}
+		all = append(all, more...)
 	}
 	wrong := 0
 	for _, r := range all {

@@ -73,6 +73,7 @@ type example struct {
 	init    model.Init
 	batch   model.Batch
 	packed  string
+	dir     string // a model folder whose weights are taken instead of random ones
 }
 
 // draw makes the i-th example of a seed. The first few walk through what must not be left to chance.
@@ -165,12 +166,12 @@ func (e example) String() string {
 
 func checkOne(ctx context.Context, dev ops.Device, e example) (Row, error) {
 	row := Row{Model: e.String()}
-	m, err := model.New(e.config, e.init, dev, e.options)
+	m, err := e.open(ctx, dev)
 	if err != nil {
 		return row, err
 	}
 	defer m.Free()
-	names := prepare(m)
+	names := e.prepare(m)
 	row.Tensors = len(names)
 	tokens := e.batch.Targets()
 	loss, err := m.Step(e.batch, tokens)
@@ -197,6 +198,9 @@ func checkOne(ctx context.Context, dev ops.Device, e example) (Row, error) {
 			row.Gradient, row.Worst = d, p.Name
 		}
 	}
+	if e.dir != "" {
+		names = spread(names, sampleSteps)
+	}
 	if row.Difference, err = differences(ctx, w, e, tokens, names, gradients); err != nil {
 		return row, err
 	}
@@ -204,11 +208,33 @@ func checkOne(ctx context.Context, dev ops.Device, e example) (Row, error) {
 	return row, dev.Err()
 }
 
+func (e example) open(ctx context.Context, dev ops.Device) (*model.Model, error) {
+	if e.dir != "" {
+		return model.Load(ctx, e.dir, dev, e.options)
+	}
+	return model.New(e.config, e.init, dev, e.options)
+}
+
+// spread is at most n names, evenly taken.
+func spread(names []string, n int) []string {
+	if len(names) <= n {
+		return names
+	}
+	var some []string
+	for i := range n {
+		some = append(some, names[i*len(names)/n])
+	}
+	return some
+}
+
 // prepare gives every B numbers that are not zero, since a zero B hides A's gradient, and names the trained
 // tensors. The numbers are such that the adapter's part is about as large as the base's, whatever its scale: a much
 // larger one would drown every other mistake in its rounding.
-func prepare(m *model.Model) (names []string) {
-	scale := map[string]float64{}
+func (e example) prepare(m *model.Model) (names []string) {
+	scale, size := map[string]float64{}, 1.0
+	if e.dir != "" {
+		size = 1 / math.Sqrt(float64(e.config.C)) // trained weights are smaller than those of Init
+	}
 	for _, a := range m.Adapters() {
 		scale[a.B] = a.Scale
 	}
@@ -219,7 +245,7 @@ func prepare(m *model.Model) (names []string) {
 		}
 		values := make([]float32, p.Weights.Len)
 		for i := range values {
-			values[i] = float32(math.Sin(float64(7*i+len(names))) / scale[p.Name])
+			values[i] = float32(size * math.Sin(float64(7*i+len(names))) / scale[p.Name])
 		}
 		m.Device().Write(p.Weights, values)
 	}

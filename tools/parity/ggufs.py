@@ -27,7 +27,7 @@ def compare(project, report):
     whole(project, adapter, report)
     for name in ("lora", "drawn"):
         alone(project, name, names, report)
-    for family, arch, more in (("qwen3", gguf.MODEL_ARCH.QWEN3, dict(head_dim=32)), ("llama", gguf.MODEL_ARCH.LLAMA, {}), ("llama", gguf.MODEL_ARCH.LLAMA, dict(rope_parameters=STRETCHED))):
+    for family, arch, more in (("qwen3", gguf.MODEL_ARCH.QWEN3, dict(head_dim=128)), ("llama", gguf.MODEL_ARCH.LLAMA, {}), ("llama", gguf.MODEL_ARCH.LLAMA, dict(rope_parameters=STRETCHED))):
         other(project, family, arch, more, report)
 
 
@@ -61,8 +61,8 @@ def other(project, family, arch, more, report):
     report.add(f"{what}: tensors missing, unknown or of other bytes", bytes_apart(reader, wanted, "f32"), 0)
     report.add(f"{what}: settings that differ", sum(value(reader, n) != v for n, v in {
         "general.architecture": family, f"{family}.block_count": 2, f"{family}.attention.head_count_kv": 2, f"{family}.embedding_length": 96,
-        f"{family}.rope.dimension_count": 32 if family == "qwen3" else 16, f"{family}.rope.freq_base": 5e5 if stretched else 1e6,
-        f"{family}.vocab_size": vocabulary if family == "llama" else None, f"{family}.attention.key_length": 32 if family == "qwen3" else None}.items()), 0)
+        f"{family}.rope.dimension_count": 128 if family == "qwen3" else 16, f"{family}.rope.freq_base": 5e5 if stretched else 1e6,
+        f"{family}.vocab_size": vocabulary if family == "llama" else None, f"{family}.attention.key_length": 128 if family == "qwen3" else None}.items()), 0)
     if stretched:
         return  # transformers' reader does not know rope_freqs
     ids = torch.arange(40).reshape(2, 20) + 60
