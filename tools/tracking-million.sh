@@ -10,5 +10,5 @@ trap 'tools/services/mlflow.sh down "$dir"' EXIT
 eval "$(tools/services/mlflow.sh up "$dir")"
 export LPIPE_TEST_MLFLOW LPIPE_MILLION=${POINTS:-1000000}
 # The server comes back with its data, at the same address.
-export LPIPE_MILLION_KILL="kill -KILL -- -\$(cut -d' ' -f1 '$dir/run/mlflow.pid') && PORT=${LPIPE_TEST_MLFLOW##*:} '$PWD/tools/services/mlflow.sh' up '$dir'"
+export LPIPE_MILLION_KILL="kill -KILL -- -\$(cut -d' ' -f1 '$dir/run/mlflow.pid') && rm '$dir/run/mlflow.pid' && sleep 1 && PORT=${LPIPE_TEST_MLFLOW##*:} '$PWD/tools/services/mlflow.sh' up '$dir'"
 go test ./tracking/spool -run TestMillionPoints -v -timeout 60m

@@ -15,6 +15,7 @@ import (
 
 	"lpipe/cache"
 	"lpipe/runner"
+	"lpipe/tracking/spool"
 )
 
 // The commands that look after the cache: gc and fsck.
@@ -99,9 +100,20 @@ func (p *program) printGC(o cache.GCOptions, report cache.GCReport, leftovers []
 	return nil
 }
 
+// projectRoots are what gc must keep for a project: what the runner knows, and what is recorded for tracking and not sent.
+func projectRoots(dir string) (cache.GCRoots, error) {
+	roots, err := runner.Roots(dir)
+	if err != nil {
+		return roots, err
+	}
+	unsent, err := spool.Unsent(filepath.Join(dir, ".lpipe", "tracking"))
+	roots.Contents = append(roots.Contents, unsent...)
+	return roots, err
+}
+
 // allRoots are the roots of every project that uses this cache. A project that is gone has none.
 func (p *program) allRoots(pr *project) (cache.GCRoots, error) {
-	roots, err := runner.Roots(pr.pipeline.Dir)
+	roots, err := projectRoots(pr.pipeline.Dir)
 	if err != nil {
 		return roots, err
 	}
@@ -116,7 +128,7 @@ func (p *program) allRoots(pr *project) (cache.GCRoots, error) {
 		if _, err := os.Stat(filepath.Join(dir, ".lpipe")); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		more, err := runner.Roots(dir)
+		more, err := projectRoots(dir)
 		if err != nil {
 			return roots, err
 		}

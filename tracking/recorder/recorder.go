@@ -153,6 +153,9 @@ func (r *Recorder) open() bool {
 	return true
 }
 
+// kept is how many recorded runs a workspace keeps after all of them is sent.
+const kept = 50
+
 // unfinished is the last spool, if its run was interrupted or failed and this one goes on with it; nil otherwise. What
 // other commands left without an end, because they were killed, gets one.
 func (r *Recorder) unfinished(ctx context.Context, head spool.Head) (*spool.Writer, error) {
@@ -162,7 +165,10 @@ func (r *Recorder) unfinished(ctx context.Context, head spool.Head) (*spool.Writ
 	}
 	for i, dir := range slices.Backward(dirs) {
 		info, err := spool.Read(dir)
-		if err != nil || info.Size == 0 {
+		if err == nil && info.Sent.Done && i < len(dirs)-kept {
+			err = spool.Drop(dir)
+		}
+		if err != nil || info.End == "FINISHED" || info.End != "" && i < len(dirs)-1 {
 			continue
 		}
 		w, err := spool.Reopen(ctx, dir, r.o.Now)
@@ -172,9 +178,8 @@ func (r *Recorder) unfinished(ctx context.Context, head spool.Head) (*spool.Writ
 		if err != nil {
 			return nil, err
 		}
-		top, _ := w.Run("")
 		was := w.Head()
-		if i == len(dirs)-1 && top.End != "FINISHED" && was.State == head.State && was.Experiment == head.Experiment && was.URI == head.URI {
+		if i == len(dirs)-1 && was.State == head.State && was.Experiment == head.Experiment && was.URI == head.URI {
 			return w, nil
 		}
 		killOpen(w)

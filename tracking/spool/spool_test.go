@@ -286,3 +286,33 @@ var names = func() (all [100]string) {
 	}
 	return all
 }()
+
+// What is not sent yet is content that gc must keep; how the run ended is told by the last record alone.
+func TestUnsentAndHowItEnded(t *testing.T) {
+	w, dir := newSpool(t, 1)
+	all := records()
+	for _, r := range all[:len(all)-1] {
+		w.Append(r)
+	}
+	info, err := Read(dir)
+	if err != nil || info.End != "" {
+		t.Errorf("while it goes on: %q %v", info.End, err)
+	}
+	w.Append(all[len(all)-1])
+	w.Close()
+	if info, err = Read(dir); err != nil || info.End != "FINISHED" {
+		t.Errorf("at its end: %q %v", info.End, err)
+	}
+	unsent, err := Unsent(filepath.Dir(dir))
+	if err != nil || len(unsent) != 1 || unsent[0].Files != 2 {
+		t.Errorf("not sent: %v %v", unsent, err)
+	}
+	sent := ReadSent(dir)
+	sent.At = info.Size
+	if err := sent.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if unsent, err = Unsent(filepath.Dir(dir)); err != nil || len(unsent) != 0 {
+		t.Errorf("all is sent: %v %v", unsent, err)
+	}
+}

@@ -1,12 +1,15 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"lpipe/cache"
 )
 
 // Sent is how far the sending of a spool came: the file sent.json, replaced after each answer of the server. Without it
@@ -63,9 +66,10 @@ type Info struct {
 	Dir   string
 	Head  Head
 	Sent  *Sent
-	Size  int64 // bytes of the spool; 0 where all is sent and the file is gone
-	Left  int64 // bytes not sent
-	Begun int64 // milliseconds since 1970
+	Size  int64  // bytes of the spool; 0 where all is sent and the file is gone
+	Left  int64  // bytes not sent
+	Begun int64  // milliseconds since 1970
+	End   string // how the run at the top ended; "": it goes on, or was killed
 }
 
 // Read looks at a spool's folder. A folder that has no spool, because all is sent, has a state still.
@@ -90,13 +94,62 @@ func Read(dir string) (Info, error) {
 	}
 	info.Head, info.Begun = *first.Head, first.Time
 	info.Left = max(0, info.Size-info.Sent.At)
-	return info, nil
+	info.End, err = lastEnd(f, info.Size)
+	return info, err
+}
+
+// lastEnd is how the run at the top ended, if the last record says so.
+func lastEnd(f *os.File, size int64) (string, error) {
+	tail := make([]byte, min(size, 4<<10))
+	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil {
+		return "", fmt.Errorf("read the end of a spool: %w", err)
+	}
+	lines := bytes.Split(tail, []byte("\n"))
+	if len(lines) < 2 {
+		return "", nil
+	}
+	record, good := parseLine(lines[len(lines)-2])
+	if !good || record.Run != "" || len(lines[len(lines)-1]) > 0 {
+		return "", nil
+	}
+	return record.End, nil
+}
+
+// Unsent lists the contents of files that the spools below a folder have not sent yet. A spool that cannot be read has none
+// that could be sent.
+func Unsent(root string) ([]cache.Content, error) {
+	dirs, err := List(root)
+	if err != nil {
+		return nil, err
+	}
+	var all []cache.Content
+	for _, dir := range dirs {
+		info, err := Read(dir)
+		if err != nil || info.Left == 0 {
+			continue
+		}
+		f, err := os.Open(filepath.Join(dir, dataFile))
+		if err != nil {
+			return nil, err
+		}
+		for r := newReader(f, info.Sent.At); ; {
+			record, err := r.next()
+			if errors.Is(err, cache.ErrDamaged) && r.at > 0 {
+				continue
+			}
+			if err != nil {
+				break
+			}
+			if record.File != nil {
+				all = append(all, record.File.Content)
+			}
+		}
+		f.Close()
+	}
+	return all, nil
 }
 
 var errNoHead = errors.New("its first record does not say what it is")
-
-// Remove takes away what a spool needs no more once all of it is sent: the records. The state stays: it knows the runs.
-func remove(dir string) error { return os.Remove(filepath.Join(dir, dataFile)) }
 
 // Drop gives a spool up, with all that was not sent.
 func Drop(dir string) error { return os.RemoveAll(dir) }
