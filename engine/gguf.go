@@ -114,22 +114,29 @@ func modelGGUF(f *model.Folder, o GGUFOptions) (file gguf.File, err error) {
 		return file, err
 	}
 	file.Settings = append(file.Settings, vocabulary...)
+	file.Tensors, err = tensorsGGUF(f, o)
+	return file, err
+}
+
+// tensorsGGUF are a model's tensors, as llama.cpp wants them.
+func tensorsGGUF(f *model.Folder, o GGUFOptions) (list []gguf.Tensor, err error) {
+	c := f.Config
 	if c.Stretch != nil {
-		file.Tensors = append(file.Tensors, gguf.Tensor{Name: "rope_freqs.weight", Shape: []int{c.D / 2}, Type: gguf.F32,
+		list = append(list, gguf.Tensor{Name: "rope_freqs.weight", Shape: []int{c.D / 2}, Type: gguf.F32,
 			Values: func() ([]float32, error) { return c.StretchFactors(), nil }})
 	}
 	for _, t := range f.Tensors() {
 		name, err := ggufName(t.Name)
 		if err != nil {
-			return file, err
+			return nil, err
 		}
 		values := t.Values
 		if heads := turnedHeads(c, t.Name); heads > 0 {
 			values = turned(values, t.Shape[0], heads)
 		}
-		file.Tensors = append(file.Tensors, gguf.Tensor{Name: name, Shape: t.Shape, Type: ggufType(o.Type, t.Shape), Values: values})
+		list = append(list, gguf.Tensor{Name: name, Shape: t.Shape, Type: ggufType(o.Type, t.Shape), Values: values})
 	}
-	return file, nil
+	return list, nil
 }
 
 // turnedHeads is the number of heads whose rows llama.cpp wants in another order, 0 for most tensors: its Llama rotates

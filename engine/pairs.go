@@ -183,25 +183,11 @@ func (r *pairReader) add(record dataset.Record, row int, where string) error {
 	case one.prompt == 0:
 		return errors.New("no token of the prompt stays when an answer follows, since they become one: end the prompt where a word ends")
 	}
-	chosen, rejected := whole.chosen, whole.rejected
-	if len(chosen)+len(rejected) > r.capacity {
-		limit := r.capacity / 2
-		if !r.truncate || one.prompt >= limit {
-			r.note(fmt.Sprintf("are left out: both texts have more than %d tokens together", r.capacity), where)
-			return nil
-		}
-		chosen, rejected = chosen[:min(limit, len(chosen))], rejected[:min(limit, len(rejected))]
-		r.note(fmt.Sprintf("are cut to %d tokens a text", limit), where)
-	}
-	if slices.Equal(chosen, rejected) {
-		r.note("are left out: chosen and rejected are the same", where)
+	chosen, rejected := r.fit(whole, one.prompt, where)
+	if chosen == nil {
 		return nil
 	}
 	one.chosen, one.rejected = len(chosen)-one.prompt, len(rejected)-one.prompt
-	if one.chosen < 1 || one.rejected < 1 { // one answer is the beginning of the other's prompt
-		r.note("are left out: an answer is empty", where)
-		return nil
-	}
 	r.out.ids = slices.Concat(r.out.ids, chosen, rejected[one.prompt:])
 	r.out.list = append(r.out.list, one)
 	if license := record.Get("license").String(); license != "" {
@@ -211,6 +197,29 @@ func (r *pairReader) add(record dataset.Record, row int, where string) error {
 		r.out.manifest.Licenses[license]++
 	}
 	return nil
+}
+
+// fit cuts the texts of a pair to what a pack holds. It returns nothing, and notes why, where nothing can be learned from them.
+func (r *pairReader) fit(whole encoded, prompt int, where string) (chosen, rejected []int32) {
+	chosen, rejected = whole.chosen, whole.rejected
+	if len(chosen)+len(rejected) > r.capacity {
+		limit := r.capacity / 2
+		if !r.truncate || prompt >= limit {
+			r.note(fmt.Sprintf("are left out: both texts have more than %d tokens together", r.capacity), where)
+			return nil, nil
+		}
+		chosen, rejected = chosen[:min(limit, len(chosen))], rejected[:min(limit, len(rejected))]
+		r.note(fmt.Sprintf("are cut to %d tokens a text", limit), where)
+	}
+	switch {
+	case slices.Equal(chosen, rejected):
+		r.note("are left out: chosen and rejected are the same", where)
+		return nil, nil
+	case len(chosen) == prompt || len(rejected) == prompt: // an answer is how the prompt ends
+		r.note("are left out: an answer is empty", where)
+		return nil, nil
+	}
+	return chosen, rejected
 }
 
 // encoded is a pair as ids: the prompt alone, and with each of the answers.

@@ -189,7 +189,11 @@ func (r *run) stepDone(p point, tokens int, took time.Duration) {
 	r.Curve = append(r.Curve, p)
 	r.clock.tokens += int64(tokens)
 	r.clock.training += took
-	r.report(p, fmt.Sprintf("loss %.4f  lr %.3g  %s tokens/s", *p.Loss, *p.Rate, perSecond(r.clock.tokens, r.clock.training)))
+	message := fmt.Sprintf("loss %.4f  lr %.3g  ", *p.Loss, *p.Rate)
+	if margin, ok := p.Preference["train/rewards/margins"]; ok {
+		message += fmt.Sprintf("margin %.3f  ", margin)
+	}
+	r.report(p, message+perSecond(r.clock.tokens, r.clock.training)+" tokens/s")
 }
 
 // report hands a point to whoever watches.

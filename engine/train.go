@@ -193,28 +193,13 @@ func (r *run) trainStep(ctx context.Context) error {
 	n := r.Step + 1
 	began := r.Now()
 	packs, targets := r.plan.step(n)
-	whole := targets
-	if r.Pairs != "" {
-		whole = int(r.plan.place(n) - r.plan.place(n-1))
-	}
-	r.model.ZeroGrad()
-	loss, tokens, prefers := 0.0, 0, preference{}
-	for i, pack := range packs {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b := r.batch.fill(r.plan.set, pack)
-		b.Seed = newRandom(r.Seed, forDropout, uint64(n)).at(uint64(i))
-		share, err := r.pass(b, pack, whole, &prefers)
-		if err != nil {
-			return fmt.Errorf("step %d: %w", n, err)
-		}
-		loss += share
-		tokens += b.T
+	prefers := preference{}
+	loss, tokens, err := r.gradients(ctx, n, packs, targets, &prefers)
+	if err != nil {
+		return err
 	}
 	rate, norm := r.Schedule.At(n), math.NaN()
 	if finite(loss) {
-		var err error
 		if norm, err = r.optimizer.apply(rate); err != nil {
 			return fmt.Errorf("step %d: %w", n, err)
 		}
@@ -236,6 +221,29 @@ func (r *run) trainStep(ctx context.Context) error {
 	r.stepDone(p, tokens, r.Now().Sub(began))
 	r.warn(n, loss)
 	return nil
+}
+
+// gradients are those of step n, in the model; it returns the step's loss and its tokens.
+func (r *run) gradients(ctx context.Context, n int, packs [][]int32, targets int, prefers *preference) (loss float64, tokens int, err error) {
+	whole := targets
+	if r.Pairs != "" {
+		whole = int(r.plan.place(n) - r.plan.place(n-1))
+	}
+	r.model.ZeroGrad()
+	for i, pack := range packs {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		b := r.batch.fill(r.plan.set, pack)
+		b.Seed = newRandom(r.Seed, forDropout, uint64(n)).at(uint64(i))
+		share, err := r.pass(b, pack, whole, prefers)
+		if err != nil {
+			return 0, 0, fmt.Errorf("step %d: %w", n, err)
+		}
+		loss += share
+		tokens += b.T
+	}
+	return loss, tokens, nil
 }
 
 // pass adds to the gradients those of one pack and returns its share of the step's loss: a mean over the targets of all
