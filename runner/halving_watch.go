@@ -98,6 +98,28 @@ func (w *watch) load(key cache.Key) {
 	}
 }
 
+// StoppedCurve is the metric that a stopped instance told until then, and its name; no points if nothing is known of it.
+func (r *ExperimentRecord) StoppedCurve(project string) (metric string, points []CurvePoint) {
+	data, err := os.ReadFile(rungsPath(r.Dir(project)))
+	head, rest, _ := bytes.Cut(data, []byte("\n"))
+	var h watchHead
+	if !r.Stopped() || err != nil || json.Unmarshal(head, &h) != nil || h.Schema != experimentSchema {
+		return "", nil
+	}
+	for line := range bytes.Lines(rest) {
+		var s seenStep
+		if json.Unmarshal(line, &s) != nil || !s.Told {
+			continue
+		}
+		value := math.NaN()
+		if s.Value != nil {
+			value = *s.Value
+		}
+		points = append(points, CurvePoint{s.Step, value})
+	}
+	return h.Metric, points
+}
+
 // forget begins anew under a key. The caller holds mu.
 func (w *watch) forget(key cache.Key) {
 	w.key, w.at, w.told, w.settled, w.ended, w.paused = key, seenStep{}, nil, nil, false, false

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"lpipe/plot"
+	"lpipe/runner"
 )
 
 func (p *program) plotsCommand() *cli.Command {
@@ -186,7 +187,32 @@ func readCurves[T any](p *program, pr *project, c *cli.Context, targets []string
 			p.sayUnread(sides[jobs[i].side], jobs[i].file, err)
 		}
 	}
-	return slices.Concat(results...), nil
+	kept := slices.Concat(results...)
+	for i, side := range sides {
+		if one, known := p.stoppedCurve(pr, i, side, targets); known && wanted(one.Name) {
+			kept = append(kept, keep(one))
+		}
+	}
+	return kept, nil
+}
+
+// stoppedCurve is the one curve that is known of an instance that halving stopped: its stage left no file.
+func (p *program) stoppedCurve(pr *project, side int, of sided, targets []string) (runCurve, bool) {
+	if of.record == nil {
+		return runCurve{}, false
+	}
+	metric, points := of.record.StoppedCurve(pr.pipeline.Dir)
+	stage, name, _ := strings.Cut(metric, ".")
+	steps, err := p.choose(pr.pipeline, targets)
+	meant := slices.ContainsFunc(steps, func(step *runner.Step) bool { return step.Name == stage })
+	if len(points) == 0 || err != nil || len(targets) > 0 && !meant {
+		return runCurve{}, false
+	}
+	curve := plot.Curve{Name: name, Axis: "step"}
+	for _, p := range points {
+		curve.X, curve.Y = append(curve.X, p.Step), append(curve.Y, p.Value)
+	}
+	return runCurve{side: side, stage: stage, Curve: curve}, true
 }
 
 func (f markedFile) curves(axis string) ([]plot.Curve, error) {
