@@ -2,7 +2,6 @@ package plot
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -13,7 +12,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -21,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lpipe/plot/browsertest"
 )
 
 // sweep is a page of runs with curves: a loss that falls, its validation, and how steep it was.
@@ -106,42 +106,17 @@ func TestPageIsSelfContained(t *testing.T) {
 	}
 }
 
-// browser is a Chromium of this machine; without one the test is skipped.
-func browser(t *testing.T) string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Skip("there is no Chromium on this machine (Debian: apt-get install chromium); the page's text is checked without")
-	return ""
-}
-
-// shower opens pages from file:// with a browser that finds no host.
+// shower shows pages in a browser.
 type shower struct {
-	t       *testing.T
-	program string
-	dir     string
+	t *testing.T
+	*browsertest.Browser
 }
 
-func (s shower) run(page, address string, args ...string) []byte {
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
-	defer cancel()
-	args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
-		"--user-data-dir=" + filepath.Join(s.dir, "profile"), "--host-resolver-rules=MAP * ~NOTFOUND"}, args...)
-	cmd := exec.CommandContext(ctx, s.program, append(args, "file://"+filepath.Join(s.dir, page)+address)...)
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	out, err := cmd.Output()
-	if err != nil {
-		s.t.Fatalf("%s: %v\n%s", filepath.Base(s.program), err, log.String())
-	}
-	return out
-}
+func newShower(t *testing.T) shower { return shower{t, browsertest.Open(t, t.TempDir())} }
 
 // dom is the page as it stands after its script ran, which must have come to its end.
 func (s shower) dom(page, address string) (dom string, ready time.Duration) {
-	dom = string(s.run(page, address, "--dump-dom"))
+	dom = s.DOM(page + address)
 	at := regexp.MustCompile(`data-ready="(\d+)"`).FindStringSubmatch(dom)
 	if at == nil || !strings.Contains(dom, `id="wrong" hidden=""></p>`) {
 		s.t.Fatalf("the page broke: %s", regexp.MustCompile(`id="wrong"[^/]*`).FindString(dom))
@@ -151,7 +126,7 @@ func (s shower) dom(page, address string) (dom string, ready time.Duration) {
 }
 
 func (s shower) write(name string, page Page) {
-	if err := os.WriteFile(filepath.Join(s.dir, name), written(s.t, page), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.Dir(), name), written(s.t, page), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -159,7 +134,7 @@ func (s shower) write(name string, page Page) {
 // A browser shows the table sorted and filtered as the address says, charts, axes and links; nothing of a hostile page
 // becomes an element. With -update the picture in the documents is made.
 func TestPageInABrowser(t *testing.T) {
-	s := shower{t, browser(t), t.TempDir()}
+	s := newShower(t)
 	s.write("page.html", sweep(12, 3000))
 	dom, _ := s.dom("page.html", "#sort=-tuned.accuracy&filter=rank%3E%3D16+lr%3C0.001&smooth=0.9&log=1")
 	rows := regexp.MustCompile(`ranks/lr=[^<]*`).FindAllString(dom[strings.Index(dom, `<tbody`):strings.Index(dom, `</tbody>`)], -1)
@@ -204,9 +179,9 @@ document.body.dataset.tip = document.getElementById("tip").textContent;
 
 // Axes choose, charts zoom, boxes switch runs off, heads sort, and the pointer is told what it is at.
 func TestPageAnswers(t *testing.T) {
-	s := shower{t, browser(t), t.TempDir()}
+	s := newShower(t)
 	page := strings.Replace(string(written(t, sweep(12, 3000))), "</body>", gestures+"</body>", 1)
-	if err := os.WriteFile(filepath.Join(s.dir, "page.html"), []byte(page), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.Dir(), "page.html"), []byte(page), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	dom, _ := s.dom("page.html", "")
@@ -220,8 +195,8 @@ func TestPageAnswers(t *testing.T) {
 // picture takes a screenshot and wants colours of several lines in each chart.
 func (s shower) picture() {
 	const width, height = 1100, 1660
-	shot := filepath.Join(s.dir, "page.png")
-	s.run("page.html", "#smooth=0.9&sort=-tuned.accuracy", fmt.Sprintf("--window-size=%d,%d", width, height), "--screenshot="+shot)
+	shot := filepath.Join(s.Dir(), "page.png")
+	s.Run("page.html#smooth=0.9&sort=-tuned.accuracy", fmt.Sprintf("--window-size=%d,%d", width, height), "--screenshot="+shot)
 	raw, err := os.ReadFile(shot)
 	if err != nil {
 		s.t.Fatal(err)
@@ -264,7 +239,7 @@ func (s shower) picture() {
 
 // A hundred runs of 10,000 points open within two seconds where the machine has nothing else to do; a busy one gets ten.
 func TestLargePageOpens(t *testing.T) {
-	s := shower{t, browser(t), t.TempDir()}
+	s := newShower(t)
 	s.write("large.html", sweep(100, 10_000))
 	_, ready := s.dom("large.html", "#smooth=0.5")
 	t.Logf("drawn %v after the start of loading", ready)

@@ -2,19 +2,18 @@ package stages
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
 	"image/png"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
+
+	"lpipe/plot/browsertest"
 )
 
 // reportPageOf runs a set of rows with something of everything through validate, twice, so that the page compares.
@@ -81,36 +80,11 @@ func TestPageIsSelfContained(t *testing.T) {
 	}
 }
 
-// browser is a Chromium of this machine; without one the test is skipped.
-func browser(t *testing.T) string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Skip("there is no Chromium on this machine (Debian: apt-get install chromium); the page's markup is checked without")
-	return ""
-}
-
 // A browser shows every part of the page, its bars, and nothing beside it; with -update the picture in the documents is made.
 func TestPageInABrowser(t *testing.T) {
-	program := browser(t)
 	b, _ := reportPageOf(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	run := func(args ...string) []byte {
-		args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
-			"--user-data-dir=" + b.path("profile"), "--host-resolver-rules=MAP * ~NOTFOUND"}, args...)
-		cmd := exec.CommandContext(ctx, program, append(args, "file://"+b.path("report.html"))...)
-		var log bytes.Buffer
-		cmd.Stderr = &log
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", filepath.Base(program), err, log.String())
-		}
-		return out
-	}
-	dom := string(run("--dump-dom"))
+	browser := browsertest.Open(t, filepath.Dir(b.path("report.html")))
+	dom := browser.DOM("report.html")
 	for _, want := range []string{"Since the earlier report", "Funnel", "Checks", "Near duplicates", "Answers", "Sources", "Lengths", "cc-by-nc-sa-4.0", "is never closed", "&lt;script&gt;"} {
 		if !strings.Contains(dom, want) {
 			t.Errorf("the browser's page lacks %q", want)
@@ -120,7 +94,7 @@ func TestPageInABrowser(t *testing.T) {
 		t.Errorf("%d bars", strings.Count(dom, "<rect"))
 	}
 	const width, height = 1000, 3060
-	run(fmt.Sprintf("--window-size=%d,%d", width, height), "--screenshot="+b.path("page.png"))
+	browser.Run("report.html", fmt.Sprintf("--window-size=%d,%d", width, height), "--screenshot="+b.path("page.png"))
 	raw, err := os.ReadFile(b.path("page.png"))
 	if err != nil {
 		t.Fatal(err)

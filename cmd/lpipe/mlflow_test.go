@@ -21,10 +21,10 @@ import (
 
 type mlflowKey struct{}
 
-// hasMLflow tells whether a real server was started for the tests.
+// hasMLflow tells whether a real server was started for the tests. LPIPE_TEST_MLFLOW is its address, or off where there can be none.
 func hasMLflow() (bool, error) {
-	if os.Getenv("LPIPE_TEST_MLFLOW") != "" {
-		return true, nil
+	if server := os.Getenv("LPIPE_TEST_MLFLOW"); server != "" {
+		return server != "off", nil
 	}
 	if os.Getenv("LPIPE_TEST_REQUIRE") != "" {
 		return false, errors.New("LPIPE_TEST_REQUIRE is set, and LPIPE_TEST_MLFLOW is not: tools/services/mlflow.sh up DIR prints it")
@@ -35,7 +35,7 @@ func hasMLflow() (bool, error) {
 // setupMLflow gives a script a proxy before the real MLflow: MLFLOW is its address, EXPERIMENT and MODEL are names of its own.
 func setupMLflow(env *testscript.Env) error {
 	server := os.Getenv("LPIPE_TEST_MLFLOW")
-	if server == "" {
+	if server == "" || server == "off" {
 		return nil
 	}
 	proxy, err := trackingtest.StartProxy(server)
