@@ -23,7 +23,7 @@ func TestPageInNode(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no Node on this machine (Debian: apt-get install nodejs)")
 	}
-	s := shower{t, node, t.TempDir()}
+	s := shower{t: t, dir: t.TempDir()}
 	look := func(page Page, hash string) (told struct {
 		Ready                   *float64
 		First, Sorted, Switched seen

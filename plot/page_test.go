@@ -106,13 +106,17 @@ func TestPageIsSelfContained(t *testing.T) {
 	}
 }
 
-// shower shows pages in a browser.
+// shower shows pages of a folder in a browser.
 type shower struct {
-	t *testing.T
+	t   *testing.T
+	dir string
 	*browsertest.Browser
 }
 
-func newShower(t *testing.T) shower { return shower{t, browsertest.Open(t, t.TempDir())} }
+func newShower(t *testing.T) shower {
+	dir := t.TempDir()
+	return shower{t, dir, browsertest.Open(t, dir)}
+}
 
 // dom is the page as it stands after its script ran, which must have come to its end.
 func (s shower) dom(page, address string) (dom string, ready time.Duration) {
@@ -126,7 +130,7 @@ func (s shower) dom(page, address string) (dom string, ready time.Duration) {
 }
 
 func (s shower) write(name string, page Page) {
-	if err := os.WriteFile(filepath.Join(s.Dir(), name), written(s.t, page), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, name), written(s.t, page), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -181,7 +185,7 @@ document.body.dataset.tip = document.getElementById("tip").textContent;
 func TestPageAnswers(t *testing.T) {
 	s := newShower(t)
 	page := strings.Replace(string(written(t, sweep(12, 3000))), "</body>", gestures+"</body>", 1)
-	if err := os.WriteFile(filepath.Join(s.Dir(), "page.html"), []byte(page), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "page.html"), []byte(page), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	dom, _ := s.dom("page.html", "")
@@ -195,7 +199,7 @@ func TestPageAnswers(t *testing.T) {
 // picture takes a screenshot and wants colours of several lines in each chart.
 func (s shower) picture() {
 	const width, height = 1100, 1660
-	shot := filepath.Join(s.Dir(), "page.png")
+	shot := filepath.Join(s.dir, "page.png")
 	s.Run("page.html#smooth=0.9&sort=-tuned.accuracy", fmt.Sprintf("--window-size=%d,%d", width, height), "--screenshot="+shot)
 	raw, err := os.ReadFile(shot)
 	if err != nil {

@@ -28,9 +28,6 @@ func Open(t testing.TB, dir string) *Browser {
 	return nil
 }
 
-// Dir is the folder of the pages.
-func (b *Browser) Dir() string { return b.dir }
-
 // Run opens a page, which may have a #fragment behind its name, with further arguments, and returns what the browser prints.
 func (b *Browser) Run(page string, args ...string) []byte {
 	b.t.Helper()
