@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"lpipe/engine/cpu"
 	"lpipe/engine/model"
 	"lpipe/engine/ops"
 )
@@ -39,6 +40,11 @@ type BenchResult struct {
 	// GFLOPS counts what the mathematics needs, GEMMGFLOPS is what the device reaches on the model's largest product.
 	GFLOPS     float64 `json:"gflops"`
 	GEMMGFLOPS float64 `json:"gemm_gflops"`
+	// PeakGFLOPS and ReadGB are what bare loops reach in the same run, with multiply-adds and with reading memory: 0 where the
+	// device has none. Of decoding ReadShare is how much of the latter reading each weight once a token amounts to.
+	PeakGFLOPS float64 `json:"peak_gflops,omitempty"`
+	ReadGB     float64 `json:"read_gb_per_s,omitempty"`
+	ReadShare  float64 `json:"read_share,omitempty"`
 	Device     string  `json:"device"`
 	Detail     string  `json:"detail"`
 	// DeviceBytes is what the device holds for the model, the pass and its operations; Recompute what the pass did twice.
@@ -56,12 +62,12 @@ func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, e
 	if err := o.fill(config); err != nil {
 		return nil, err
 	}
-	m, err := o.load(ctx, config, dev)
+	m, stored, err := o.load(ctx, config, dev)
 	if err != nil {
 		return nil, err
 	}
 	defer m.Free()
-	b := &bench{BenchOptions: o, model: m, dev: dev}
+	b := &bench{BenchOptions: o, model: m, dev: dev, weights: dev.Info().Bytes, stored: stored}
 	if err := b.prepare(config); err != nil {
 		return nil, err
 	}
@@ -79,12 +85,12 @@ func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, e
 	r.GFLOPS = b.flops() * r.TokensPerSecond / 1e9
 	r.Peak, r.Device, r.Detail, r.Threads = PeakRSS()/1e6, info.Name, info.Detail, info.Threads
 	r.DeviceBytes = info.Bytes + info.Scratch
-	r.GEMMGFLOPS = b.product()
+	b.limits() // takes memory of its own
 	return r, dev.Err()
 }
 
-// load reads the model, or makes one of its shape.
-func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.Device) (*model.Model, error) {
+// load reads the model, or makes one of its shape, and says how its frozen weights are stored.
+func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.Device) (*model.Model, ops.Type, error) {
 	options := model.Options{
 		Method: model.TrainLoRA, LoRA: model.LoRA{Rank: o.Rank, Alpha: 2 * float64(o.Rank), Targets: []string{model.AllLinear}}, Seed: 1,
 	}
@@ -96,10 +102,16 @@ func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.De
 	}
 	options.NF4 = o.NF4
 	weights, err := filepath.Glob(filepath.Join(o.Model, "*.safetensors"))
-	if err != nil || len(weights) > 0 {
-		return model.Load(ctx, o.Model, dev, options)
+	if err != nil {
+		return nil, 0, err
 	}
-	return model.New(config, model.Init{Seed: 1, Deviation: 0.02, OnDevice: true}, dev, options)
+	var m *model.Model
+	if len(weights) == 0 {
+		m, err = model.New(config, model.Init{Seed: 1, Deviation: 0.02, OnDevice: true}, dev, options)
+	} else if options, err = options.Compact(o.Model); err == nil {
+		m, err = model.Load(ctx, o.Model, dev, options)
+	}
+	return m, options.Weights, err
 }
 
 // prepare chooses what a pass computes again, so that it fits in the device's own memory, and makes room for it.
@@ -158,9 +170,11 @@ func (o *BenchOptions) fill(c model.Config) error {
 // bench is one call of Bench.
 type bench struct {
 	BenchOptions
-	model  *model.Model
-	dev    ops.Device
-	result BenchResult
+	model   *model.Model
+	dev     ops.Device
+	weights int64    // bytes
+	stored  ops.Type // of the frozen weights
+	result  BenchResult
 }
 
 // timed calls step until the time or the number of steps is up; step returns how many tokens it made.
@@ -264,6 +278,24 @@ func (b *bench) flops() float64 {
 	return trainFlops(c, int64(trained), "lora", b.T)
 }
 
+// limits measures what there is to reach, in turns with the largest product: what else the machine does disturbs both.
+func (b *bench) limits() {
+	r := &b.result
+	measured, _ := b.dev.(interface {
+		Measure(now func() time.Time) cpu.Limits
+	})
+	for range 5 {
+		if measured != nil {
+			l := measured.Measure(b.Now)
+			r.PeakGFLOPS, r.ReadGB = max(r.PeakGFLOPS, l.GFLOPS), max(r.ReadGB, l.ReadGB)
+		}
+		r.GEMMGFLOPS = max(r.GEMMGFLOPS, b.product())
+	}
+	if b.Decode && r.ReadGB > 0 {
+		r.ReadShare = r.TokensPerSecond / float64(b.B) * float64(b.weights) / (r.ReadGB * 1e9)
+	}
+}
+
 // product times the model's largest linear alone.
 func (b *bench) product() float64 {
 	c, n := b.model.Config, b.B*b.T
@@ -271,11 +303,7 @@ func (b *bench) product() float64 {
 		n = b.B
 	}
 	x, y := b.dev.Alloc(n*c.C), b.dev.Alloc(n*2*c.F)
-	t := ops.F32
-	if b.BF16 {
-		t = ops.BF16
-	}
-	w := b.dev.AllocWeight(t, 2*c.F, c.C)
+	w := b.dev.AllocWeight(b.stored, 2*c.F, c.C)
 	defer b.dev.Free(x)
 	defer b.dev.Free(y)
 	defer b.dev.FreeWeight(w)
@@ -287,7 +315,7 @@ func (b *bench) product() float64 {
 		return 0
 	}
 	began, times := b.Now(), 0
-	for b.Now().Sub(began) < 200*time.Millisecond || times < 3 {
+	for b.Now().Sub(began) < 100*time.Millisecond || times < 3 {
 		pass()
 		if b.dev.Err() != nil {
 			return 0

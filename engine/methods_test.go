@@ -161,7 +161,7 @@ func TestTrainSkips(t *testing.T) {
 func resumed(t *testing.T, r *run, o TrainOptions) {
 	t.Helper()
 	o.Scratch = t.TempDir()
-	if err := r.save(o.Scratch); err != nil {
+	if err := r.saveNow(o.Scratch); err != nil {
 		t.Fatal(err)
 	}
 	again, err := prepare(context.Background(), cpu.NewPlain(), o)

@@ -168,12 +168,20 @@ func (p *program) engineBench(c *cli.Context, dev ops.Device) error {
 	if p.json {
 		return p.printJSONLine(result)
 	}
-	table(p.stdout, [][]string{
+	rows := [][]string{
 		{"tokens/s", fmt.Sprintf("%.0f", result.TokensPerSecond)},
 		{"time", fmt.Sprintf("%d tokens in %.2f s", result.Tokens, result.Seconds)},
 		{"GFLOP/s", fmt.Sprintf("%.1f, and %.1f in the largest product alone", result.GFLOPS, result.GEMMGFLOPS)},
 		{"peak memory", fmt.Sprintf("%.0f MB; %s on the device", result.Peak, bytesText(result.DeviceBytes))},
 		{"device", deviceText(ops.Info{Name: result.Device, Detail: result.Detail, Threads: result.Threads})},
-	})
+	}
+	if result.PeakGFLOPS > 0 {
+		rows = append(rows, []string{"bare loops", fmt.Sprintf("%.0f GFLOP/s of multiply-adds, of which the largest product has %.2f; %.1f GB/s read",
+			result.PeakGFLOPS, result.GEMMGFLOPS/result.PeakGFLOPS, result.ReadGB)})
+	}
+	if result.ReadShare > 0 {
+		rows = append(rows, []string{"weights read", fmt.Sprintf("once a token: %.2f of what the memory gives", result.ReadShare)})
+	}
+	table(p.stdout, rows)
 	return nil
 }

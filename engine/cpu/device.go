@@ -47,13 +47,15 @@ var _ ops.Device = (*Device)(nil)
 // limits bound scratch memory. Results depend on them in the last bits, so they are the same everywhere.
 type limits struct {
 	packed   int // values of a packed weight: a larger one is multiplied a block at a time
+	wide     int // from so many values on, tasks pack a weight themselves: written to memory and read again it would cost as much as some hundred rows
+	near     int // values of the other operand that stay in the last-level cache while all columns of a wide product are computed
 	logits   int // values of logits that exist at a time …
 	headRows int // … unless so many rows are more
 	outer    int // values of each operand that a weight gradient takes at a time
 }
 
 func usualLimits() limits {
-	return limits{packed: 16 << 20, logits: 2 << 20, headRows: 192, outer: 512 << 10}
+	return limits{packed: 16 << 20, wide: 1 << 19, near: 2 << 20, logits: 2 << 20, headRows: 256, outer: 512 << 10}
 }
 
 // New makes a device and starts its threads; Close ends them. A kernel that this processor lacks is an error that Err

@@ -67,9 +67,16 @@ func documented(t *testing.T) map[string]float64 {
 
 // Weights and logits too large for one piece take the same operations through blocks.
 func TestDeviceInBlocks(t *testing.T) {
-	opstest.Run(t, func() ops.Device {
-		d := New(Options{Threads: 2})
-		d.limits = limits{packed: 600, logits: 700, headRows: 3}
-		return d
-	}, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}, Rounds: 20})
+	for name, l := range map[string]limits{
+		"packed before":   {packed: 600, wide: 1 << 30, logits: 700, headRows: 3},
+		"packed by tasks": {packed: 600, logits: 700, headRows: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opstest.Run(t, func() ops.Device {
+				d := New(Options{Threads: 2})
+				d.limits = l
+				return d
+			}, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}, Rounds: 20})
+		})
+	}
 }

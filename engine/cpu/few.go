@@ -4,10 +4,15 @@ package cpu
 // product. Generation lives here: a token a sequence.
 const fewRows = 24
 
+// fewestRows is up to how many of them each row of the weight is multiplied by itself, in vector lanes over the inputs: reading the
+// weight is then all that takes time.
+const fewestRows = 4
+
 // fewJob is y = x Wᵀ + bias for few rows, computed as yᵀ = W xᵀ: the weight's rows are the ones that tiles read by
 // broadcast, x is the panel. A task is a range of W's rows.
 type fewJob struct {
 	k       *kernel
+	x       []float32 // instead of panels for the fewest rows; nil: panels
 	y, bias []float32
 	w       matrix
 	panels  []float32 // of xᵀ
@@ -18,19 +23,28 @@ const fewTask = 48
 
 // linearFew sets y [N, F] = x [N, C] Wᵀ + bias, which may be nil.
 func (d *Device) linearFew(y, x []float32, w matrix, bias []float32, N, C, F int) {
+	if N <= fewestRows && d.vec && C%8 == 0 && (w.f != nil || w.h != nil) {
+		d.few = fewJob{d.k, x, y, bias, w, nil, N, C, F}
+		d.pool.do(&d.few, blocks(F, fewTask))
+		return
+	}
 	nr := d.k.nr
 	panels := d.mem.take(blocks(N, nr) * nr * C)
 	src := source{matrix{f: x}, 0, 1, C, 1}
 	for c := 0; c < N; c += nr {
 		d.vec.packPanel(d.pool.workers[0], panels[c*C:][:nr*C], &src, nr, C, c, N)
 	}
-	d.few = fewJob{d.k, y, bias, w, panels, N, C, F}
+	d.few = fewJob{d.k, nil, y, bias, w, panels, N, C, F}
 	d.pool.do(&d.few, blocks(F, fewTask))
 }
 
 func (j *fewJob) task(w *worker, i int) {
 	f0 := i * fewTask
 	rows := min(fewTask, j.f-f0)
+	if j.x != nil {
+		j.dots(f0, rows)
+		return
+	}
 	weights := view{nil, j.c, 1}
 	if j.w.f != nil {
 		weights.data = j.w.f[f0*j.c:]
@@ -49,6 +63,21 @@ func (j *fewJob) task(w *worker, i int) {
 			if j.bias != nil {
 				line[f] += j.bias[f0+f]
 			}
+		}
+	}
+}
+
+// dots sets outputs [f0, f0+rows) of each row of x.
+func (j *fewJob) dots(f0, rows int) {
+	for n := range j.n {
+		out, x := j.y[n*j.f+f0:][:rows], j.x[n*j.c:][:j.c]
+		if j.w.f != nil {
+			vector(true).dots(out, x, j.w.f[f0*j.c:][:rows*j.c])
+		} else {
+			vector(true).dotsHalf(out, x, j.w.h[f0*j.c:][:rows*j.c])
+		}
+		if j.bias != nil {
+			vector(true).add(out, out, j.bias[f0:][:rows])
 		}
 	}
 }

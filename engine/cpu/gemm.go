@@ -20,7 +20,9 @@ type term struct {
 	k        int
 	b        view      // B where it lies, b.cs = 1; unused when packed is set
 	packed   []float32 // B's panels from panel from/nr on, each [K][nr]
-	from, to int       // the columns of C that the term adds to; for an unpacked B 0 and all
+	wide     bool      // whoever computes some columns packs them, as much as its cache holds at a time: for large weights
+	src      source    // B of a wide term
+	from, to int       // the columns of C that the term adds to; for a B that is not packed before 0 and all
 }
 
 // product is one matrix product of a job.
@@ -50,7 +52,7 @@ func (k *kernel) rows(w *worker, p *product, r0, r1, c0, c1 int) {
 		group = max(1, l2Floats/(max(total, 1)*k.nr)) * k.nr
 	}
 	for c := c0; c < c1; c += group {
-		k.group(w, p, r0, r1, c, min(c+group, c1))
+		k.group(w, p, r0, r1, c, min(c+group, c1), c == c0)
 	}
 }
 
@@ -62,15 +64,17 @@ func (p *product) depth() int {
 	return sum
 }
 
-// piece is a range of k of one term; a is that part of A, from the first row of the group on.
+// piece is a range of k of one term; a is that part of A, from the first row of the group on, panels that part of a wide B.
 type piece struct {
 	term, k0, k1 int
 	a            view
+	panels       []float32
 }
 
 // group computes columns few enough that their part of B stays in cache. Terms are cut at multiples of depth, and
 // small ones follow in the same pass, so that C is touched once while it is near.
-func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1 int) {
+// fresh says that it is the first group of its rows.
+func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1 int, fresh bool) {
 	var pieces [16]piece
 	n, left, first := 0, depth, true
 	for t := range p.terms {
@@ -78,19 +82,20 @@ func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1 int) {
 		for k0 := 0; k0 < p.terms[t].k; {
 			k1 := min(k0+depth, p.terms[t].k)
 			if n == len(pieces) || k1-k0 > left {
-				k.pass(w, p, pieces[:n], first, r0, r1, c0, c1)
+				k.pass(w, p, pieces[:n], first, r0, r1, c0, c1, true)
 				n, left, first = 0, depth, false
 			}
-			pieces[n] = piece{t, k0, k1, view{a.data[r0*a.rs+k0*a.cs:], a.rs, a.cs}}
+			pieces[n] = piece{t, k0, k1, view{a.data[r0*a.rs+k0*a.cs:], a.rs, a.cs}, nil}
 			n, left = n+1, left-(k1-k0)
 			k0 = k1
 		}
 	}
-	k.pass(w, p, pieces[:n], first, r0, r1, c0, c1)
+	k.pass(w, p, pieces[:n], first, r0, r1, c0, c1, fresh || !first)
 }
 
-// pass runs the pieces for all rows, a tile's rows at a time.
-func (k *kernel) pass(w *worker, p *product, pieces []piece, first bool, r0, r1, c0, c1 int) {
+// pass runs the pieces for all rows, a tile's rows at a time. Unless it is fresh, the last pass had the same rows and pieces.
+func (k *kernel) pass(w *worker, p *product, pieces []piece, first bool, r0, r1, c0, c1 int, fresh bool) {
+	k.packWide(w, p, pieces, c0, c1)
 	for r := r0; r < r1; {
 		groups := k.height(r1-r, r1-r0)
 		high := groups * k.step
@@ -99,10 +104,39 @@ func (k *kernel) pass(w *worker, p *product, pieces []piece, first bool, r0, r1,
 			start, skip = max(r1-high, r0), high-(r1-r)
 		}
 		for i := range pieces {
-			w.tile.a, w.tile.rs, w.tile.cs = gatherA(w, &pieces[i], start-r0, r1-r0, high)
+			w.tile.a, w.tile.rs, w.tile.cs = gatherA(w, &pieces[i], start-r0, r1-r0, high, len(pieces) == 1, fresh)
 			k.strip(w, p, &pieces[i], first && i == 0, start, skip, groups, r1, c0, c1)
 		}
 		r = start + high
+	}
+}
+
+// packWide packs the columns of wide terms: straight from the weight into this worker's cache.
+func (k *kernel) packWide(w *worker, p *product, pieces []piece, c0, c1 int) {
+	size := 0
+	for i := range pieces {
+		if p.terms[pieces[i].term].wide {
+			size += blocks(c1-c0, k.nr) * k.nr * (pieces[i].k1 - pieces[i].k0)
+		}
+	}
+	if size == 0 {
+		return
+	}
+	buf := w.buf(scratchWide, size)
+	for i := range pieces {
+		pc := &pieces[i]
+		t := &p.terms[pc.term]
+		if !t.wide {
+			continue
+		}
+		n := pc.k1 - pc.k0
+		from := t.src
+		from.at += pc.k0 * from.rs
+		pc.panels = buf[:blocks(c1-c0, k.nr)*k.nr*n]
+		buf = buf[len(pc.panels):]
+		for c := c0; c < c1; c += k.nr {
+			vector(k.vec).packPanel(w, pc.panels[(c-c0)*n:][:n*k.nr], &from, k.nr, n, c, t.to)
+		}
 	}
 }
 
@@ -136,7 +170,7 @@ func (k *kernel) strip(w *worker, p *product, pc *piece, first bool, row, skip, 
 	}
 	for c := from; c < to; c += k.nr {
 		cols := min(k.nr, to-c)
-		w.tile.b, w.tile.ldb = k.panel(w, t, pc, c, cols)
+		w.tile.b, w.tile.ldb = k.panel(w, t, pc, c, c0, cols)
 		w.tile.bias = nil
 		if wholeRow && p.bias != nil {
 			w.tile.bias = &p.bias[c]
@@ -156,14 +190,28 @@ func (k *kernel) strip(w *worker, p *product, pc *piece, first bool, row, skip, 
 	}
 }
 
+// The rows of a transposed A that a tile reads lie beside each other, but those of the next k far away: in few sets of the cache
+// where A's width is a multiple of a power of two. Tiles of farRows rows read a copy, made once for all columns.
+const (
+	farRows  = 12
+	farApart = 128
+)
+
 // gatherA says where a tile finds its rows of A: where the piece has them, transposed or not, unless some do not exist.
-// Then those that do are copied, with zeros for the others.
-func gatherA(w *worker, pc *piece, row, rows, high int) (p *float32, rs, cs int) {
+// Then those that do are copied, with zeros for the others; and those that lie far apart, where the piece is alone.
+func gatherA(w *worker, pc *piece, row, rows, high int, alone, fresh bool) (p *float32, rs, cs int) {
 	a := pc.a
-	if row+high <= rows {
+	n, have := pc.k1-pc.k0, rows-row
+	if have >= high && a.rs == 1 && a.cs > farApart && high == farRows && alone && row%farRows == 0 {
+		part := w.buf(scratchFar, rows/farRows*farRows*n)[row*n:][:farRows*n]
+		for j := 0; fresh && j < n; j++ {
+			*(*[farRows]float32)(part[j*farRows:]) = *(*[farRows]float32)(a.data[row+j*a.cs:])
+		}
+		return &part[0], 4, farRows * 4
+	}
+	if have >= high {
 		return &a.data[row*a.rs], a.rs * 4, a.cs * 4
 	}
-	n, have := pc.k1-pc.k0, rows-row
 	buf := w.buf(scratchA, n*high)
 	for j := range n {
 		line := buf[j*high:][:high]
@@ -176,7 +224,10 @@ func gatherA(w *worker, pc *piece, row, rows, high int) (p *float32, rs, cs int)
 }
 
 // panel says where a tile finds its columns of B for k from pc.k0 on.
-func (k *kernel) panel(w *worker, t *term, pc *piece, c, cols int) (p *float32, ldb int) {
+func (k *kernel) panel(w *worker, t *term, pc *piece, c, c0, cols int) (p *float32, ldb int) {
+	if t.wide {
+		return &pc.panels[(c-c0)*(pc.k1-pc.k0)], k.nr * 4
+	}
 	if t.packed != nil {
 		return &t.packed[(c/k.nr-t.from/k.nr)*t.k*k.nr+pc.k0*k.nr], k.nr * 4
 	}

@@ -105,6 +105,10 @@ func (h *headCall) logits(d *Device, out, in []float32, n int) {
 		d.linearFew(out, in, h.w, nil, n, h.c, h.v)
 		return
 	}
+	if h.down == nil && h.c*h.v >= d.limits.wide {
+		h.wideProduct(d, out, h.v, view{in, h.c, 1}, h.c, source{h.w, 0, 1, h.c, 1}, n)
+		return
+	}
 	block := max(d.limits.packed/max(h.c, 1)/d.k.nr, 1) * d.k.nr
 	if h.down != nil {
 		block = h.v
@@ -125,6 +129,10 @@ func (h *headCall) logits(d *Device, out, in []float32, n int) {
 
 // inputGradient sets dx [n, C] = dlogits W.
 func (h *headCall) inputGradient(d *Device, dx, dlogits []float32, n int) {
+	if h.up == nil && h.c*h.v >= d.limits.wide {
+		h.wideProduct(d, dx, h.c, view{dlogits, h.v, 1}, h.v, source{h.w, 0, h.c, 1, 1}, n)
+		return
+	}
 	block := max(d.limits.packed/max(h.c, 1), 1)
 	if h.up != nil {
 		block = h.v
@@ -140,6 +148,22 @@ func (h *headCall) inputGradient(d *Device, dx, dlogits []float32, n int) {
 			d.term(p, view{dlogits[v0:], h.v, 1}, k, source{h.w, v0 * h.c, h.c, 1, 1}, 0, h.c)
 		}
 		d.run(n)
+		d.mem.giveBack(used)
+	}
+}
+
+// wideProduct sets out [n, cols] = a·b, over K in parts.
+func (h *headCall) wideProduct(d *Device, out []float32, cols int, a view, K int, b source, n int) {
+	deep := d.wideDepth(n)
+	for k0 := 0; k0 < K; k0 += deep {
+		used := d.mem.used
+		d.begin()
+		p := d.product(out, cols, cols)
+		p.add = k0 > 0
+		from, part := b, a
+		from.at, part.data = b.at+k0*b.rs, a.data[k0*a.cs:]
+		d.wideTerm(p, part, min(deep, K-k0), from)
+		d.runWide(n)
 		d.mem.giveBack(used)
 	}
 }

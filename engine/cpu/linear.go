@@ -21,6 +21,14 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 			d.linearColumns(&l, 0, F, false)
 			d.run(N)
 		}
+	case F*C >= d.limits.wide:
+		d.run(N)
+		deep := d.wideDepth(N)
+		for k0 := 0; k0 < C; k0 += deep {
+			used := d.mem.used
+			d.linearWide(&l, k0, min(k0+deep, C))
+			d.mem.giveBack(used)
+		}
 	case F <= block && blocks(N, taskRows(N)) >= wantedTasks/2:
 		d.linearColumns(&l, 0, F, true) // a task makes its rows of xa and then of y
 		d.run(N)
@@ -66,6 +74,11 @@ func (d *Device) linearColumns(l *linearCall, f0, f1 int, base bool) {
 		}
 		d.term(p, view{l.x, l.c, 1}, l.c, source{l.w, f0 * l.c, 1, l.c, 1}, 0, f1-f0)
 	}
+	d.adapterTerms(p, l, f0, f1)
+}
+
+// adapterTerms adds to the product of columns [f0, f1) what the adapters give.
+func (d *Device) adapterTerms(p *product, l *linearCall, f0, f1 int) {
 	at := 0
 	for i := range l.lora {
 		a := &l.lora[i]
@@ -78,6 +91,20 @@ func (d *Device) linearColumns(l *linearCall, f0, f1 int, base bool) {
 	}
 }
 
+// linearWide computes what inputs [k0, k1) give to y, behind the last of them what the adapters do.
+func (d *Device) linearWide(l *linearCall, k0, k1 int) {
+	d.begin()
+	p := d.product(l.y, l.f, l.f)
+	if p.add = k0 > 0; !p.add {
+		p.bias = l.bias
+	}
+	d.wideTerm(p, view{l.x[k0:], l.c, 1}, k1-k0, source{l.w, k0, 1, l.c, 1})
+	if k1 == l.c {
+		d.adapterTerms(p, l, 0, l.f)
+	}
+	d.runWide(l.n)
+}
+
 // LinearBackward sets or adds dx and adds to the adapters' gradients.
 func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.LoRA, add bool, N, C, F int) {
 	if d.err != nil {
@@ -85,6 +112,10 @@ func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.
 	}
 	g, gx := d.f(dy, N*F), d.opt(dx, N*C)
 	d.mem.reset()
+	if gx != nil && F*C >= d.limits.wide && N > fewRows && !dropping(lora) {
+		d.backwardWide(gx, g, x, xa, d.w(w, F, C), lora, add, N, C, F)
+		return
+	}
 	block := F
 	if gx != nil {
 		m := d.w(w, F, C)
@@ -110,6 +141,30 @@ func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.
 		return
 	}
 	d.loraBackward(g, x, xa, lora, N, C, F)
+}
+
+// backwardWide is LinearBackward for a large weight: what adapters without dropout need first, then dx.
+func (d *Device) backwardWide(dx, dy []float32, x, xa ops.Buf, w matrix, lora []ops.LoRA, add bool, N, C, F int) {
+	if len(lora) > 0 {
+		d.begin()
+		d.product(nil, 0, 0)
+		d.loraBackward(dy, x, xa, lora, N, C, F)
+	}
+	deep := d.wideDepth(N)
+	for f0 := 0; f0 < F; f0 += deep {
+		n, used := min(deep, F-f0), d.mem.used
+		d.begin()
+		p := d.product(dx, C, C)
+		p.add = add || f0 > 0
+		d.wideTerm(p, view{dy[f0:], F, 1}, n, source{w, f0 * C, C, 1, 1})
+		if f0+n == F {
+			for i := range lora {
+				d.loraInput(p, &d.lora.adapters[i], &lora[i], C)
+			}
+		}
+		d.runWide(N)
+		d.mem.giveBack(used)
+	}
 }
 
 // LinearWeightBackward adds dyᵀ x to dw and the column sums of dy to db.

@@ -1,6 +1,10 @@
 package cpu
 
-import "lpipe/engine/ops"
+import (
+	"slices"
+
+	"lpipe/engine/ops"
+)
 
 // loraJob is the backward pass of a linear with adapters. A task takes a range of tokens through all of it while they are in
 // cache: the gradient of xa, then dx, then its share of the adapters' gradients, which reduceJob sums up afterwards
@@ -79,13 +83,21 @@ func (d *Device) loraProducts(t *loraTask, l *ops.LoRA, dx *product, N, C int) {
 	if dx.c == nil {
 		return
 	}
-	a := source{matrix{f: d.f(l.A, l.R*C)}, 0, C, 1, 1}
 	if l.Drop == 0 {
-		d.term(dx, view{t.dxa, l.R, 1}, l.R, a, 0, C)
+		d.loraInput(dx, t, l, C)
 		return
 	}
 	t.up = product{ldc: C, cols: C, terms: t.up.terms[:0]}
-	d.term(&t.up, view{t.dxa, l.R, 1}, l.R, a, 0, C)
+	d.loraInput(&t.up, t, l, C)
+}
+
+// loraInput adds dxa A to a product.
+func (d *Device) loraInput(p *product, t *loraTask, l *ops.LoRA, C int) {
+	d.term(p, view{t.dxa, l.R, 1}, l.R, source{matrix{f: d.f(l.A, l.R*C)}, 0, C, 1, 1}, 0, C)
+}
+
+func dropping(lora []ops.LoRA) bool {
+	return slices.ContainsFunc(lora, func(l ops.LoRA) bool { return l.Drop > 0 })
 }
 
 // dropped is dropout(x), or x itself without dropout.

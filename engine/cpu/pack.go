@@ -64,10 +64,7 @@ func (v vector) packPanel(w *worker, dst []float32, s *source, nr, k, first, col
 	case s.cs != 1:
 		from, stride := s.transposed(w, first+lo, hi-lo, k)
 		v.transpose(dst[lo:], from, hi-lo, k, stride, nr)
-	case s.m.f != nil && hi-lo == 32:
-		for i := range k { // a whole panel of the widest kind: a copy of known length
-			*(*[32]float32)(dst[i*32:]) = *(*[32]float32)(s.m.f[s.at+i*s.rs+first:])
-		}
+	case v.copyPanel(dst, s, nr, k, first, hi-lo):
 	default:
 		for i := range k {
 			s.m.decode(dst[i*nr+lo:i*nr+hi], s.at+i*s.rs+first+lo)

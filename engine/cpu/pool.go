@@ -23,7 +23,9 @@ type worker struct {
 // The scratch buffers of a worker, by who uses them: callers and callees must not share one.
 const (
 	scratchA    = iota // product: rows of A, padded with zeros
+	scratchFar         // product: rows of a transposed A
 	scratchPack        // packing: columns made float32
+	scratchWide        // product: panels of a wide B
 	scratchB           // product: the last, partial panel of an unpacked B
 	scratchRows        // linear: rows of dropout(x), of dx before its mask
 	scratchFew         // linearFew: rows of yᵀ, and of a weight made float32

@@ -37,6 +37,28 @@ func (d *Device) term(p *product, a view, k int, b source, from, to int) {
 	p.terms = append(p.terms, term{a: a, k: k, packed: packed, from: from, to: to})
 }
 
+// wideTerm adds a·b to a product, b to be packed by runWide's tasks. It must be the first term and span all columns.
+func (d *Device) wideTerm(p *product, a view, k int, b source) {
+	p.terms = append(p.terms, term{a: a, k: k, wide: true, src: b, to: p.cols})
+}
+
+// wideDepth is how much of k runWide's tasks should have at a time, so that that part of A stays in the last-level cache while
+// all columns are computed.
+func (d *Device) wideDepth(rows int) int { return max(d.limits.near/max(rows, 1)/depth, 1) * depth }
+
+// runWide computes the one product of the job: a task is some columns, which it packs, and all rows or a large part of them.
+func (d *Device) runWide(rows int) {
+	d.pool.do(&d.packs, d.packs.tasks())
+	j := &d.products
+	panels := blocks(j.products[0].cols, j.k.nr)
+	step := min(max(panels/wantedTasks, 2), 6)
+	across := blocks(panels, step)
+	down := max(min(wantedTasks/across, rows/512), 1)
+	j.rows, j.high, j.step = rows, blocks(blocks(rows, down), 12)*12, step*j.k.nr
+	j.down = blocks(rows, j.high)
+	d.pool.do(j, j.down*across)
+}
+
 // run packs, then computes all products of the job, which have so many rows.
 func (d *Device) run(rows int) {
 	d.pool.do(&d.packs, d.packs.tasks())

@@ -35,6 +35,14 @@
 	MOVQ tile_k(AX), CX;    \
 	MOVQ tile_c(AX), DI
 
+// What is added to is fetched while the sums are made: it may lie far away, and a tile would wait for it at its end.
+#define NEAR2 \
+	PREFETCHT0 (BX);   \
+	PREFETCHT0 64(BX); \
+	ADDQ R15, BX
+
+#define FETCH4 NEAR2; NEAR2; NEAR2; NEAR2
+
 #define INIT2(a, b, c, d, e, f, g, h) \
 	VMOVAPS Z24, a; VMOVAPS Z25, b; VMOVAPS Z24, c; VMOVAPS Z25, d; \
 	VMOVAPS Z24, e; VMOVAPS Z25, f; VMOVAPS Z24, g; VMOVAPS Z25, h
@@ -114,6 +122,14 @@ TEXT ·tile12x32(SB), NOSPLIT, $0-8
 	INIT2(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
 	INIT2(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
 	INIT2(Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23)
+	CMPQ tile_add(AX), $0
+	JEQ near
+	MOVQ DI, BX
+	MOVQ tile_ldc(AX), R15
+	FETCH4
+	FETCH4
+	FETCH4
+near:
 	TESTQ CX, CX
 	JZ store
 	PCALIGN $32
@@ -162,6 +178,13 @@ TEXT ·tile8x32(SB), NOSPLIT, $0-8
 	LOAD512
 	INIT2(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
 	INIT2(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
+	CMPQ tile_add(AX), $0
+	JEQ near
+	MOVQ DI, BX
+	MOVQ tile_ldc(AX), R15
+	FETCH4
+	FETCH4
+near:
 	TESTQ CX, CX
 	JZ store
 	PCALIGN $32
@@ -200,6 +223,12 @@ add:
 TEXT ·tile4x32(SB), NOSPLIT, $0-8
 	LOAD512
 	INIT2(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	CMPQ tile_add(AX), $0
+	JEQ near
+	MOVQ DI, BX
+	MOVQ tile_ldc(AX), R15
+	FETCH4
+near:
 	TESTQ CX, CX
 	JZ store
 	PCALIGN $32

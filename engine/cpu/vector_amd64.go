@@ -158,6 +158,13 @@ func (v vector) dots(out, q, rows []float32) {
 	dotsAVX(&out[0], &q[0], &rows[0], len(out), d)
 }
 
+// dotsHalf is dots with rows of bfloat16, for q of a multiple of 8 values.
+func (v vector) dotsHalf(out, q []float32, rows []uint16) {
+	d := len(q)
+	_ = rows[len(out)*d-1]
+	dotsHalfAVX(&out[0], &q[0], &rows[0], len(out), d)
+}
+
 // mix sets out = Σ_m p[m]·rows[m].
 func (v vector) mix(out, p, rows []float32) {
 	d := len(out)
@@ -190,6 +197,24 @@ func (v vector) transpose(dst, src []float32, rows, n, stride, width int) {
 	}
 }
 
+// copyPanel sets a panel of 32 columns to k rows of a float32 or bfloat16 matrix, if the panel is such a one and whole.
+func (v vector) copyPanel(dst []float32, s *source, nr, k, first, cols int) bool {
+	at, last := s.at+first, s.at+first+(k-1)*s.rs
+	switch {
+	case !bool(v) || nr != 32 || cols != 32:
+		return false
+	case s.m.f != nil:
+		_, _ = dst[k*32-1], s.m.f[last+31]
+		copyPanelAVX(&dst[0], &s.m.f[at], k, s.rs)
+	case s.m.h != nil:
+		_, _ = dst[k*32-1], s.m.h[last+31]
+		widenPanelAVX(&dst[0], &s.m.h[at], k, s.rs)
+	default:
+		return false
+	}
+	return true
+}
+
 // widenVector is widen in assembly; it returns how many values it did.
 func widenVector(dst []float32, src []uint16) int {
 	n := len(src) &^ 7
@@ -205,10 +230,19 @@ func widenVector(dst []float32, src []uint16) int {
 func widenAVX(dst *float32, src *uint16, n int)
 
 //go:noescape
+func copyPanelAVX(dst, src *float32, n, stride int)
+
+//go:noescape
+func widenPanelAVX(dst *float32, src *uint16, n, stride int)
+
+//go:noescape
 func transposeAVX(dst, src *float32, n, stride, width int)
 
 //go:noescape
 func dotsAVX(out, q, rows *float32, n, d int)
+
+//go:noescape
+func dotsHalfAVX(out, q *float32, rows *uint16, n, d int)
 
 //go:noescape
 func mixAVX(out, p, rows *float32, n, d int)

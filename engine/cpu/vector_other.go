@@ -41,3 +41,9 @@ func (vector) dots(out, q, rows []float32) { dotsGo(out, q, rows) }
 func (vector) mix(out, p, rows []float32) { mixGo(out, p, rows) }
 
 func widenVector([]float32, []uint16) int { return 0 }
+
+// copyPanel is that of vector_amd64.go; here there is none.
+func (v vector) copyPanel([]float32, *source, int, int, int, int) bool { return false }
+
+// dotsHalf is not called where there are no vectors.
+func (v vector) dotsHalf(out, q []float32, rows []uint16) {}

@@ -1,0 +1,49 @@
+package cpu
+
+import (
+	"sync"
+	"time"
+)
+
+// Limits is what the machine does at most, on all of the device's threads, in loops that do nothing else. A figure is 0 where
+// there is no such loop for the kernel.
+type Limits struct {
+	GFLOPS float64 // multiply-adds of float32 numbers in registers, two operations each
+	ReadGB float64 // 10⁹ bytes a second read from memory
+}
+
+// Measure finds the limits, in some 50 ms. now is the clock.
+func (d *Device) Measure(now func() time.Time) Limits {
+	loop, work := d.k.fma()
+	if loop == nil {
+		return Limits{}
+	}
+	const turns = 1 << 20
+	took := d.everywhere(now, func(int) { loop(turns) })
+	l := Limits{GFLOPS: float64(d.threads()) * turns * float64(work) / took / 1e9}
+	const each = 32 << 20 // values: far more than caches hold
+	m, err := allocate[float32](each * d.threads())
+	if err != nil {
+		return l
+	}
+	defer m.free()
+	for i := 0; i < len(m.values); i += 1024 {
+		m.values[i] = 1 // so that every page is there
+	}
+	took = d.everywhere(now, func(thread int) { readAll(m.values[thread*each:][:each]) })
+	l.ReadGB = 4 * float64(len(m.values)) / took / 1e9
+	return l
+}
+
+func (d *Device) threads() int { return len(d.pool.workers) }
+
+// everywhere runs f on as many threads as the device has and returns the seconds until the last is done.
+func (d *Device) everywhere(now func() time.Time, f func(thread int)) float64 {
+	var all sync.WaitGroup
+	began := now()
+	for i := range d.threads() {
+		all.Go(func() { f(i) })
+	}
+	all.Wait()
+	return max(now().Sub(began).Seconds(), 1e-9)
+}

@@ -1,0 +1,27 @@
+package cpu
+
+//go:noescape
+func fma512(n int)
+
+//go:noescape
+func fma256(n int)
+
+//go:noescape
+func readAVX(x *float32, n int)
+
+// fma is a loop of multiply-adds, and how many operations each of its turns makes; nil for the kernel in Go.
+func (k *kernel) fma() (loop func(n int), work int) {
+	switch k.name {
+	case "avx512":
+		return fma512, 24 * 16 * 2
+	case "avx2":
+		return fma256, 12 * 8 * 2
+	}
+	return nil, 0
+}
+
+func readAll(x []float32) {
+	if n := len(x) &^ 63; n > 0 {
+		readAVX(&x[0], n)
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package cpu
+
+func (k *kernel) fma() (loop func(n int), work int) { return nil, 0 }
+
+func readAll([]float32) {}
