@@ -137,6 +137,18 @@ __device__ inline float nf4_value(const float *table, const uint8_t *codes, cons
     return half ? wide(narrow(v)) : v;
 }
 
+// nf4_eight sets v to eight of them from `at` on, a multiple of 8: one load, and one absmax.
+__device__ inline void nf4_eight(float v[8], const float *table, const uint8_t *codes, const float *absmax, int64_t at, int half) {
+    uint32_t four = *(const uint32_t *)(codes + (at >> 1));
+    float scale = absmax[at >> 6];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        int c = four >> (8 * (i / 2) + (i % 2 ? 0 : 4)) & 15;
+        v[i] = table[c] * scale;
+        if (half) v[i] = wide(narrow(v[i]));
+    }
+}
+
 // weight_value is w[row, col] of a weight in any storage; ld is the width of a stored row (NF4: cols).
 __device__ inline float weight_value(const float *table, const void *w, const float *absmax, int type, int64_t row, int col, int ld) {
     int64_t at = row * ld + col;

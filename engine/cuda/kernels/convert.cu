@@ -25,8 +25,13 @@ KERNEL(weight_half)(bf16 *out, const uint8_t *codes, const float *absmax, int64_
         int64_t row = i / groups;
         int c0 = (int)(i - row * groups) * 8;
         bf16x8 h;
-        for (int k = 0; k < 8; k++)
-            h.v[k] = c0 + k < C ? narrow(nf4_value(table, codes, absmax, row * C + c0 + k, 0)) : 0;
+        if (C % 8 == 0) {
+            float v[8];
+            nf4_eight(v, table, codes, absmax, row * C + c0, 0);
+            for (int k = 0; k < 8; k++) h.v[k] = narrow(v[k]);
+        } else
+            for (int k = 0; k < 8; k++)
+                h.v[k] = c0 + k < C ? narrow(nf4_value(table, codes, absmax, row * C + c0 + k, 0)) : 0;
         *(bf16x8 *)(out + row * ld + c0) = h;
     }
 }

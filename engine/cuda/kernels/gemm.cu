@@ -133,8 +133,8 @@ __device__ inline void eight(float v[8], const float *table, const void *w, cons
         for (int i = 0; i < 8; i++) v[i] = wide(h.v[i]);
         return;
     }
-    for (int i = 0; i < 8; i++)
-        v[i] = type == F32 ? ((const float *)w)[at + i] : nf4_value(table, (const uint8_t *)w, absmax, at + i, type == NF4BF16);
+    if (type != F32) return nf4_eight(v, table, (const uint8_t *)w, absmax, at, type == NF4BF16);
+    for (int i = 0; i < 8; i++) v[i] = ((const float *)w)[at + i];
 }
 
 enum { GEMV_ROWS = 8 };
