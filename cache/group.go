@@ -18,7 +18,8 @@ type Deposit struct {
 	end    func()
 	adders []*adder
 	key    Key
-	temp   string // the result, under a temporary name; "" without one
+	result []byte // encoded; nil without one
+	temp   string // the result, under a temporary name; "" before Commit
 }
 
 // NewDeposit begins a deposit. It holds the cache against a gc until Commit or Discard.
@@ -64,12 +65,20 @@ func (a *adder) giveUp() {
 // PutResult is Cache.PutResult, durable with Commit only. A deposit has one result, or none.
 func (e *Deposit) PutResult(k Key, r *Result) error {
 	data, err := r.Encode(k)
-	if err == nil {
-		e.key = k
-		e.temp, err = e.c.disk.writeTemp(e.c.in("tmp"), data, 0o644)
-	}
 	if err != nil {
 		return fmt.Errorf("record result %s: %w", k, err)
+	}
+	e.key, e.result = k, data
+	return nil
+}
+
+// writeResult writes the result under a temporary name: when the deposit is made, somebody may wait to go on.
+func (e *Deposit) writeResult() (err error) {
+	if e.result == nil {
+		return nil
+	}
+	if e.temp, err = e.c.disk.writeTemp(e.c.in("tmp"), e.result, 0o644); err != nil {
+		return fmt.Errorf("record result %s: %w", e.key, err)
 	}
 	return nil
 }
@@ -99,6 +108,7 @@ func (c *Cache) Commit(ctx context.Context, deposits []*Deposit) []error {
 			e.Discard()
 		}
 	}()
+	w.each((*Deposit).writeResult)
 	w.all(w.barrier())
 	objects := &Batch{c: c, folders: map[string]bool{}}
 	w.each(func(e *Deposit) error { return e.nameObjects(ctx, objects) })
@@ -136,7 +146,10 @@ func (w *commit) all(err error) {
 // barrier makes the bytes of all deposits durable: files that become objects, copies, trees, results.
 func (w *commit) barrier() error {
 	var paths []string
-	for _, e := range w.deposits {
+	for i, e := range w.deposits {
+		if w.errs[i] != nil {
+			continue
+		}
 		for _, a := range e.adders {
 			paths = append(paths, a.unsynced()...)
 			a.batch.durable = true

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,14 +64,18 @@ func TestPoolTooSmallIsAMistake(t *testing.T) {
 func TestJobsRunTheLongestFirst(t *testing.T) {
 	var b strings.Builder
 	for i := range 4 {
-		fmt.Fprintf(&b, "stage \"shell\" \"s%d\" {\n out = { a = \"out/%d\" }\n command = \"sleep 0.%d; echo > out/%d\"\n}\n", i, i, i, i)
+		fmt.Fprintf(&b, "stage \"shell\" \"s%d\" {\n out = { a = \"out/%d\" }\n command = \"until [ -e go ]; do sleep 0.01; done; echo > out/%d\"\n}\n", i, i, i)
 	}
 	w := newWorkspace(t, b.String())
-	w.repro()
+	w.write(".lpipe/stages.json", `{"s0":{"seconds":1},"s1":{"seconds":2},"s2":{"seconds":3},"s3":{"seconds":4}}`)
 	w.opts = func(o *runner.Options) { o.Jobs = 1 }
-	if _, err := w.try(runner.ReproOptions{Force: true}); err != nil {
-		t.Fatal(err)
-	}
+	go func() { // the first one ends when the others wait for its place, as their stacks say
+		for stacks := make([]byte, 1<<20); strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "runner.(*pools).take(") < 3; {
+			time.Sleep(time.Millisecond)
+		}
+		w.write("go", "")
+	}()
+	w.repro()
 	var order []string
 	for _, e := range w.events {
 		if e.Event == "start" {

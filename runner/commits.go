@@ -10,10 +10,10 @@ import (
 )
 
 // syncWithin is how late a finished stage may be acknowledged: those that finish within gatherFor share what it takes
-// to make them durable, and the rest is for doing so.
+// to make them durable, and the rest is for two flushes, their own and the one before.
 const (
 	syncWithin = 50 * time.Millisecond
-	gatherFor  = syncWithin / 2
+	gatherFor  = syncWithin / 5
 )
 
 // ending is a step that is done and not yet on record.

@@ -58,7 +58,14 @@ func (r *Runner) setAsidePartials(ctx context.Context) error {
 		for _, path := range e.Paths {
 			at := r.Plan.abs(path)
 			scan, err := r.Cache.Scan(ctx, r.State, at)
-			if errors.Is(err, fs.ErrNotExist) || err == nil && (r.Cache.Has(scan.ID) || r.otherLocks()[scan.Content]) {
+			if err == nil && (r.Cache.Has(scan.ID) || r.otherLocks()[scan.Content]) {
+				err = r.Cache.RemoveLeftovers(at) // it may have been killed while it was made a link of what the cache had
+				if err != nil {
+					return writeError(r.dir, err)
+				}
+				continue
+			}
+			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if ctx.Err() != nil {

@@ -51,6 +51,25 @@ func TestJournalIsFoldedByTheNextCommand(t *testing.T) {
 	equal(t, "repro", w.repro(), "clean:workspace count:cache loud:workspace")
 }
 
+// Killed while what stood in the cache already was put in an output's place, a stage leaves no temporary name there.
+func TestLeftoversOfAKilledStageGo(t *testing.T) {
+	w, journal := journalOf(t)
+	begun := strings.SplitAfterN(journal, "\n", 3)
+	if len(begun) != 3 || !strings.Contains(begun[1], `"begin":"clean"`) {
+		t.Fatalf("the journal begins with %q", begun)
+	}
+	w.write(".lpipe/journal", begun[0]+begun[1])
+	path := strings.Split(strings.SplitAfter(begun[1], `"paths":["`)[1], `"`)[0]
+	leftover := filepath.Join(filepath.Dir(path), ".lpipe-tmp-"+filepath.Base(path))
+	if err := os.Link(filepath.Join(w.dir, path), filepath.Join(w.dir, leftover)); err != nil {
+		t.Fatal(err)
+	}
+	w.repro()
+	if w.opened(leftover) {
+		t.Errorf("%s is still there", leftover)
+	}
+}
+
 // gc removes nothing on the account of a journal that hides what was acknowledged; an end torn off hides nothing.
 func TestRootsOfADamagedJournal(t *testing.T) {
 	w, journal := journalOf(t)

@@ -62,7 +62,13 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 		if r.lockErr != nil {
 			r.warn("", "%v", r.lockErr)
 		}
+		var unlooked []bool
+		var looking sync.WaitGroup
+		if o.Circumstances != nil && !o.Force && len(o.Targets) == 0 {
+			looking.Go(func() { unlooked = r.unlooked(*o.Circumstances) })
+		}
 		x := r.newExecution(nodes, o)
+		looking.Wait()
 		release, err := r.hold(ctx)
 		if err != nil {
 			return err
@@ -70,10 +76,7 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 		x.letGo = release
 		defer x.letGo()
 		r.report(RunEvent{Event: "plan", Total: len(nodes)})
-		if o.Circumstances != nil && !o.Force && len(o.Targets) == 0 {
-			x.skipUnlooked(r.unlooked(*o.Circumstances))
-		}
-		err = x.finish(x.schedule(ctx, nodes))
+		err = x.finish(x.scheduleRest(ctx, nodes, unlooked))
 		summary = x.summary(nodes)
 		summary.Critical = x.critical(nodes, began)
 		summary.Seconds = r.Now().Sub(began).Seconds()
@@ -334,15 +337,17 @@ func (x *execution) giveUpRemote(err error) {
 
 // finish ends the run in order, however it went: what was finished becomes part of the lock.
 func (x *execution) finish(err error) error {
+	var guarding sync.WaitGroup
+	if x.Shared == nil {
+		guarding.Go(x.guard.close)
+	}
 	x.commits.close()
+	guarding.Wait()
 	for at, one := range x.late {
 		x.outcomes[at] = one
 		if one.discard != nil {
 			one.discard()
 		}
-	}
-	if x.Shared == nil {
-		x.guard.close()
 	}
 	x.scratch.close()
 	keep := func(other error) {

@@ -1,9 +1,12 @@
 package runner
 
 import (
+	"context"
 	"encoding/binary"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // vouched are the records, by name and path, of the stages and sources that KeepFresh found fresh, each as its check in the
@@ -163,11 +166,24 @@ func (r *Runner) pathsOf(n *Node) []string {
 	return paths
 }
 
-// skipUnlooked makes known, before anything is scheduled, what stands by the word of an earlier look.
-func (x *execution) skipUnlooked(unlooked []bool) {
+// scheduleRest is schedule for the nodes that need a look; the others stand by the word of an earlier one.
+func (x *execution) scheduleRest(ctx context.Context, nodes []*Node, unlooked []bool) error {
 	if unlooked == nil {
-		return
+		return x.schedule(ctx, nodes)
 	}
+	var guarding sync.WaitGroup
+	if slices.ContainsFunc(nodes, func(n *Node) bool { return !unlooked[n.index] && n.Step.Kind.InPlace }) {
+		// What has changed will most likely make it run. An error is told by the stage that asks for the guard again.
+		guarding.Go(func() { x.guard.start(ctx) })
+	}
+	x.skip(unlooked)
+	err := x.schedule(ctx, nodes)
+	guarding.Wait()
+	return err
+}
+
+// skip makes known what needs no look.
+func (x *execution) skip(unlooked []bool) {
 	for _, n := range x.Plan.order {
 		if !unlooked[n.index] {
 			continue
