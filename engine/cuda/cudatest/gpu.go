@@ -10,14 +10,16 @@ import (
 )
 
 func gpu(t *testing.T, run func(t *testing.T, open func() cuda.Machine)) {
-	if err := driver.Found(); err != nil {
-		t.Skip(err)
-	}
-	run(t, func() cuda.Machine {
-		m, err := driver.Open(0)
-		if err != nil {
-			t.Fatal(err)
+	t.Run("gpu", func(t *testing.T) {
+		if err := driver.Found(); err != nil {
+			t.Skip(err)
 		}
-		return m
+		run(t, func() cuda.Machine {
+			m, err := driver.Open(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		})
 	})
 }
