@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -43,14 +42,17 @@ func benchRows(b *testing.B, mb int) string {
 	return w.path("many.jsonl")
 }
 
-// BenchmarkStages gives MB/s of the input on one processor.
+// BenchmarkStages gives MB/s of the input on one processor; of Parquet, which is packed, MB of the rows that come of it.
 func BenchmarkStages(b *testing.B) {
 	data := benchRows(b, 64)
-	raw := filepath.Join(sharedDir(b), "data/gsm8k/r1-sample.jsonl")
-	var many []string
-	for range 12 {
-		many = append(many, raw)
+	shared := filepath.Join(sharedDir(b), "data")
+	times := func(file string) (many []string) {
+		for range 12 {
+			many = append(many, filepath.Join(shared, "gsm8k", file))
+		}
+		return many
 	}
+	convert := &Convert{Format: "r1-distill-sft", InvalidUTF8: "fail", BadRows: "fail"}
 	near := stageOf[*Validate](b, "validate")
 	near.NearDuplicates.On = true
 	plain := stageOf[*Preprocess](b, "preprocess")
@@ -59,108 +61,51 @@ func BenchmarkStages(b *testing.B) {
 		name  string
 		port  string
 		files []string
-		run   func(w *bench) error
+		stage runner.Stage
 	}{
-		{"convert", "raw", many, func(w *bench) error {
-			return w.run(&Convert{Format: "r1-distill-sft", InvalidUTF8: "fail", BadRows: "fail"})
-		}},
-		{"preprocess", "data", []string{data}, func(w *bench) error { return w.run(stageOf[*Preprocess](b, "preprocess")) }},
-		{"preprocess-nodedupe", "data", []string{data}, func(w *bench) error { return w.run(plain) }},
-		{"validate", "data", []string{data}, func(w *bench) error { return w.run(stageOf[*Validate](b, "validate")) }},
-		{"validate-near", "data", []string{data}, func(w *bench) error { return w.run(near) }},
-		{"split", "data", []string{data}, func(w *bench) error { return w.run(stageOf[*Split](b, "split")) }},
+		{"convert-parquet", "raw", times("r1-sample.parquet"), convert},
+		{"convert-jsonl", "raw", times("r1-sample.jsonl"), convert},
+		{"preprocess", "data", []string{data}, stageOf[*Preprocess](b, "preprocess")},
+		{"preprocess-nodedupe", "data", []string{data}, plain},
+		{"validate", "data", []string{data}, stageOf[*Validate](b, "validate")},
+		{"validate-tokens", "data", []string{data}, stageOf[*Validate](b, "validate")},
+		{"validate-near", "data", []string{data}, near},
+		{"split", "data", []string{data}, stageOf[*Split](b, "split")},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			var size int64
-			for _, f := range c.files {
-				info, err := os.Stat(f)
-				if err != nil {
-					b.Fatal(err)
-				}
-				size += info.Size()
-			}
-			b.SetBytes(size)
 			before, passes := userSeconds(b), 0
 			for b.Loop() {
 				passes++
 				w := newBench(b)
 				w.cpu = 1
 				w.in[c.port] = c.files
+				if c.name == "validate-tokens" {
+					w.in["tokenizer"] = []string{filepath.Join(shared, "qwen2.5")}
+				}
 				for _, name := range []string{"data", "train", "validation", "test"} {
 					w.out[name] = w.path("out-" + name + ".jsonl")
 				}
-				if err := c.run(w); err != nil {
-					b.Fatal(err)
+				w.must(c.stage)
+				if size = totalSize(b, c.files); c.name == "convert-parquet" {
+					size = totalSize(b, []string{w.out["data"]})
 				}
 			}
+			b.SetBytes(size)
 			b.ReportMetric(float64(size)*float64(passes)/1e6/(userSeconds(b)-before), "MB/user-s")
 		})
 	}
 }
 
-// BenchmarkTwoMillionRows gives the peak memory of the stages over two million rows, half a gigabyte and more.
-func BenchmarkTwoMillionRows(b *testing.B) {
-	if testing.Short() {
-		b.Skip("takes minutes")
-	}
-	w := newBench(b)
-	rows := w.path("rows.jsonl")
-	out, err := dataset.CreateRows(rows)
-	if err != nil {
-		b.Fatal(err)
-	}
-	base := problems(5000)
-	for i := range 2_000_000 {
-		row := base[i%len(base)]
-		row.ID = fmt.Sprint("r", i)
-		row.Messages = []dataset.Message{{Role: dataset.User, Content: fmt.Sprintf("%x %s %d", i*7919, row.Messages[0].Content, i)}, row.Messages[1]}
-		if err := out.Write(&row); err != nil {
+func totalSize(b *testing.B, files []string) (size int64) {
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
 			b.Fatal(err)
 		}
+		size += info.Size()
 	}
-	if err := out.Close(); err != nil {
-		b.Fatal(err)
-	}
-	near := stageOf[*Validate](b, "validate")
-	near.NearDuplicates.On = true
-	for name, s := range map[string]runner.Stage{
-		"convert":    &Convert{Format: "messages", InvalidUTF8: "fail", BadRows: "fail"},
-		"preprocess": stageOf[*Preprocess](b, "preprocess"),
-		"validate":   near,
-		"split":      stageOf[*Split](b, "split"),
-	} {
-		b.Run(name, func(b *testing.B) {
-			w.in = map[string][]string{"data": {rows}, "raw": {rows}}
-			for _, port := range []string{"data", "train", "validation", "test"} {
-				w.out[port] = w.path("out-" + port + ".jsonl")
-			}
-			if name == "split" {
-				delete(w.in, "raw")
-			}
-			// Forgets the peak so far (proc(5)).
-			if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-				b.Skip("the peak is told by Linux only")
-			}
-			for b.Loop() {
-				w.must(s)
-			}
-			b.ReportMetric(peakMB(b), "peak-MB")
-		})
-	}
-}
-
-func peakMB(b *testing.B) float64 {
-	raw, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		b.Fatal(err)
-	}
-	for line := range strings.Lines(string(raw)) {
-		var kB float64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kB); n == 1 {
-			return kB / 1024
-		}
-	}
-	return 0
+	return size
 }
 
 // userSeconds is the processor time that this program has used, without that of the system.

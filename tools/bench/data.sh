@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # make bench-data: the whole chain beside Hugging Face's datasets and tokenizers, each data stage in MB of its input for a second
 # of one processor's user time, packing, and the peak memory over two million rows (826 MB).
-# LPIPE_BENCH=quick leaves the two million rows out and takes fewer rows beside the peer. Needs ../shared (or LPIPE_SHARED).
+# LPIPE_BENCH=quick takes fewer rows. Needs ../shared (or LPIPE_SHARED).
 # LPIPE_BENCH_DATA_PYTHON names a Python with datasets, tokenizers, pyarrow; else build/bench-data-venv is made from PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 shared=${LPIPE_SHARED:-../shared}
-short=() rows=40000
-[ "${LPIPE_BENCH:-}" != quick ] || { short=(-short) rows=8000; }
+rows=40000 many=2000000 times=3x
+[ "${LPIPE_BENCH:-}" != quick ] || { rows=8000 many=200000 times=1x; }
 
 python=${LPIPE_BENCH_DATA_PYTHON:-}
 if [ -z "$python" ]; then
@@ -21,9 +21,7 @@ echo "the chain, Parquet to token ids:"
 "$python" tools/bench/data.py bin/lpipe "$shared" "$work" "$rows"
 
 echo "stages, one processor:"
-GOMAXPROCS=1 go test ./stages -run '^$' -bench '^(BenchmarkStages|BenchmarkMinHash)$' -benchtime 3x "${short[@]}" | grep -E '^(Benchmark|---|ok|FAIL)|skip'
-go test ./dataset -run '^$' -bench '^BenchmarkPack$' -benchtime 3x | grep -E '^(Benchmark|---|ok|FAIL)|skip'
-if [ ${#short[@]} = 0 ]; then
-	echo "peak memory over two million rows (peak-MB):"
-	go test ./stages -run '^$' -bench '^BenchmarkTwoMillionRows$' -benchtime 1x -timeout 30m | grep -E '^(Benchmark|---|ok|FAIL)|skip'
-fi
+GOMAXPROCS=1 go test ./stages -run '^$' -bench '^(BenchmarkStages|BenchmarkMinHash)$' -benchtime $times | grep -E '^(Benchmark|---|ok|FAIL)|skip'
+go test ./dataset -run '^$' -bench '^BenchmarkPack$' -benchtime $times | grep -E '^(Benchmark|---|ok|FAIL)|skip'
+echo "peak memory of each stage, in a process of its own:"
+"$python" tools/bench/data_memory.py bin/lpipe "$shared/data/qwen2.5" "$work/memory" "$many"
