@@ -3,6 +3,7 @@
 package cuda_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -99,4 +100,28 @@ func TestScratchStays(t *testing.T) {
 	if err := d.Err(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A weight that the device draws has about the deviation that was asked for.
+func TestRandomWeight(t *testing.T) {
+	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
+		d := cuda.New(open(), cuda.Options{})
+		defer d.Close()
+		const rows, cols = 30, 64
+		for _, typ := range []ops.Type{ops.F32, ops.BF16, ops.NF4BF16} {
+			w, got := d.AllocWeight(typ, rows, cols), make([]float32, rows*cols)
+			d.RandomWeight(w, 7, 0.02)
+			d.ReadWeight(got, w, 0)
+			var squares float64
+			for _, v := range got {
+				squares += float64(v) * float64(v)
+			}
+			if deviation := math.Sqrt(squares / float64(len(got))); !(deviation > 0.015 && deviation < 0.025) {
+				t.Errorf("type %d: deviation %g", typ, deviation)
+			}
+		}
+		if err := d.Err(); err != nil {
+			t.Error(err)
+		}
+	})
 }
