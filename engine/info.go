@@ -9,6 +9,7 @@ import (
 
 // Info is what `lpipe engine info` prints of a model folder.
 type Info struct {
+	Family       string `json:"family"` // qwen2, qwen3, llama
 	Layers       int    `json:"layers"`
 	Width        int    `json:"width"`
 	Heads        int    `json:"heads"`
@@ -34,7 +35,7 @@ func ReadInfo(dir string) (*Info, error) {
 		return nil, err
 	}
 	info := &Info{
-		Layers: c.Layers, Width: c.C, Heads: c.H, KVHeads: c.KV, HeadWidth: c.D, FeedForward: c.F, Vocabulary: c.V,
+		Family: c.Family.String(), Layers: c.Layers, Width: c.C, Heads: c.H, KVHeads: c.KV, HeadWidth: c.D, FeedForward: c.F, Vocabulary: c.V,
 		Tied: c.Tied, MaxPositions: c.MaxPositions, DType: c.DType, Parameters: c.Parameters(),
 	}
 	files, err := safetensors.OpenDir(dir)

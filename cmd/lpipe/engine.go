@@ -65,6 +65,7 @@ func (p *program) engineInfo(c *cli.Context, dev ops.Device) error {
 	rows := [][]string{{"device", deviceText(dev.Info())}}
 	if info != nil {
 		rows = append(rows,
+			[]string{"family", info.Family},
 			[]string{"layers", fmt.Sprintf("%d of width %d, feed-forward %d", info.Layers, info.Width, info.FeedForward)},
 			[]string{"heads", fmt.Sprintf("%d for queries, %d for keys and values, %d wide", info.Heads, info.KVHeads, info.HeadWidth)},
 			[]string{"vocabulary", fmt.Sprintf("%d rows, head tied to the embedding: %v; tokenizer: %d tokens", info.Vocabulary, info.Tied, info.Tokens)},
