@@ -16,6 +16,7 @@ const firstCollection = 48 << 20
 type collector struct {
 	percent int         // GOGC as it was found
 	began   atomic.Bool // the heap was collected once
+	thrift  atomic.Bool // between the calls of thrifty and what it returned
 }
 
 // collectLater puts the first collection off; from then on all is as it was found.
@@ -31,7 +32,9 @@ func collectLater() *collector {
 	// A value with a pointer has memory of its own; a small one without shares it with others, and would outlive them.
 	runtime.SetFinalizer(new(*int), func(**int) {
 		c.began.Store(true)
-		debug.SetGCPercent(c.percent)
+		if debug.SetGCPercent(c.percent); c.thrift.Load() {
+			debug.SetGCPercent(thriftyPercent)
+		}
 		debug.SetMemoryLimit(limit)
 	})
 	return c
@@ -44,6 +47,27 @@ func (c *collector) seldom() (end func()) {
 	return func() {
 		debug.SetGCPercent(was)
 		if was < 0 && c != nil && c.began.Load() { // during that work
+			debug.SetGCPercent(c.percent)
+		}
+	}
+}
+
+// thriftyPercent is GOGC for thrifty: of 50 MB that live 15 lie idle, not 50.
+const thriftyPercent = 30
+
+// thrifty is for commands that keep a little for each of very many files until they end: collecting sooner costs a tenth of
+// their processor time at most and spares a seventh of their memory. Whoever sets GOGC decides. The function that it returns ends
+// that.
+func (c *collector) thrifty() (end func()) {
+	const usual = 100
+	if c == nil || c.percent != usual {
+		return func() {}
+	}
+	if c.thrift.Store(true); c.began.Load() {
+		debug.SetGCPercent(thriftyPercent)
+	}
+	return func() {
+		if c.thrift.Store(false); c.began.Load() {
 			debug.SetGCPercent(c.percent)
 		}
 	}

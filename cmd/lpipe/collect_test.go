@@ -55,3 +55,16 @@ func TestRoomyHeap(t *testing.T) {
 		t.Errorf("GOGC=50 became %d", now)
 	}
 }
+
+// A thrifty heap stays one when the first collection comes, which was put off.
+func TestThriftyHeap(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	c := collectLater()
+	end := c.thrifty()
+	collected(t, "thrifty", func() bool { return c.began.Load() && percent() == thriftyPercent })
+	end()
+	if now := percent(); now != 100 {
+		t.Errorf("afterwards GOGC is %d", now)
+	}
+}

@@ -1,21 +1,12 @@
 package main
 
 import (
-	"runtime/debug"
-
 	"github.com/urfave/cli/v2"
 
 	"lpipe/cache"
 )
 
 // The commands that move content between workspace and cache: add, checkout, unlink, commit, clean.
-
-// manySmall is for commands that keep a little for each of very many files until they end: garbage is collected sooner,
-// which costs a few hundredths of their time and spares a third of their memory. It returns what ends it.
-func manySmall() func() {
-	was := debug.SetGCPercent(40)
-	return func() { debug.SetGCPercent(was) }
-}
 
 func (p *program) addCommand() *cli.Command {
 	return &cli.Command{
@@ -27,7 +18,7 @@ func (p *program) addCommand() *cli.Command {
 				return err
 			}
 			defer pr.close(p)
-			defer manySmall()()
+			defer p.collector.thrifty()()
 			added, err := pr.runner.Add(c.Context, c.Args().Slice())
 			if err != nil {
 				return err
@@ -56,7 +47,7 @@ func (p *program) checkoutCommand() *cli.Command {
 				return err
 			}
 			defer pr.close(p)
-			defer manySmall()()
+			defer p.collector.thrifty()()
 			done, err := pr.runner.Checkout(c.Context, c.Args().Slice())
 			if p.json && err == nil {
 				return p.printJSON(map[string]any{"schema": 1, "checked_out": done})
