@@ -379,9 +379,13 @@ func (t *classTables) classifyPlain(masks []classMasks, s []byte) {
 			case c >= utf8.RuneSelf:
 				m.tail |= bit
 			default:
-				for i, mask := range []*uint64{&m.letter, &m.number, &m.space, &m.newline, &m.blank, &m.quote} {
-					*mask |= bit * uint64(t.ascii[c]>>i&1)
-				}
+				of, k := uint64(t.ascii[c]), j%64
+				m.letter |= of & 1 << k
+				m.number |= of >> 1 & 1 << k
+				m.space |= of >> 2 & 1 << k
+				m.newline |= of >> 3 & 1 << k
+				m.blank |= of >> 4 & 1 << k
+				m.quote |= of >> 5 & 1 << k
 			}
 		}
 	}
