@@ -1,0 +1,57 @@
+package model
+
+import (
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"lpipe/engine/cpu"
+	"lpipe/engine/ops"
+)
+
+// TestCompact: weights whose files hold bfloat16 are held so where float32 is asked for, and loss and gradients have the same bits;
+// others, and those that PiSSA or training changes, stay float32.
+func TestCompact(t *testing.T) {
+	dev := cpu.New(cpu.Options{Threads: 2})
+	defer dev.Close()
+	from := load(t, filepath.Join("..", "testdata", "models", "tied"), dev, Options{})
+	dir := filepath.Join(t.TempDir(), "half")
+	if err := from.Save(t.Context(), dir, SaveOptions{DType: "bfloat16"}); err != nil {
+		t.Fatal(err)
+	}
+	asked := Options{Method: TrainLoRA, LoRA: LoRA{Rank: 3, Alpha: 8, Targets: []string{AllLinear}}, Seed: 1}
+	compact, err := asked.Compact(dir)
+	if err != nil || compact.Weights != ops.BF16 {
+		t.Fatalf("held as %v, %v", compact.Weights, err)
+	}
+	b := Batch{B: 2, T: 19, IDs: make([]int32, 38)}
+	for i := range b.IDs {
+		b.IDs[i] = int32(i * 37 % 250)
+	}
+	step := func(o Options) (float64, []float32) {
+		m := load(t, dir, dev, o)
+		defer m.Free()
+		for _, p := range m.Parameters() {
+			dev.Write(p.Weights, ramp(p.Weights.Len))
+		}
+		loss, err := m.Step(b, 36)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return loss, read(m, m.Gradients())
+	}
+	loss, want := step(asked)
+	if got, gradients := step(compact); got != loss || !reflect.DeepEqual(gradients, want) {
+		t.Errorf("loss %v, as float32 %v; gradients equal: %t", got, loss, reflect.DeepEqual(gradients, want))
+	}
+	pissa := asked
+	pissa.LoRA.Init = "pissa"
+	for name, o := range map[string]Options{"pissa": pissa, "full": {Method: TrainFull}} {
+		if o, err := o.Compact(dir); err != nil || o.Weights != ops.F32 {
+			t.Errorf("%s: held as %v, %v", name, o.Weights, err)
+		}
+	}
+	if o, err := asked.Compact(filepath.Join("..", "testdata", "models", "tied")); err != nil || o.Weights != ops.F32 {
+		t.Errorf("a float32 file is held as %v, %v", o.Weights, err)
+	}
+}
