@@ -10,7 +10,7 @@ import (
 type qkNormJob struct {
 	vec             vector
 	qkv, raw, rstd  []float32 // qkv is dqkv on the way back; raw and rstd may be nil on the way forth
-	w, dw           [2][]float32
+	w               [2][]float32
 	share           [2][]float32 // of dw, by task; nil unless wanted
 	eps             float32
 	back            bool
