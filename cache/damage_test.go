@@ -130,6 +130,26 @@ func TestWriteThroughLink(t *testing.T) {
 	}
 }
 
+// TestChmodThroughLink: who makes a placed file executable does so to its object. The content is
+// right, so it is placed again, with the object's permissions.
+func TestChmodThroughLink(t *testing.T) {
+	for _, mode := range []os.FileMode{0o555, 0o777} {
+		p := newProject(t, "hardlink")
+		path := p.write("f", "text")
+		age(t, path)
+		c := p.add("f", true)
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if !p.place(c, "f") || p.add("f", true) != c {
+			t.Errorf("%v: placed, it is not the content that was wanted", mode)
+		}
+		if info, err := os.Stat(p.cache.Path(c.ID)); err != nil || info.Mode() != 0o444 {
+			t.Errorf("%v: the object has %v, %v", mode, info.Mode(), err)
+		}
+	}
+}
+
 // TestBitFlips damages each kind of file in a cache, one bit at a time: fsck finds it, nothing returns it.
 func TestBitFlips(t *testing.T) {
 	p := newProject(t, "copy")
