@@ -147,6 +147,7 @@ var quick = Retry{Attempts: 10, First: 5 * time.Millisecond}
 // perhaps: whoever changes it holds the lock.
 func faults(t *testing.T, list string) {
 	t.Helper()
+	s3Options(t, "LPIPE_TEST_S3_FAULTS") // skips without a server
 	name := "lpipe-test-" + strings.NewReplacer("/", "", ":", "-").Replace(os.Getenv("LPIPE_TEST_S3_FAULTS"))
 	lock, err := cache.LockFile(t.Context(), filepath.Join(os.TempDir(), name), true, nil)
 	noError(t, err)

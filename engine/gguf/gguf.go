@@ -88,6 +88,9 @@ func (f File) Write(path string) error {
 	if err := f.check(); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // root could rename over a device
+		return fmt.Errorf("write %s: it is there, and is no regular file: name another", path)
+	}
 	out, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err

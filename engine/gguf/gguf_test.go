@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
@@ -96,5 +98,19 @@ func TestRefused(t *testing.T) {
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("%s: %v is left", want, left)
 		}
+	}
+}
+
+// TestOnlyFilesAreReplaced: a pipe or device is no place for a model, and whoever is root would lose it.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := sample().Write(path); err == nil || !strings.Contains(err.Error(), path+": it is there, and is no regular file") {
+		t.Errorf("got %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("it is %v now, %v", info.Mode(), err)
 	}
 }

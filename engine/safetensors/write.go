@@ -215,6 +215,9 @@ func split(tensors []Source, shard int64) [][]Source {
 
 // writeFile makes the file at path by temporary file, sync and rename, so that path never holds half of it.
 func writeFile(path string, write func(io.Writer) error) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // root could rename over a device
+		return fmt.Errorf("write %s: it is there, and is no regular file: name another", path)
+	}
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
