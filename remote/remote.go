@@ -21,7 +21,7 @@ import (
 // Options are what may be tuned. The zero value is good.
 type Options struct {
 	Jobs     int   // requests at once; 0: 16
-	InFlight int64 // bytes held in memory at once; 0: 48 MiB
+	InFlight int64 // bytes held in memory at once; 0: 32 MiB
 	PackSize int64 // of packs; 0: 8 MiB
 	Small    int64 // objects below this go into packs; 0: 1 MiB
 	Retry    Retry
@@ -66,7 +66,7 @@ func New(bucket Bucket, c *cache.Cache, o Options) *Remote {
 		o.Jobs = 16
 	}
 	if o.InFlight == 0 {
-		o.InFlight = 48 << 20
+		o.InFlight = 32 << 20
 	}
 	if o.PackSize == 0 {
 		o.PackSize = 8 << 20

@@ -71,6 +71,7 @@ func (p *program) pushProject(ctx context.Context, pr *project, targets []string
 	if err := p.signWith(r, r.Trust()); err != nil {
 		return err
 	}
+	defer p.collector.thrifty()()
 	holdings, err := pr.runner.Holdings(ctx, targets)
 	if err != nil {
 		return err
