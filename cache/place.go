@@ -107,12 +107,22 @@ func (c *Cache) placed(id ID, name, made string, now fileStat) entry {
 	return e
 }
 
+// seal gives an object its permissions back: a chmod of a placed file is one of its object where they are links. Another
+// user's object stays as it is.
+func (c *Cache) seal(object string, now fileStat) {
+	if now.mode&0o333 != 0 {
+		os.Chmod(object, fs.FileMode(now.mode&0o444))
+	}
+}
+
 // makeFile makes path, which does not exist, by the first way that works, and returns that.
 func (c *Cache) makeFile(id ID, exec bool, path string) (string, error) {
-	if _, err := c.verify(id); err != nil {
+	now, err := c.verify(id)
+	if err != nil {
 		return "", err
 	}
 	object := c.Path(id)
+	c.seal(object, now)
 	for _, way := range c.links {
 		var err error
 		switch {

@@ -393,9 +393,6 @@ func (c *Cache) rehash(id ID) (fileStat, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return now, fmt.Errorf("object %s: %w", id, ErrNotFound)
 	case err == nil && bytes.Equal(got[:], id[:]):
-		if now, err = c.seal(path, now); err != nil {
-			return now, err
-		}
 		c.records.note(id, now, now.settled(at, true))
 		return now, nil
 	case err != nil && !errors.Is(err, ErrChanged) && !errors.Is(err, unix.EIO) && !errors.Is(err, unix.ELOOP):
@@ -403,15 +400,6 @@ func (c *Cache) rehash(id ID) (fileStat, error) {
 	}
 	c.setAside(path, id)
 	return now, damaged("object %s: its file was changed", id)
-}
-
-// seal gives an object its permissions back: a chmod of a placed file is one of its object where they are links. Another
-// user's object stays as it is.
-func (c *Cache) seal(path string, now fileStat) (fileStat, error) {
-	if now.mode&0o333 == 0 || os.Chmod(path, fs.FileMode(now.mode&0o444)) != nil {
-		return now, nil
-	}
-	return lstat(path)
 }
 
 // suspect checks the object of a placed file that was written to: through a hard link the object changed too.

@@ -235,11 +235,8 @@ func trainInterrupted(t *testing.T, o TrainOptions, kill bool, stop func(step in
 				return
 			}
 			if kill { // go on with what lies there now; what the dying run still saves does not count
-				o.Scratch = filepath.Join(t.TempDir(), "scratch")
 				os.MkdirAll(scratch, 0o777)
-				if err := os.CopyFS(o.Scratch, os.DirFS(scratch)); err != nil {
-					t.Error(err)
-				}
+				o.Scratch = copyAlive(t, scratch)
 			}
 			cancel()
 		}
@@ -251,6 +248,21 @@ func trainInterrupted(t *testing.T, o TrainOptions, kill bool, stop func(step in
 			return result, stops
 		}
 		if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// copyAlive copies a folder into which checkpoints are being saved: a file that went since it was listed means another try.
+func copyAlive(t *testing.T, from string) (to string) {
+	t.Helper()
+	for try := 0; ; try++ {
+		to = filepath.Join(t.TempDir(), "scratch")
+		err := os.CopyFS(to, os.DirFS(from))
+		if err == nil {
+			return to
+		}
+		if !errors.Is(err, fs.ErrNotExist) || try == 100 {
 			t.Fatal(err)
 		}
 	}

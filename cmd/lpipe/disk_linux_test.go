@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,8 +47,10 @@ func TestFullDisk(t *testing.T) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=32m"); err != nil {
 		t.Fatal(err)
 	}
-	if got := ran(t, dir); len(got) != 1 || got[0] != "large" {
-		t.Errorf("with space again it ran %v, want large alone", got)
+	// Where large filled the disk before small was on record, small was not told as done either.
+	told := regexp.MustCompile(`ran +small`).MatchString(stderr)
+	if got := ran(t, dir); len(got) == 0 || got[0] != "large" || len(got) > 1 && told {
+		t.Errorf("with space again it ran %v, want large, and small only if it was not told as done in\n%s", got, stderr)
 	}
 	mustRun(t, "-C", dir, "fsck", "--full")
 }
