@@ -55,17 +55,17 @@ func wants(t *testing.T, made *Conversion, parts ...string) {
 
 func TestAbsolutePathsStayAbsolute(t *testing.T) {
 	made := converted(t,
-		"sub/dvc.yaml", "stages:\n  a:\n    wdir: /work\n    cmd: run\n    deps: [/data/rows.csv, in.csv]\n    outs: [/data/out.csv, own.csv]\n  b:\n    cmd: use\n    deps: [/data/out.csv]\n    outs: [b.csv]\n",
+		"sub/dvc.yaml", "stages:\n  a:\n    wdir: /srv\n    cmd: run\n    deps: [/data/rows.csv, in.csv]\n    outs: [/data/out.csv, own.csv]\n  b:\n    cmd: use\n    deps: [/data/out.csv]\n    outs: [b.csv]\n",
 		"sub/dvc.lock", "stages:\n  a:\n    outs: [{path: /data/out.csv, md5: d41d8cd98f00b204e9800998ecf8427e}]\n",
 		"big.dvc", "outs: [{path: /data/big.csv, md5: d41d8cd98f00b204e9800998ecf8427e}]\n")
-	wants(t, made, `= "/data/rows.csv"`, `= "/work/in.csv"`, `dir = "/work"`, `= "/data/out.csv" }`, `source "big" { path = "/data/big.csv" }`)
-	if strings.Contains(made.HCL, `"data/`) || strings.Contains(made.HCL, `"sub/data`) || strings.Contains(made.HCL, "sub/work") {
+	wants(t, made, `= "/data/rows.csv"`, `= "/srv/in.csv"`, `dir = "/srv"`, `= "/data/out.csv" }`, `source "big" { path = "/data/big.csv" }`)
+	if strings.Contains(made.HCL, `"data/`) || strings.Contains(made.HCL, `"sub/data`) || strings.Contains(made.HCL, "sub/srv") {
 		t.Errorf("an absolute path lost its beginning:\n%s", made.HCL)
 	}
 	if len(made.Tracks) > 0 {
 		t.Errorf("what lies outside of the project is no checkout's: %v", made.Tracks)
 	}
-	if notes := fmt.Sprint(made.Notes); !strings.Contains(notes, "/data/out.csv") || !strings.Contains(notes, "/work/own.csv") {
+	if notes := fmt.Sprint(made.Notes); !strings.Contains(notes, "/data/out.csv") || !strings.Contains(notes, "/srv/own.csv") {
 		t.Errorf("outputs outside of the project need a word: %s", notes)
 	}
 }
