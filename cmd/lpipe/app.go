@@ -57,6 +57,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if line.asksHelp() {
 		return p.explain(p.help(app, line))
 	}
+	if err := line.tooMany(); err != nil {
+		return p.explain(err)
+	}
 	err = app.RunContext(ctx, line.assemble(args[0], flagTable(app.Flags)))
 	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
 		err = cause

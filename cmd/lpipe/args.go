@@ -93,6 +93,16 @@ func (a arranger) sort(args []string) (line commandLine, err error) {
 	return line, nil
 }
 
+// tooMany is the error of a line with targets for a command that takes none, as its lack of an ArgsUsage says.
+func (l *commandLine) tooMany() error {
+	c := l.command
+	if c == nil || c.ArgsUsage != "" || c.SkipFlagParsing || len(l.targets) == 0 {
+		return nil
+	}
+	name := strings.Join(l.path, " ")
+	return usagef("%s takes no arguments, and %q is one; lpipe help %s lists its flags", name, l.targets[0], name)
+}
+
 // next is the command that a word names where no target stands yet, or nil.
 func (l *commandLine) next(app *cli.App, word string) *cli.Command {
 	switch {

@@ -56,9 +56,6 @@ func (d *doctor) add(area, name, state, detail, remedy string) {
 }
 
 func (p *program) doctor(c *cli.Context) error {
-	if c.Args().Len() > 0 {
-		return usagef("doctor takes no targets; %q is one too many", c.Args().First())
-	}
 	d := &doctor{p: p}
 	d.program()
 	d.readPipeline()

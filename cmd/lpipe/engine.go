@@ -30,9 +30,6 @@ func modelFlag() cli.Flag {
 
 // onDevice opens the device for one command.
 func (p *program) onDevice(c *cli.Context, run func(ops.Device) error) error {
-	if c.Args().Len() > 0 {
-		return usagef("%s takes no targets; %q is one too many", c.Command.FullName(), c.Args().First())
-	}
 	dev, err := p.openDevice(c.Int("threads"))
 	if err != nil {
 		return err

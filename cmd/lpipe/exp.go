@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,16 +16,9 @@ import (
 
 func (p *program) expCommand() *cli.Command {
 	return &cli.Command{
-		Name: "exp", Category: categoryWork, Usage: "experiments: run the pipeline with many values, compare, choose",
+		Name: "exp", Category: categoryWork, Usage: "run the pipeline with many values, compare, choose",
 		Subcommands: []*cli.Command{
 			p.expRunCommand(), p.expLsCommand(), p.expShowCommand(), p.expCompareCommand(), p.expApplyCommand(), p.expRmCommand(),
-		},
-		Action: func(c *cli.Context) error {
-			if c.Args().Len() > 0 {
-				names := commandNames(c.Command.Subcommands)
-				return usagef("unknown command %q%s; exp takes one of %s", "exp "+c.Args().First(), didYouMean(c.Args().First(), names), strings.Join(names, ", "))
-			}
-			return cli.ShowSubcommandHelp(c)
 		},
 	}
 }
@@ -132,9 +124,6 @@ type experimentLine struct {
 }
 
 func (p *program) expLs(c *cli.Context) error {
-	if c.Args().Len() > 0 {
-		return usagef("exp ls takes no arguments; lpipe exp show %s shows one experiment", c.Args().First())
-	}
 	experiments, records, err := p.chosenExperiments(nil)
 	if err != nil {
 		return err

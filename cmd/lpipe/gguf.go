@@ -26,9 +26,6 @@ func (p *program) ggufCommand() *cli.Command {
 }
 
 func (p *program) gguf(c *cli.Context) error {
-	if c.Args().Len() > 0 {
-		return usagef("gguf takes no targets; %q is one too many", c.Args().First())
-	}
 	o := engine.GGUFOptions{Model: p.path(c.String("model")), Alone: c.Bool("alone"), Type: c.String("type"), Out: p.path(c.String("out"))}
 	if c.IsSet("adapter") {
 		o.Adapter = p.path(c.String("adapter"))

@@ -82,8 +82,11 @@ func (p *program) metrics(c *cli.Context) error {
 	if err := p.printRows(c, rows); err != nil {
 		return err
 	}
-	if len(missing) > 0 {
+	switch {
+	case len(missing) > 0:
 		p.say("not there yet: %s; lpipe repro makes them", joinNames(slices.Compact(missing)))
+	case len(found) == 0:
+		p.say("no stage here has metrics; train and evaluate do, a shell stage names its own with metrics = [\"…\"]")
 	}
 	return nil
 }

@@ -26,9 +26,6 @@ func (p *program) quantizeCommand() *cli.Command {
 }
 
 func (p *program) quantize(c *cli.Context) error {
-	if c.Args().Len() > 0 {
-		return usagef("quantize takes no targets; %q is one too many", c.Args().First())
-	}
 	from, out := p.path(c.String("model")), p.path(c.String("out"))
 	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
 		return usagef("--out %s exists already: name a folder that does not", c.String("out"))

@@ -42,9 +42,6 @@ func (p *program) tokenizeCommand() *cli.Command {
 }
 
 func (p *program) tokenize(c *cli.Context) error {
-	if c.Args().Len() > 0 {
-		return usagef("tokenize takes no targets; name the text with --input FILE")
-	}
 	if c.Int("threads") < 1 || c.Int("passes") < 1 {
 		return usagef("--threads and --passes must be at least 1")
 	}

@@ -138,6 +138,9 @@ func (p *program) trackingStatus(c *cli.Context) error {
 	if p.json {
 		return p.printJSON(map[string]any{"schema": 1, "runs": rows})
 	}
+	if len(rows) == 0 {
+		p.say("nothing was recorded for an MLflow server; with a tracking block repro and exp run do")
+	}
 	var lines [][]string
 	for _, row := range rows {
 		state := row.State

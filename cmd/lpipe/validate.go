@@ -14,9 +14,6 @@ func (p *program) validateCommand() *cli.Command {
 }
 
 func (p *program) validate(c *cli.Context) error {
-	if c.Args().Len() > 0 {
-		return usagef("validate takes no targets: it checks everything")
-	}
 	pipeline, err := p.decode()
 	if err != nil {
 		return err
