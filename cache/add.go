@@ -17,6 +17,8 @@ type AddOptions struct {
 	// Move makes the cache own the files: they become placed links of their objects, with no data copied
 	// where the file system allows. Without it they are copied (or cloned) and left alone.
 	Move bool
+	// Calm, of a Deposit, leaves light files (Content.Light) alone until Link although the cache will own them.
+	Calm bool
 }
 
 // Add stores the file or folder at path, durably, and returns what it is. On an error nothing is half stored,
@@ -51,7 +53,7 @@ func (c *Cache) newAdder(ctx context.Context, st *State, path string, o AddOptio
 	if err != nil {
 		return nil, Content{}, err
 	}
-	a := &adder{c: c, st: st, root: &scan.root, path: abs, move: o.Move, crew: newCrew()}
+	a := &adder{c: c, st: st, root: &scan.root, path: abs, move: o.Move, calm: o.Calm && scan.Light(), crew: newCrew()}
 	a.batch = &Batch{c: c, folders: map[string]bool{}}
 	return a, scan.Content, nil
 }
@@ -63,6 +65,7 @@ type adder struct {
 	root  *node
 	path  string // of root
 	move  bool
+	calm  bool // the files themselves become no objects
 	batch *Batch
 	crew  *crew
 	files []*item
@@ -83,6 +86,14 @@ type item struct {
 }
 
 func (f *item) path() string { return f.dir + "/" + f.base }
+
+// stored is the item that is stored for f's content.
+func (f *item) stored() *item {
+	if f.first != nil {
+		return f.first
+	}
+	return f
+}
 
 type how byte
 
@@ -110,7 +121,7 @@ func (a *adder) store(ctx context.Context) error {
 		return err
 	}
 	if a.move {
-		if err := a.relink(ctx); err != nil {
+		if err := a.eachFile(ctx, a.relink); err != nil {
 			return err
 		}
 	}
@@ -209,7 +220,7 @@ func (f *item) look() error {
 // hard links wanted. An executable needs another mode than the object has, and a file with more names could be
 // written to through them.
 func (a *adder) adoptable(f *item) bool {
-	return a.move && a.c.linkFor(f.dev) == "hardlink" && f.dev == a.c.dev && f.nlink == 1 && !f.exec() &&
+	return a.move && !a.calm && a.c.linkFor(f.dev) == "hardlink" && f.dev == a.c.dev && f.nlink == 1 && !f.exec() &&
 		(f.uid == uint32(os.Geteuid()) || os.Geteuid() == 0)
 }
 
@@ -383,37 +394,38 @@ func (e entry) asLinked(now fileStat) entry {
 // hashedSettled tells whether mtime alone was old when the file's ctime was last changed by others.
 func (e entry) hashedSettled() bool { return e.mtime < e.ctime-int64(e.granularity()) }
 
-// relink replaces the files whose content was there already by links of it: the same bytes are kept once.
-func (a *adder) relink(ctx context.Context) error {
-	return a.crew.each(ctx, len(a.files), 64, func(i int) error {
-		f := a.files[i]
-		if f.placed || f.first == nil && f.how == adopt && f.linked {
-			return nil
-		}
-		object, err := lstat(a.c.Path(f.id))
-		if err != nil {
-			return err
-		}
-		if object.ino == f.ino && object.dev == f.dev {
-			f.entry, f.touched = f.asLinked(object), true
-			return nil
-		}
-		if f.exec() || a.c.linkFor(f.dev) == "copy" || a.c.linkFor(f.dev) == "reflink" && f.first == nil && f.how == copied {
-			return nil
-		}
-		now, err := lstat(f.path())
-		if err != nil || !f.unchanged(now, f.nlink > 1) { // taking another name of it away was us
-			return fmt.Errorf("%s: %w", f.path(), cmpErr(err, ErrChanged))
-		}
-		e, err := a.c.placeFile(f.content(), f.path())
-		if err != nil {
-			return err
-		}
-		f.placed = e.symlink()
-		e.name = f.name
-		f.entry, f.touched = e, true
+// relink replaces a file whose content the cache has by a link of it, where links are wanted: the same bytes are kept once.
+func (a *adder) relink(f *item) error {
+	if f.placed || f.first == nil && f.how == adopt && f.linked {
 		return nil
-	})
+	}
+	object, err := lstat(a.c.Path(f.id))
+	if err != nil {
+		return err
+	}
+	if object.ino == f.ino && object.dev == f.dev {
+		f.entry, f.touched = f.asLinked(object), true
+		return nil
+	}
+	if f.exec() || a.c.linkFor(f.dev) == "copy" || a.c.linkFor(f.dev) == "reflink" && f.first == nil && f.how == copied {
+		return nil
+	}
+	now, err := lstat(f.path())
+	if err != nil || !f.unchanged(now, f.nlink > 1) { // taking another name of it away was us
+		return fmt.Errorf("%s: %w", f.path(), cmpErr(err, ErrChanged))
+	}
+	e, err := a.c.placeFile(f.content(), f.path())
+	if err != nil {
+		return err
+	}
+	f.placed = e.symlink()
+	e.name = f.name
+	f.entry, f.touched = e, true
+	return nil
+}
+
+func (a *adder) eachFile(ctx context.Context, do func(f *item) error) error {
+	return a.crew.each(ctx, len(a.files), 64, func(i int) error { return do(a.files[i]) })
 }
 
 // remember tells the state what became of the files.

@@ -26,6 +26,9 @@ type Content struct {
 	Files int64 `json:"files,omitempty"` // regular files in a folder; 1 for a file
 }
 
+// Light tells whether a copy of the content costs less than a wait until the disk has it.
+func (c Content) Light() bool { return c.Size <= 1<<20 && c.Files <= 64 }
+
 // Object is one stored thing: a file's bytes, or an encoded Tree.
 type Object struct {
 	ID   ID

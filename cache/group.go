@@ -13,6 +13,10 @@ import (
 // other stages run; Commit then makes many deposits durable with a few flushes. Until then nothing of it can be found
 // in the cache. A file that is to become an object loses its write permission and gets a second, temporary name at once:
 // whoever replaces or removes it in the workspace takes nothing away.
+//
+// Whoever reads a file minds when it is replaced (cp) or gets another name (tar, by ctime). So what somebody may read
+// before the end of the run is left alone from Add to Link, which must then wait for that end: light content is copied
+// (AddOptions.Calm), and with other content nobody may start to read before Commit and Link.
 type Deposit struct {
 	c      *Cache
 	end    func()
@@ -42,6 +46,14 @@ func (e *Deposit) Add(ctx context.Context, st *State, path string, o AddOptions)
 	}
 	if err == nil {
 		err = a.hold(ctx)
+	}
+	if err == nil && a.move {
+		err = a.eachFile(ctx, func(f *item) error {
+			if f.stored().how != present {
+				return nil // Link, if at all
+			}
+			return a.relink(f)
+		})
 	}
 	if err != nil { // the deposit is as it was: a log that cannot be stored takes no output with it
 		a.giveUp()
@@ -116,8 +128,47 @@ func (c *Cache) Commit(ctx context.Context, deposits []*Deposit) []error {
 	results := &Batch{c: c, folders: map[string]bool{}}
 	w.each(func(e *Deposit) error { return e.nameResult(results) })
 	w.all(results.syncFolders())
-	w.each(func(e *Deposit) error { return e.relink(ctx) })
+	w.each((*Deposit).remember)
 	return w.errs
+}
+
+// Link makes links of files in the workspace that became no objects themselves, so that the same bytes are kept once:
+// files that were copied, or whose content another deposit brought first. Call it after Commit, at a time when nobody
+// reads them. What was replaced or changed in the workspace meanwhile is somebody's wish, and stays. On an error the
+// files stand as they stood; the cache has their content.
+func (c *Cache) Link(ctx context.Context, deposits []*Deposit) error {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return newCrew().each(ctx, len(deposits), 4, func(i int) error { return deposits[i].link(ctx) })
+}
+
+func (e *Deposit) link(ctx context.Context) error {
+	for _, a := range e.adders {
+		if !a.move {
+			continue
+		}
+		err := a.eachFile(ctx, func(f *item) error {
+			if err := a.relink(f); !errors.Is(err, ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("make links of %s in cache %s: %w", a.path, e.c.dir, err)
+		}
+	}
+	return e.remember()
+}
+
+// remember tells the state what became of all files.
+func (e *Deposit) remember() error {
+	for _, a := range e.adders {
+		a.remember()
+	}
+	return nil
 }
 
 // commit is one Commit: errs says which deposits failed.
@@ -233,8 +284,11 @@ func (a *adder) nameHeld(f *item) error {
 		return fmt.Errorf("%s: %w", f.path(), ErrChanged)
 	}
 	there, err := a.nameObject(f, to, func() error { return c.disk.link(f.held, to) })
-	if there {
-		f.thaw() // relink replaces it
+	if there { // Link replaces it
+		if c.disk.remove(f.held) == nil {
+			f.held = ""
+		}
+		f.thaw()
 		return nil
 	}
 	if err != nil {
@@ -261,20 +315,6 @@ func (e *Deposit) nameResult(folders *Batch) error {
 		return fmt.Errorf("record result %s: %w", e.key, err)
 	}
 	e.temp = ""
-	return nil
-}
-
-// relink makes links of files whose content was there already, and tells the state what became of all.
-func (e *Deposit) relink(ctx context.Context) error {
-	for _, a := range e.adders {
-		if a.move {
-			// What was replaced in the workspace meanwhile is somebody's wish, and the cache has what the stage made.
-			if err := a.relink(ctx); err != nil && !errors.Is(err, ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("store %s in cache %s: %w", a.path, e.c.dir, err)
-			}
-		}
-		a.remember()
-	}
 	return nil
 }
 

@@ -62,6 +62,7 @@ func TestCommitIsManyAdds(t *testing.T) {
 					t.Errorf("deposit %d: %v", i, err)
 				}
 			}
+			noError(t, grouped.cache.Link(t.Context(), deposits))
 			if got, want := look(t, grouped.dir), look(t, plain.dir); got != want {
 				t.Errorf("grouped:\n%s\none by one:\n%s", got, want)
 			}
@@ -74,6 +75,55 @@ func TestCommitIsManyAdds(t *testing.T) {
 				t.Error(report.Problems)
 			}
 		})
+	}
+}
+
+// What others may read already is the same file, with the same times, until Link.
+func TestCommitLeavesCalmFilesAlone(t *testing.T) {
+	p := newProject(t, "hardlink")
+	p.write("known", "known")
+	known := p.add("known", true)
+	paths := []string{"out/one", "out/same", "out/known", "out/dir/two", "out/dir/again"}
+	p.write("out/one", "one")
+	p.write("out/same", "one")
+	p.write("out/known", "known")
+	p.write("out/dir/two", "two")
+	p.write("out/dir/again", "two")
+	var deposits []*Deposit
+	for _, path := range []string{"out/one", "out/same", "out/known", "out/dir"} {
+		d, err := p.cache.NewDeposit(t.Context())
+		noError(t, err)
+		_, err = d.Add(t.Context(), p.state, p.path(path), AddOptions{Move: true, Calm: true})
+		noError(t, err)
+		deposits = append(deposits, d)
+	}
+	stats := func() (all []fileStat) {
+		for _, path := range paths {
+			now, err := lstat(p.path(path))
+			noError(t, err)
+			all = append(all, now)
+		}
+		return all
+	}
+	before := stats()
+	noError(t, errors.Join(p.cache.Commit(t.Context(), deposits)...))
+	for i, now := range stats() {
+		if now != before[i] {
+			t.Errorf("%s was %+v, and is %+v", paths[i], before[i], now)
+		}
+	}
+	if object, err := lstat(p.cache.Path(known.ID)); err != nil || object.ino != before[2].ino {
+		t.Errorf("what the cache had is not linked before others read it (%v)", err)
+	}
+	p.write("out/one", "by hand") // in place
+	noError(t, p.cache.Link(t.Context(), deposits))
+	for i, now := range stats() {
+		if linked := now.ino != before[i].ino; linked != (i != 0 && i != 2) || i > 0 && now.mode&0o222 != 0 {
+			t.Errorf("%s: %+v after the link", paths[i], now)
+		}
+	}
+	if got := p.read("out/one"); got != "by hand" {
+		t.Errorf("an edit became %q", got)
 	}
 }
 

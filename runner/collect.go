@@ -59,6 +59,7 @@ func (j *job) collect(ctx context.Context, key cache.Key, description string, be
 		}
 	}()
 	done.out = make(map[string]cache.Content, len(j.node.Step.Out))
+	done.calm = j.fresh == "" && j.hasReaders(j.node)
 	for i := range j.node.Step.Out {
 		one := &j.node.Step.Out[i]
 		content, err := j.store(ctx, deposit, one)
@@ -66,6 +67,7 @@ func (j *job) collect(ctx context.Context, key cache.Key, description string, be
 			return fmt.Errorf("store output %q: %w", one.Name, writeError(j.dir, err))
 		}
 		done.out[one.Name] = content
+		done.calm = done.calm && (content.Light() || !one.Cache)
 	}
 	if !done.changed {
 		result := &cache.Result{Outputs: done.out, Description: description, Record: j.entry(ctx, deposit, began, done.seconds), Inputs: j.listFiles(ctx, j.node, j.in)}
@@ -110,7 +112,7 @@ func (j *job) store(ctx context.Context, deposit *cache.Deposit, one *StepOutput
 		made = j.freshPath(one)
 	}
 	if one.Cache {
-		return deposit.Add(ctx, j.State, made, cache.AddOptions{Move: true})
+		return deposit.Add(ctx, j.State, made, cache.AddOptions{Move: true, Calm: j.fresh == "" && j.hasReaders(j.node)})
 	}
 	if made != at {
 		if err := j.keepEdit(ctx, j.node, one); err != nil {

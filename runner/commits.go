@@ -19,6 +19,7 @@ const (
 // ending is a step that is done and not yet on record.
 type ending struct {
 	deposit *cache.Deposit // what the cache is to store first; nil: nothing
+	calm    bool           // somebody may read its files already: they are left alone until the end of the run
 	entries []entry        // then the journal
 	told    func()         // called when all of it is durable
 	failed  func(error)    // called instead if it cannot be made so; nil where there is nothing to store
@@ -129,18 +130,7 @@ func (x *execution) commit(batch []*ending) []error {
 		return errs
 	}
 	defer release()
-	var deposits []*cache.Deposit
-	var at []int
-	for i, e := range batch {
-		if e.deposit != nil {
-			deposits, at = append(deposits, e.deposit), append(at, i)
-		}
-	}
-	if len(deposits) > 0 {
-		for k, err := range x.Cache.Commit(context.Background(), deposits) {
-			errs[at[k]] = err
-		}
-	}
+	x.commitDeposits(batch, errs)
 	var entries []entry
 	for i, e := range batch {
 		if errs[i] == nil {
@@ -164,4 +154,40 @@ func (x *execution) commit(batch []*ending) []error {
 	}
 	x.recorded(entries)
 	return errs
+}
+
+// commitDeposits has the cache store what steps left, and then keep once what is the same: at once where nobody reads it yet,
+// for others at the end of the run.
+func (x *execution) commitDeposits(batch []*ending, errs []error) {
+	var deposits, still []*cache.Deposit
+	var at []int
+	for i, e := range batch {
+		if e.deposit != nil {
+			deposits, at = append(deposits, e.deposit), append(at, i)
+		}
+	}
+	if len(deposits) == 0 {
+		return
+	}
+	for k, err := range x.Cache.Commit(context.Background(), deposits) {
+		errs[at[k]] = err
+		switch {
+		case err != nil:
+		case batch[at[k]].calm:
+			x.unlinked = append(x.unlinked, deposits[k])
+		default:
+			still = append(still, deposits[k])
+		}
+	}
+	x.link(still)
+}
+
+// link makes links of files that are not objects themselves. It is no failure if that cannot be done: only space is lost.
+func (x *execution) link(deposits []*cache.Deposit) {
+	if len(deposits) == 0 {
+		return
+	}
+	if err := x.Cache.Link(context.Background(), deposits); err != nil {
+		x.warn("", "outputs stay copies of what the cache has, which takes space: %v", err)
+	}
 }

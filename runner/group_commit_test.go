@@ -89,3 +89,44 @@ stage "shell" "b" {
 	equal(t, "messages", w.messages(), "")
 	equal(t, "b", w.read("out/b"), "made\n")
 }
+
+// Whoever reads an output finds the same file, with the same times, until it is done: cp refuses one that is replaced
+// meanwhile, tar one that gets another name.
+func TestOutputsStayAsTheyAreWhileTheyAreRead(t *testing.T) {
+	const pipeline = `
+stage "shell" "a" {
+  out     = { a = "out/a" }
+  command = "${make} > out/a"
+}
+stage "shell" "twin" {
+  out     = { a = "out/twin" }
+  command = "${make} > out/twin; : another command"
+}
+stage "shell" "reader" {
+  in      = { a = stage.a.a, twin = stage.twin.a }
+  out     = { seen = "out/seen" }
+  command = <<-END
+    before=$(stat -c '%n %i %h %z' out/a out/twin)
+    until grep -q '"stage":"a"' .lpipe/journal && grep -q '"stage":"twin"' .lpipe/journal; do sleep 0.01; done
+    sleep 0.05
+    echo "$before" > out/seen
+    test "$before" = "$(stat -c '%n %i %h %z' out/a out/twin)"
+  END
+}
+`
+	for name, text := range map[string]string{"light": "echo made", "heavy": "head -c 3000000 /dev/zero"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkspace(t, strings.ReplaceAll(pipeline, "${make}", text))
+			equal(t, "run", w.repro(), "a:ran reader:ran twin:ran")
+			same := func(a, b string) bool {
+				one, err := os.Stat(filepath.Join(w.dir, a))
+				two, err2 := os.Stat(filepath.Join(w.dir, b))
+				return err == nil && err2 == nil && os.SameFile(one, two)
+			}
+			if !same("out/a", "out/twin") {
+				t.Error("after the run the same content is kept twice")
+			}
+			equal(t, "again", w.repro(), "a:workspace reader:workspace twin:workspace")
+		})
+	}
+}

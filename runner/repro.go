@@ -102,6 +102,7 @@ type execution struct {
 	pools    *pools
 	scratch  *scratches
 	commits  *commits
+	unlinked []*cache.Deposit // stored, with files that are yet to become links; only commit adds to it
 	twins    *twins[cache.Key]
 	looking  chan struct{} // bounds how many steps hash at once
 	letGo    func()        // ends the hold on the cache that spares each look one of its own
@@ -349,6 +350,7 @@ func (x *execution) finish(err error) error {
 			one.discard()
 		}
 	}
+	x.link(x.unlinked)
 	x.scratch.close()
 	keep := func(other error) {
 		if err == nil {

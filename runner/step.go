@@ -19,6 +19,7 @@ type outcome struct {
 	log     string         // of a stage that ran
 	changed bool           // an input changed while the stage ran: nothing of it is on record
 	deposit *cache.Deposit // of a stage that ran: what the cache is yet to store
+	calm    bool           // what is to be stored may be read before it is; else nothing may start that would
 	settled func()         // called when that is stored, or cannot be
 	discard func()         // called if it cannot, at the end of the run: stages may read the outputs until then
 	spared  float64        // of a known result: the seconds that making it took, where the result was read
@@ -66,7 +67,15 @@ func (x *execution) step(ctx context.Context, n *Node) outcome {
 		}
 	}
 	x.acknowledge(n, key, description, in, done)
+	if done.deposit != nil && !done.calm && x.hasReaders(n) {
+		x.commits.flush()
+	}
 	return done
+}
+
+// hasReaders tells whether stages of this run wait for a node's outputs.
+func (x *execution) hasReaders(n *Node) bool {
+	return slices.ContainsFunc(n.Feeds, func(next *Node) bool { return x.selected[next.index] })
 }
 
 // find looks for what a key leads to and puts it into the workspace: as recorded there, in the cache, at the remote.
@@ -299,7 +308,7 @@ func (x *execution) acknowledge(n *Node, key cache.Key, description string, in i
 		})
 		return
 	}
-	x.commits.submit(&ending{deposit: done.deposit, entries: entries,
+	x.commits.submit(&ending{deposit: done.deposit, calm: done.calm, entries: entries,
 		told: func() {
 			done.settle()
 			told()
