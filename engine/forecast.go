@@ -57,7 +57,7 @@ func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error
 	}
 	f.Needs = *needs
 	if o.Method == "lora" && o.LoRA.Init == "pissa" {
-		took, err := model.PiSSATime(config, o.LoRA, o.Now)
+		took, err := model.PiSSATime(config, o.LoRA, dev.Info().Threads, o.Now)
 		if err != nil {
 			return nil, err
 		}

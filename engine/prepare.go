@@ -52,7 +52,7 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 	if r.memory, err = r.needs(config, dev, r.plan.capacity, r.plan.set.longest); err != nil {
 		return nil, err
 	}
-	if err := r.openModel(ctx); err != nil {
+	if err := r.openModel(ctx, config); err != nil {
 		return nil, err
 	}
 	r.optimizer = newOptimizer(r.model, o.Optimizer, o.LoRAPlus)
@@ -207,7 +207,7 @@ func (r *run) compareTemplates() error {
 }
 
 // openModel loads the model, with new adapters or those to start from.
-func (r *run) openModel(ctx context.Context) (err error) {
+func (r *run) openModel(ctx context.Context, config model.Config) (err error) {
 	options, err := r.modelOptions()
 	if err != nil {
 		return err
@@ -219,7 +219,11 @@ func (r *run) openModel(ctx context.Context) (err error) {
 		}
 	}
 	if r.Method == "lora" && r.LoRA.Init == "pissa" && r.From == "" {
-		r.logf("pissa: taking the largest singular values out of the adapted weights, which takes minutes for a model of 0.5B")
+		took, err := model.PiSSATime(config, r.LoRA, r.dev.Info().Threads, r.Now)
+		if err != nil {
+			return err
+		}
+		r.logf("pissa: taking the largest singular values out of the adapted weights, about %s", clockText(took))
 	}
 	if r.model, err = model.Load(ctx, r.Model, r.dev, options); err != nil {
 		return err

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"gonum.org/v1/gonum/mat"
 
 	"lpipe/engine/cpu"
 	"lpipe/engine/ops"
@@ -175,6 +178,67 @@ func TestPiSSARefused(t *testing.T) {
 		o.Method, o.LoRA.Alpha, o.LoRA.Targets, o.LoRA.Init = TrainLoRA, 8, []string{AllLinear}, "pissa"
 		if _, err := Load(context.Background(), f.Model, dev, o); err == nil || !strings.Contains(err.Error(), "init: pissa") || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// TestPiSSATime: the time that is foretold follows the weights that get an adapter, and is shared by the threads.
+func TestPiSSATime(t *testing.T) {
+	small := Config{Layers: 4, C: 256, H: 4, KV: 4, D: 64, F: 512, V: 300}
+	foretold := func(c Config, threads int, targets ...string) float64 {
+		clock := time.Time{} // a decomposition of the probe takes a second of this clock
+		took, err := PiSSATime(c, LoRA{Rank: 4, Alpha: 4, Targets: targets}, threads, func() time.Time {
+			clock = clock.Add(time.Second)
+			return clock
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return took.Seconds()
+	}
+	twice := small
+	twice.Layers *= 2
+	for _, c := range []struct{ got, want float64 }{
+		{foretold(small, 1, "q_proj"), 4}, // the probe's own shape, four times
+		{foretold(small, 4, "q_proj"), 1},
+		{foretold(twice, 1, "q_proj"), 8},
+		{foretold(small, 1, "q_proj", "o_proj"), 8},
+		{foretold(small, 1, "down_proj"), 4 * (2 + 4) / 5.}, // 256² x 512 for the Gram matrix, 4 x 256³ for its eigenvectors
+	} {
+		if math.Abs(c.got-c.want) > 1e-6 {
+			t.Errorf("%g s foretold, want %g", c.got, c.want)
+		}
+	}
+}
+
+// TestEigenvectors of Gram matrices of every width around a multiple of eight, which decides how far apart rows lie: what they
+// span is the matrix again.
+func TestEigenvectors(t *testing.T) {
+	for n := 1; n <= 25; n++ {
+		m := mat.NewDense(n+3, n, nil)
+		for i := range n + 3 {
+			for j := range n {
+				m.Set(i, j, normal(3, i*n+j))
+			}
+		}
+		v, ok := eigenvectors(m)
+		if !ok {
+			t.Fatalf("width %d: none", n)
+		}
+		var along, back mat.Dense
+		along.Mul(m, v)
+		back.Mul(&along, v.T())
+		if !mat.EqualApprox(&back, m, 1e-12) {
+			t.Errorf("width %d: the vectors do not span the matrix", n)
+		}
+		var gram mat.Dense
+		gram.Mul(along.T(), &along)
+		for i := range n {
+			for j := range n {
+				if i != j && math.Abs(gram.At(i, j)) > 1e-11 || i > 0 && gram.At(i, i) < gram.At(i-1, i-1)-1e-11 {
+					t.Fatalf("width %d: not eigenvectors by rising values", n)
+				}
+			}
 		}
 	}
 }
