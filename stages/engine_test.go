@@ -25,12 +25,13 @@ type engineFixture struct {
 	t                   *testing.T
 	dir                 string
 	model, rows, tokens string
+	cpus                int // of a run, 2 unless a test says otherwise
 }
 
 func newEngineFixture(t *testing.T) *engineFixture {
 	t.Helper()
 	dir := t.TempDir()
-	f := &engineFixture{t, dir, filepath.Join(dir, "base"), filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "tokens")}
+	f := &engineFixture{t, dir, filepath.Join(dir, "base"), filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "tokens"), 2}
 	var rows []dataset.Row
 	for i := range engineRows {
 		rows = append(rows, engineRow(i, 10*i))
@@ -135,7 +136,7 @@ func (f *engineFixture) run(s runner.Stage, in, out []string) (log string, err e
 	}
 	var messages bytes.Buffer
 	env := &runner.Env{
-		Dir: f.dir, In: map[string][]runner.Input{}, Out: map[string]string{}, CPUs: 2,
+		Dir: f.dir, In: map[string][]runner.Input{}, Out: map[string]string{}, CPUs: f.cpus,
 		Scratch: filepath.Join(f.t.TempDir(), "scratch"), Log: &messages, Report: func(runner.Event) {},
 	}
 	for pair := range slices.Chunk(in, 2) {

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +36,43 @@ func TestPoolRunsEveryTaskOnce(t *testing.T) {
 				t.Fatalf("round %d: task %d of %d ran %d times", round, i, n, got)
 			}
 		}
+	}
+}
+
+// busyJob notes how many of its tasks run at the same moment.
+type busyJob struct{ now, most atomic.Int32 }
+
+func (j *busyJob) task(*worker, int) {
+	n := j.now.Add(1)
+	for most := j.most.Load(); n > most && !j.most.CompareAndSwap(most, n); most = j.most.Load() {
+	}
+	time.Sleep(50 * time.Microsecond) // time for others to come
+	j.now.Add(-1)
+}
+
+// meetJob ends when all of its tasks run at once.
+type meetJob struct{ here sync.WaitGroup }
+
+func (j *meetJob) task(*worker, int) {
+	j.here.Done()
+	j.here.Wait()
+}
+
+// Never more tasks run at once than there are threads, the caller's among them, whatever was signalled before; and so many do.
+func TestPoolIsNeverBusierThanItsThreads(t *testing.T) {
+	for threads := 1; threads <= 4; threads++ {
+		p := newPool(threads)
+		for n := range 40 {
+			j := &busyJob{}
+			p.do(j, n)
+			if got := j.most.Load(); got > int32(threads) {
+				t.Fatalf("%d threads: %d of %d tasks at once", threads, got, n)
+			}
+		}
+		var all meetJob
+		all.here.Add(threads)
+		p.do(&all, threads)
+		p.close()
 	}
 }
 
