@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"slices"
-
-	"lpipe/engine/ops"
-)
+import "lpipe/engine/ops"
 
 // average is an exponential moving average of the trained weights (Polyak and Juditsky 1992, with geometric weights):
 //
@@ -99,24 +95,4 @@ func (r *run) averaged(work func() error) error {
 	r.average.swap()
 	defer r.average.swap()
 	return work()
-}
-
-// tensors are those of a checkpoint: copies, in the memory of those made before, and the best weights, which never change.
-func (r *run) tensors(copies []namedTensor) []namedTensor {
-	parts := r.optimizer.parts()
-	if r.average != nil {
-		parts = append(parts, r.average.parts()...)
-	}
-	copies = slices.Grow(copies[:0], len(parts))[:len(parts)]
-	for i, p := range parts {
-		if len(copies[i].Data) != p.buf.Len {
-			copies[i].Data = make([]float32, p.buf.Len)
-		}
-		r.dev.Read(copies[i].Data, p.buf)
-		copies[i].Name, copies[i].Size = p.name, p.buf.Len
-	}
-	for i, data := range r.best {
-		copies = append(copies, namedTensor{"best." + r.optimizer.params[i].Name, len(data), data})
-	}
-	return copies
 }

@@ -68,7 +68,7 @@ func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, 
 		return nil, err
 	}
 	r := &Needs{Memory: memory, Layers: config.Layers, Limit: limit, Process: process}
-	r.Optimizer = 4*o.Optimizer.moments()*r.Trained + 4
+	r.Optimizer = 4*o.Optimizer.moments()*r.Trained + model.RoomBytes(o.BatchTokens)
 	if o.EMA > 0 {
 		r.EMA = 4 * (r.Trained + int64(m.Largest()))
 	}

@@ -26,16 +26,15 @@ type optimizer struct {
 	params []model.Parameter
 	rates  []float64 // of each parameter, relative to the schedule's
 	m, v   []ops.Buf // v is empty for Lion
-	grad   ops.Buf   // of all parameters
-	sum    ops.Buf
-	step   int // steps made
+	step   int       // steps made
+	model  *model.Model
 }
 
 // newOptimizer makes an optimiser of all that m trains. plus is LoRA+'s ratio of the rates of B and A (Hayou et al.
 // 2024, arXiv 2402.12354); 0: none. DoRA's magnitudes learn as B does, as in PEFT's create_loraplus_optimizer.
 func newOptimizer(m *model.Model, settings Optimizer, plus float64) *optimizer {
 	dev := m.Device()
-	o := &optimizer{Optimizer: settings, dev: dev, params: m.Parameters(), grad: m.Gradients(), sum: dev.Alloc(1)}
+	o := &optimizer{Optimizer: settings, dev: dev, params: m.Parameters(), model: m}
 	for _, p := range o.params {
 		rate := 1.0
 		if plus > 0 && (strings.HasSuffix(p.Name, ".lora_B.weight") || len(p.Shape) == 1) {
@@ -70,27 +69,15 @@ func (o *optimizer) free() {
 	for _, b := range slices.Concat(o.m, o.v) {
 		o.dev.Free(b)
 	}
-	o.dev.Free(o.sum)
 }
 
-// apply clips the gradients to a global norm as torch's clip_grad_norm_ does, makes a step of the given rate and
-// returns the norm before clipping. A norm that is not a number changes nothing.
-func (o *optimizer) apply(rate float64) (norm float64, err error) {
-	o.dev.Zero(o.sum)
-	o.dev.SumSquares(o.sum, o.grad, o.grad.Len)
-	var squares [1]float32
-	o.dev.Read(squares[:], o.sum)
-	if err := o.dev.Err(); err != nil {
-		return 0, fmt.Errorf("gradient norm: %w", err)
-	}
-	norm = math.Sqrt(float64(squares[0]))
-	if math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return norm, nil
-	}
-	scale := 1.0
-	if o.Clip > 0 {
-		scale = min(1, o.Clip/(norm+1e-6))
-	}
+// apply queues a step of the given rate, with the gradients clipped to a global norm as torch's clip_grad_norm_ does. Where
+// the loss or the norm is no finite number it changes nothing: the device sees to that, so that the host need not wait.
+// outcome must follow before the next step.
+func (o *optimizer) apply(rate float64) {
+	sums, grad := o.model.StepSums(), o.model.Gradients()
+	o.dev.SumSquares(sums.Squares, grad, grad.Len)
+	o.dev.ClipFactor(sums.Factor, sums.Loss, sums.Squares, o.Clip)
 	o.step++
 	for i, p := range o.params {
 		decay := o.Decay
@@ -99,16 +86,24 @@ func (o *optimizer) apply(rate float64) (norm float64, err error) {
 		}
 		if o.lion() {
 			o.dev.Lion(p.Weights, o.m[i], p.Grad, ops.Lion{
-				LR: rate * o.rates[i], Beta1: o.Beta1, Beta2: o.Beta2, Decay: decay, GradScale: scale,
+				LR: rate * o.rates[i], Beta1: o.Beta1, Beta2: o.Beta2, Decay: decay, GradScale: 1, Factor: sums.Factor,
 			}, p.Weights.Len)
 			continue
 		}
 		o.dev.AdamW(p.Weights, o.m[i], o.v[i], p.Grad, ops.AdamW{
 			LR: rate * o.rates[i], Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: decay,
-			GradScale: scale, Step: o.step,
+			GradScale: 1, Factor: sums.Factor, Step: o.step,
 		}, p.Weights.Len)
 	}
-	return norm, nil
+}
+
+// outcome returns the gradient's norm before clipping, and whether the step that apply queued changed anything.
+func (o *optimizer) outcome(s model.Settled) (norm float64, made bool) {
+	made = finite(float64(s.Factor))
+	if !made {
+		o.step--
+	}
+	return math.Sqrt(float64(s.Squares)), made
 }
 
 // part is one of the buffers that a checkpoint holds of a parameter, under the name of torch's optimisers.

@@ -21,6 +21,7 @@ import (
 type preference struct {
 	pairs            int
 	loss             float64
+	shares           float64 // of a step's loss, so far
 	chosen, rejected float64 // rewards
 	right            int     // pairs whose chosen answer has the higher reward
 	// Sums of log p of the answers.

@@ -230,6 +230,9 @@ func (r *run) openModel(ctx context.Context, config model.Config) (err error) {
 	}
 	r.model.NEFTune = r.NEFTune
 	r.model.SetRecompute(r.memory.Recompute)
+	if err := r.model.Room(r.BatchTokens); err != nil {
+		return err
+	}
 	if _, err := r.model.Prepare(r.plan.capacity); err != nil {
 		return err
 	}

@@ -4,13 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+
+	"lpipe/engine/ops"
 )
 
-// saver writes checkpoints beside training: a step waits while numbers are copied, not while they are written. One is written at a
-// time.
+// saver writes checkpoints beside training: a step waits at most while numbers are copied, not while they are written, and on a
+// device that is an ops.Snapshotter not for that either. One is written at a time.
 type saver struct {
-	copies  []namedTensor // of weights and moments, used again by the next checkpoint
-	writing chan error    // of the checkpoint being written; nil: none is
+	copies  [][]float32 // of weights and moments, used again by the next checkpoint, where the device is no ops.Snapshotter
+	writing chan error  // of the checkpoint being written; nil: none is
 }
 
 // save begins to write a checkpoint of what stands into dir. What the one before had to say comes from settle, which must be
@@ -20,11 +22,11 @@ func (r *run) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
 	}
-	r.saver.copies = r.tensors(r.saver.copies)
-	if err := r.dev.Err(); err != nil {
+	fetch := r.tensors()
+	if err := r.dev.Failed(); err != nil {
 		return fmt.Errorf("checkpoint of step %d: %w", r.Step, err)
 	}
-	c := &checkpoint{Settings: r.settings, Step: r.Step, State: text, Tensors: r.saver.copies}
+	c := &checkpoint{Settings: r.settings, Step: r.Step, State: text}
 	keep, saved := max(2, r.CheckpointKeep), r.Saved
 	if dir != r.Scratch {
 		saved = nil
@@ -32,13 +34,62 @@ func (r *run) save(dir string) error {
 	done := make(chan error, 1)
 	r.saver.writing = done
 	go func() {
-		err := c.save(dir, keep)
+		var err error
+		if c.Tensors, err = fetch(); err != nil {
+			done <- fmt.Errorf("checkpoint of step %d: %w", c.Step, err)
+			return
+		}
+		err = c.save(dir, keep)
 		if err == nil && saved != nil {
 			saved(filepath.Join(dir, checkpointName(c.Step)))
 		}
 		done <- err
 	}()
 	return nil
+}
+
+// tensors begins to copy those of a checkpoint. fetch returns them: copies, in the memory of those made before, and the best
+// weights, which never change.
+func (r *run) tensors() (fetch func() ([]namedTensor, error)) {
+	parts := r.optimizer.parts()
+	if r.average != nil {
+		parts = append(parts, r.average.parts()...)
+	}
+	all := make([]namedTensor, len(parts), len(parts)+len(r.best))
+	for i, p := range parts {
+		all[i].Name, all[i].Size = p.name, p.buf.Len
+	}
+	for i, data := range r.best {
+		all = append(all, namedTensor{"best." + r.optimizer.params[i].Name, len(data), data})
+	}
+	arrived := r.copies(parts)
+	return func() ([]namedTensor, error) {
+		data, err := arrived()
+		for i := range data {
+			all[i].Data = data[i]
+		}
+		return all, err
+	}
+}
+
+// copies begins to copy buffers to the host: beside training where the device can.
+func (r *run) copies(parts []part) (arrived func() ([][]float32, error)) {
+	if dev, ok := r.dev.(ops.Snapshotter); ok {
+		bufs := make([]ops.Buf, len(parts))
+		for i, p := range parts {
+			bufs[i] = p.buf
+		}
+		return dev.Snapshot(bufs)
+	}
+	if r.saver.copies == nil {
+		for _, p := range parts {
+			r.saver.copies = append(r.saver.copies, make([]float32, p.buf.Len))
+		}
+	}
+	for i, p := range parts {
+		r.dev.Read(r.saver.copies[i], p.buf)
+	}
+	return func() ([][]float32, error) { return r.saver.copies, nil }
 }
 
 // settle waits for the checkpoint that is being written, if one is, and returns why it could not be.

@@ -125,6 +125,7 @@ type run struct {
 	saver       saver
 	validation  []*validationSet
 	batch       batch             // reused by every pack
+	next        *step             // laid out
 	settings    map[string]string // what a checkpoint must share: see prepare.go
 	evalEvery   int               // in steps; 0: only first and last
 	sampleEvery int               // the same; 0: only last
@@ -188,73 +189,110 @@ func (r *run) loop(ctx context.Context) error {
 }
 
 // trainStep makes one optimiser step: gradients of all its packs, clipping, AdamW. The loss of a step is the mean
-// over the targets of all its packs, not a mean of means.
+// over the targets of all its packs, not a mean of means. All of it is queued before the host waits for what came of it,
+// once; the next step's first pack is laid out meanwhile.
 func (r *run) trainStep(ctx context.Context) error {
 	n := r.Step + 1
 	began := r.Now()
-	packs, targets := r.plan.step(n)
-	prefers := preference{}
-	loss, tokens, err := r.gradients(ctx, n, packs, targets, &prefers)
-	if err != nil {
+	s := r.begin(n)
+	if err := r.gradients(ctx, s); err != nil {
 		return err
 	}
-	rate, norm := r.Schedule.At(n), math.NaN()
-	if finite(loss) {
-		if norm, err = r.optimizer.apply(rate); err != nil {
-			return fmt.Errorf("step %d: %w", n, err)
-		}
+	rate := r.Schedule.At(n)
+	r.optimizer.apply(rate)
+	if n < r.plan.steps() {
+		r.begin(n + 1)
 	}
+	settled, err := r.model.Settle()
+	if err != nil {
+		return fmt.Errorf("step %d: %w", n, err)
+	}
+	norm, made := r.optimizer.outcome(settled)
+	loss := s.loss(settled)
 	r.Step, r.Place = n, r.plan.place(n)
-	r.Tokens += int64(tokens)
-	if !finite(norm) {
-		return r.skip(packs, loss, norm, rate)
+	r.Tokens += int64(s.tokens)
+	if !made {
+		return r.skip(s.packs, loss, norm, rate)
 	}
 	if r.average != nil {
 		r.average.update()
 	}
 	r.InARow = 0
-	r.Trained += int64(targets)
+	r.Trained += int64(s.targets)
 	p := point{Step: n, Tokens: r.Tokens, Loss: &loss, Norm: &norm, Rate: &rate, Memory: r.megabytes()}
 	if r.Pairs != "" {
-		p.Preference = prefers.metrics("train/")
+		p.Preference = s.prefers.metrics("train/")
 	}
-	r.stepDone(p, tokens, r.Now().Sub(began))
+	r.stepDone(p, s.tokens, r.Now().Sub(began))
 	r.warn(n, loss)
 	return nil
 }
 
-// gradients are those of step n, in the model; it returns the step's loss and its tokens.
-func (r *run) gradients(ctx context.Context, n int, packs [][]int32, targets int, prefers *preference) (loss float64, tokens int, err error) {
-	whole := targets
-	if r.Pairs != "" {
-		whole = int(r.plan.place(n) - r.plan.place(n-1))
-	}
-	r.model.ZeroGrad()
-	for i, pack := range packs {
-		if err := ctx.Err(); err != nil {
-			return 0, 0, err
-		}
-		b := r.batch.fill(r.plan.set, pack)
-		b.Seed = newRandom(r.Seed, forDropout, uint64(n)).at(uint64(i))
-		share, err := r.pass(b, pack, whole, prefers)
-		if err != nil {
-			return 0, 0, fmt.Errorf("step %d: %w", n, err)
-		}
-		loss += share
-		tokens += b.T
-	}
-	return loss, tokens, nil
+// step is one optimiser step in the making.
+type step struct {
+	n       int
+	packs   [][]int32
+	targets int
+	first   model.Batch // of the first pack
+	tokens  int
+	prefers preference
 }
 
-// pass adds to the gradients those of one pack and returns its share of the step's loss: a mean over the targets of all
-// packs, which whole counts, or over all pairs.
-func (r *run) pass(b model.Batch, pack []int32, whole int, prefers *preference) (float64, error) {
+// begin finds the packs of step n and lays out the first, unless that was done while the step before ran.
+func (r *run) begin(n int) *step {
+	if r.next != nil && r.next.n == n {
+		return r.next
+	}
+	s := &step{n: n}
+	s.packs, s.targets = r.plan.step(n)
+	s.first = r.batch.fill(r.plan.set, s.packs[0])
+	r.next = s
+	return s
+}
+
+// gradients queues the passes of a step, which leave theirs in the model. While the device computes one pack, the next is laid out.
+func (r *run) gradients(ctx context.Context, s *step) error {
+	whole := s.targets
+	if r.Pairs != "" {
+		whole = int(r.plan.place(s.n) - r.plan.place(s.n-1))
+	}
+	r.model.ZeroGrad()
+	for i, pack := range s.packs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := s.first
+		if i > 0 {
+			b = r.batch.fill(r.plan.set, pack)
+		}
+		b.Seed = newRandom(r.Seed, forDropout, uint64(s.n)).at(uint64(i))
+		if err := r.pass(b, pack, whole, &s.prefers); err != nil {
+			return fmt.Errorf("step %d: %w", s.n, err)
+		}
+		s.tokens += b.T
+	}
+	return nil
+}
+
+// pass queues one pack: its gradients, and its share of the step's loss, which is a mean over the targets of all packs, counted by
+// whole, or over all pairs. Preferences must see the losses of tokens, and wait for them.
+func (r *run) pass(b model.Batch, pack []int32, whole int, prefers *preference) error {
 	if r.Pairs == "" {
-		return r.model.Step(b, whole)
+		return r.model.QueueStep(b, whole)
 	}
 	before := prefers.loss
 	err := r.preferenceStep(b, pack, whole, prefers)
-	return (prefers.loss - before) / float64(whole), err
+	prefers.shares += (prefers.loss - before) / float64(whole)
+	return err
+}
+
+// loss is the step's.
+func (s *step) loss(settled model.Settled) float64 {
+	loss := s.prefers.shares
+	for _, share := range settled.Losses {
+		loss += share
+	}
+	return loss
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -24,4 +24,7 @@ compile() { g++ -std=c++17 -O2 -fPIC -shared -Wall -Wno-unknown-pragmas -o "$@";
 compile "$fake/libcuda.so.1" tools/cuda/fake/libcuda.cpp engine/cuda/host/shim.cpp
 compile "$fake/libcublasLt.so.13" tools/cuda/fake/libcublaslt.cpp -ldl
 echo "with a driver that computes on the processor:"
-LD_LIBRARY_PATH=$fake go test -tags cuda -run 'Kernels(Float|Half|OwnProducts)/gpu' ./engine/cuda
+export LD_LIBRARY_PATH=$fake
+go test -tags cuda -run 'Kernels(Float|Half|OwnProducts)/gpu' ./engine/cuda
+go test -tags cuda ./engine/cuda/driver
+go test -tags cuda -run 'CUDA(Waits|Queued|Checkpoint).*/gpu' ./engine

@@ -27,6 +27,26 @@ func newAdam(o ops.AdamW) adam {
 	}
 }
 
+// clipFactor is ops.Device.ClipFactor.
+func clipFactor(loss, squares float32, limit float64) float32 {
+	if loss-loss != 0 || squares-squares != 0 { // infinite, or no number
+		return float32(math.NaN())
+	}
+	if limit <= 0 {
+		return 1
+	}
+	return float32(min(1, limit/(math.Sqrt(float64(squares))+1e-6)))
+}
+
+// factored multiplies scale by factor[0], where there is a factor, and says whether that is a number.
+func factored(scale *float32, factor []float32) bool {
+	if factor == nil {
+		return true
+	}
+	*scale *= factor[0]
+	return factor[0] == factor[0]
+}
+
 func adamwPlain(p, m, v, grad []float32, a adam) {
 	for i, g := range grad {
 		g *= a.scale

@@ -154,8 +154,11 @@ func (d *Device) Scale(x ops.Buf, s float32, n int) {
 
 // AdamW makes one step of n values.
 func (d *Device) AdamW(p, m, v, grad ops.Buf, o ops.AdamW, n int) {
-	if d.err == nil {
-		d.values(flatJob{what: opAdamW, a: d.f(p, n), b: d.f(m, n), c: d.f(v, n), d: d.f(grad, n), adam: newAdam(o)})
+	if d.err != nil {
+		return
+	}
+	if a := newAdam(o); factored(&a.scale, d.opt(o.Factor, 1)) {
+		d.values(flatJob{what: opAdamW, a: d.f(p, n), b: d.f(m, n), c: d.f(v, n), d: d.f(grad, n), adam: a})
 	}
 }
 

@@ -4,15 +4,21 @@ import "lpipe/engine/ops"
 
 // Lion makes one step of n values.
 func (d *Plain) Lion(p, m, grad ops.Buf, o ops.Lion, n int) {
-	if d.err == nil {
-		lionPlain(d.f(p, n), d.f(m, n), d.f(grad, n), newLion(o))
+	if d.err != nil {
+		return
+	}
+	if l := newLion(o); factored(&l.scale, d.opt(o.Factor, 1)) {
+		lionPlain(d.f(p, n), d.f(m, n), d.f(grad, n), l)
 	}
 }
 
 // Lion makes one step of n values.
 func (d *Device) Lion(p, m, grad ops.Buf, o ops.Lion, n int) {
-	if d.err == nil {
-		d.values(flatJob{what: opLion, a: d.f(p, n), b: d.f(m, n), c: d.f(grad, n), lion: newLion(o)})
+	if d.err != nil {
+		return
+	}
+	if l := newLion(o); factored(&l.scale, d.opt(o.Factor, 1)) {
+		d.values(flatJob{what: opLion, a: d.f(p, n), b: d.f(m, n), c: d.f(grad, n), lion: l})
 	}
 }
 

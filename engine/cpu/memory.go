@@ -212,6 +212,9 @@ func (m *memory) Zero(b ops.Buf) {
 
 func (m *memory) Err() error { return m.err }
 
+// Failed is the same: nothing runs later.
+func (m *memory) Failed() error { return m.err }
+
 func (m *memory) fail(err error) {
 	if m.err == nil {
 		m.err = err

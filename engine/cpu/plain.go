@@ -201,10 +201,19 @@ func (d *Plain) SumSquares(sum, x ops.Buf, n int) {
 	d.f(sum, 1)[0] += float32(s)
 }
 
+// ClipFactor sets what gradients are multiplied by.
+func (d *Plain) ClipFactor(factor, loss, squares ops.Buf, limit float64) {
+	if d.err == nil {
+		d.f(factor, 1)[0] = clipFactor(d.f(loss, 1)[0], d.f(squares, 1)[0], limit)
+	}
+}
+
 // AdamW makes one step of n values.
 func (d *Plain) AdamW(p, m, v, grad ops.Buf, o ops.AdamW, n int) {
 	if d.err != nil {
 		return
 	}
-	adamwPlain(d.f(p, n), d.f(m, n), d.f(v, n), d.f(grad, n), newAdam(o))
+	if a := newAdam(o); factored(&a.scale, d.opt(o.Factor, 1)) {
+		adamwPlain(d.f(p, n), d.f(m, n), d.f(v, n), d.f(grad, n), a)
+	}
 }

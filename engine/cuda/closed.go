@@ -9,6 +9,8 @@ func (closed) Set(Pointer, byte, int64) error                          { return 
 func (closed) Upload(Pointer, []byte) error                            { return errClosed }
 func (closed) Download([]byte, Pointer) error                          { return errClosed }
 func (closed) Copy(_, _ Pointer, _ int64) error                        { return errClosed }
+func (closed) Fetch([]Part) (func() ([]byte, error), error)            { return nil, errClosed }
+func (closed) AfterFetch() error                                       { return errClosed }
 func (closed) Launch(string, [3]uint32, uint32, uint32, *Params) error { return errClosed }
 func (closed) Product(*Product) (bool, error)                          { return false, errClosed }
 func (closed) Sync() error                                             { return errClosed }

@@ -52,6 +52,9 @@ func (d *Device) Info() ops.Info {
 	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory}
 }
 
+// Failed returns the first error that is known by now.
+func (d *Device) Failed() error { return d.err }
+
 // Err waits for all operations and returns the first error there was.
 func (d *Device) Err() error {
 	if d.err == nil {

@@ -20,6 +20,12 @@ type Machine interface {
 	Upload(dst Pointer, src []byte) error
 	Download(dst []byte, src Pointer) error
 	Copy(dst, src Pointer, bytes int64) error
+	// Fetch begins to copy regions to the host as they are after everything before, beside what comes later, which must not change
+	// them before AfterFetch. arrived waits for them and returns them one behind the other, valid until the next Fetch; any
+	// goroutine may call it, before Close.
+	Fetch(parts []Part) (arrived func() ([]byte, error), err error)
+	// AfterFetch makes what comes later wait until the latest Fetch has been copied. It does not wait itself.
+	AfterFetch() error
 	// Launch starts a kernel: grid blocks of so many threads, a multiple of 32, with so many bytes of shared memory.
 	Launch(kernel string, grid [3]uint32, threads, shared uint32, p *Params) error
 	// Product computes like the kernels gemm, gemm_nt, gemm_nn and gemm_tn; false: it has no faster way.
@@ -30,12 +36,19 @@ type Machine interface {
 	Close() error
 }
 
+// Part is a region of a machine's memory.
+type Part struct {
+	From  Pointer
+	Bytes int
+}
+
 // Description is what a Machine says of itself.
 type Description struct {
 	Name   string // "cuda:0"
 	Detail string // the GPU, its driver, cuBLASLt
 	Memory int64  // bytes in all; 0: not known
 	Units  int    // multiprocessors
+	Shared int    // bytes of shared memory that a block can have; 0: not known
 }
 
 // Product is C [M,N] = Alpha·op(A) op(B) + Bias, or added to C. A is [M,K], or [K,M] where TransA; B is [N,K] where TransB, or

@@ -20,7 +20,8 @@ type memory struct {
 	border int
 	bytes  int64
 	where  *call
-	err    error // the first one
+	err    error          // the first one
+	read   map[int32]bool // blocks that a snapshot copies, until something waits for it
 }
 
 // integers have a copy on the host: only WriteInts changes them, and the head must know how many tokens are trained.
@@ -186,7 +187,10 @@ func (m *memory) FreeWeight(w ops.Weight) {
 func (m *memory) Write(dst ops.Buf, src []float32) {
 	m.note("Write", len(src))
 	if m.err == nil {
-		m.fail(m.m.Upload(m.exact(dst, len(src)), raw(src)))
+		if dst.Len != len(src) {
+			panic("cuda: lengths differ")
+		}
+		m.fail(m.m.Upload(m.changes(dst, len(src)), raw(src)))
 	}
 }
 
@@ -314,14 +318,14 @@ func (m *memory) readHalf(dst []float32, s stored, row int) {
 func (m *memory) Copy(dst, src ops.Buf, n int) {
 	m.note("Copy", n)
 	if m.err == nil && n > 0 {
-		m.fail(m.m.Copy(m.f(dst, n), m.f(src, n), 4*int64(n)))
+		m.fail(m.m.Copy(m.changes(dst, n), m.f(src, n), 4*int64(n)))
 	}
 }
 
 func (m *memory) Zero(b ops.Buf) {
 	m.note("Zero", b.Len)
 	if m.err == nil && b.Len > 0 {
-		m.fail(m.m.Set(m.f(b, b.Len), 0, 4*int64(b.Len)))
+		m.fail(m.m.Set(m.changes(b, b.Len), 0, 4*int64(b.Len)))
 	}
 }
 

@@ -103,7 +103,7 @@ func (d *Device) Add(out, a, b ops.Buf, n int) {
 	if !d.begin("Add", "n", n) {
 		return
 	}
-	d.p().ptrs(d.f(out, n), d.f(a, n), d.f(b, n)).i64(n)
+	d.p().ptrs(d.changes(out, n), d.f(a, n), d.f(b, n)).i64(n)
 	d.each("add", n)
 }
 
@@ -112,7 +112,7 @@ func (d *Device) Scale(x ops.Buf, s float32, n int) {
 	if !d.begin("Scale", "n", n) {
 		return
 	}
-	d.p().ptr(d.f(x, n)).f32(s).i64(n)
+	d.p().ptr(d.changes(x, n)).f32(s).i64(n)
 	d.each("scale", n)
 }
 
@@ -145,13 +145,21 @@ func (d *Device) sumValues(kernel string, x Pointer, n int) (part Pointer, count
 	return part, count
 }
 
+// ClipFactor sets what gradients are multiplied by: NaN where a step must change nothing.
+func (d *Device) ClipFactor(factor, loss, squares ops.Buf, limit float64) {
+	if d.begin("ClipFactor", "") {
+		d.p().ptrs(d.f(factor, 1), d.f(loss, 1), d.f(squares, 1)).f64(limit)
+		d.launch("clip_factor", [3]int{1, 1, 1}, 32, 0)
+	}
+}
+
 // AdamW makes one step of n values. Bias corrections are worked out in float64, as torch does.
 func (d *Device) AdamW(p, m, v, grad ops.Buf, o ops.AdamW, n int) {
 	if !d.begin("AdamW", "n", n) {
 		return
 	}
 	t := float64(o.Step)
-	d.p().ptrs(d.f(p, n), d.f(m, n), d.f(v, n), d.f(grad, n))
+	d.p().ptrs(d.changes(p, n), d.changes(m, n), d.changes(v, n), d.f(grad, n), d.opt(o.Factor, 1))
 	d.params.f32(float32(1-o.LR*o.Decay), float32(o.GradScale), float32(1-o.Beta1), float32(1-o.Beta2), float32(o.Beta2),
 		float32(o.LR/(1-math.Pow(o.Beta1, t))), float32(math.Sqrt(1-math.Pow(o.Beta2, t))), float32(o.Eps)).i64(n)
 	d.each("adamw", n)
@@ -162,7 +170,7 @@ func (d *Device) Lion(p, m, grad ops.Buf, o ops.Lion, n int) {
 	if !d.begin("Lion", "n", n) {
 		return
 	}
-	d.p().ptrs(d.f(p, n), d.f(m, n), d.f(grad, n))
+	d.p().ptrs(d.changes(p, n), d.changes(m, n), d.f(grad, n), d.opt(o.Factor, 1))
 	d.params.f32(float32(1-o.LR*o.Decay), float32(o.LR), float32(o.GradScale), float32(o.Beta1), float32(o.Beta2),
 		float32(1-o.Beta1), float32(1-o.Beta2)).i64(n)
 	d.each("lion", n)

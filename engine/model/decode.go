@@ -65,7 +65,7 @@ func (m *Model) Decode(c *Cache, feeds []Feed) ([]float32, error) {
 		return nil, err
 	}
 	m.reserveLogits(len(feeds))
-	if err := m.dev.Err(); err != nil {
+	if err := m.dev.Failed(); err != nil {
 		return nil, err
 	}
 	m.feed(c, feeds, n)
@@ -75,7 +75,7 @@ func (m *Model) Decode(c *Cache, feeds []Feed) ([]float32, error) {
 	m.dropout(0, 0)
 	m.forward(c)
 	logits := m.headLogits(m.host.rows[:len(feeds)])
-	return logits, m.dev.Err()
+	return logits, m.dev.Failed()
 }
 
 func (m *Model) checkFeeds(c *Cache, feeds []Feed) (tokens int, err error) {
@@ -154,7 +154,7 @@ const logitRows = 32
 func (m *Model) eachLogits(yield func(token int, logits []float32) error) error {
 	V, n := m.Config.V, m.plan.N
 	m.reserveLogits(min(logitRows, n))
-	for from := 0; from < n && m.dev.Err() == nil; from += logitRows {
+	for from := 0; from < n && m.dev.Failed() == nil; from += logitRows {
 		rows := m.host.rows[:min(logitRows, n-from)]
 		for i := range rows {
 			rows[i] = int32(from + i)
@@ -166,5 +166,5 @@ func (m *Model) eachLogits(yield func(token int, logits []float32) error) error 
 			}
 		}
 	}
-	return m.dev.Err()
+	return m.dev.Failed()
 }

@@ -101,13 +101,14 @@ func (m *Model) setNoise(b Batch) {
 }
 
 // loss computes the losses of the batch's targets and, for training, the gradient of what the head saw.
-func (m *Model) loss(scale float32, train bool) {
+func (m *Model) loss(nll ops.Buf, scale float32, train bool) {
 	c, p := m.Config, &m.plan
+	sum := p.loss
 	var dnorm, dhead ops.Buf
 	if train {
-		dnorm, dhead = p.dnorm, m.dhead
+		sum, dnorm, dhead = m.StepSums().Loss, p.dnorm, m.dhead
 	}
-	m.dev.HeadLoss(p.loss, p.nll, dnorm, dhead, p.out, m.head, p.targets, scale, p.N, c.C, c.V)
+	m.dev.HeadLoss(sum, nll, dnorm, dhead, p.out, m.head, p.targets, scale, p.N, c.C, c.V)
 }
 
 func (m *Model) attentionScale() float32 {

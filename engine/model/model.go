@@ -65,6 +65,7 @@ type Model struct {
 	recompute Recompute
 	plan      plan
 	host      host
+	queued    queued
 	bare      bool // passes leave the adapters out
 	noisy     bool // the pass in progress adds noise to the embeddings
 	noiseSeed uint64
@@ -246,6 +247,9 @@ func (m *Model) ZeroGrad() {
 	if m.gradients.Present() {
 		m.dev.Zero(m.gradients)
 	}
+	if m.queued.buf.Present() {
+		m.dev.Zero(m.queued.buf.Slice(0, stepSums))
+	}
 }
 
 // Device is where the model lives.
@@ -261,7 +265,7 @@ func (m *Model) Step(b Batch, tokens int) (float64, error) {
 	if err := m.forwardTrained(b); err != nil {
 		return 0, err
 	}
-	m.loss(1/float32(tokens), true)
+	m.loss(m.plan.nll, 1/float32(tokens), true)
 	m.backward()
 	return m.meanLoss(tokens)
 }
@@ -276,7 +280,7 @@ func (m *Model) StepWeighted(b Batch, weigh func(weights, losses []float32) erro
 	if err := m.forwardTrained(b); err != nil {
 		return err
 	}
-	m.loss(1, true)
+	m.loss(m.plan.nll, 1, true)
 	if _, err := m.meanLoss(1); err != nil { // reads the tokens' losses
 		return err
 	}
@@ -288,7 +292,7 @@ func (m *Model) StepWeighted(b Batch, weigh func(weights, losses []float32) erro
 	m.dev.Write(m.plan.amount, weights)
 	m.dev.ScaleRows(m.plan.dnorm, m.plan.amount, n, m.Config.C) // a token's gradient is linear in its weight
 	m.backward()
-	return m.dev.Err()
+	return m.dev.Failed()
 }
 
 // forwardTrained is the forward pass of a training step, with dropout and noise.
@@ -326,7 +330,7 @@ func (m *Model) Loss(b Batch, tokens int) (float64, error) {
 	}
 	m.dropout(0, 0)
 	m.forward(nil)
-	m.loss(1/float32(tokens), false)
+	m.loss(m.plan.nll, 1/float32(tokens), false)
 	return m.meanLoss(tokens)
 }
 
@@ -334,19 +338,14 @@ func (m *Model) Loss(b Batch, tokens int) (float64, error) {
 // that predicts; 0 where there is no target. The slice is valid until the next call.
 func (m *Model) TokenLosses() []float32 { return m.host.nll }
 
-// meanLoss sums the losses of single tokens in float64: in float32 a sum over a large batch loses digits
-// that a comparison of runs would miss.
+// meanLoss reads the losses of single tokens.
 func (m *Model) meanLoss(tokens int) (float64, error) {
 	m.host.nll = m.host.nllMemory[:m.plan.N]
 	m.dev.Read(m.host.nll, m.plan.nll)
-	if err := m.dev.Err(); err != nil {
+	if err := m.dev.Failed(); err != nil {
 		return 0, err
 	}
-	sum := 0.0
-	for _, v := range m.host.nll {
-		sum += float64(v)
-	}
-	return sum / float64(tokens), nil
+	return sumOf(m.host.nll) / float64(tokens), nil
 }
 
 // Logits runs a batch forward and hands each token's logits [V] to yield, in order; the slice is valid
@@ -371,7 +370,7 @@ func (m *Model) Free() {
 		m.dev.FreeWeight(m.head)
 	}
 	m.dev.FreeWeight(m.embed)
-	for _, b := range []ops.Buf{m.freq, m.vectors, m.gradients, m.adapterMemory, m.gainMemory} {
+	for _, b := range []ops.Buf{m.freq, m.vectors, m.gradients, m.adapterMemory, m.gainMemory, m.queued.buf} {
 		m.dev.Free(b)
 	}
 	m.release()

@@ -153,7 +153,7 @@ func headGradient(t *testing.T, f fixture, m *Model, b Batch) []float32 {
 		t.Fatal(err)
 	}
 	m.forward(nil)
-	m.loss(1/float32(f.Items), true)
+	m.loss(m.plan.nll, 1/float32(f.Items), true)
 	return read(m, m.plan.dnorm)
 }
 

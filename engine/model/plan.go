@@ -24,7 +24,7 @@ type plan struct {
 	y        ops.Buf // [N, C] what o and down add to the residual stream
 	nll      ops.Buf // [N]
 	amount   ops.Buf // [N] a number for each token, while training only: NEFTune's noise, then the weight of its loss
-	loss     ops.Buf // [1] HeadLoss adds to it in float32; meanLoss sums nll instead
+	loss     ops.Buf // [1] of passes that do not train: HeadLoss adds to it in float32; meanLoss sums nll instead
 
 	// Gradients, while training only: of the residual stream, of a norm's output, and of what lies between.
 	dx, dnorm  ops.Buf // [N, C]
@@ -158,7 +158,7 @@ func (m *Model) reserve(n int, train bool) error {
 		p.ints = m.dev.AllocInts(5 * n)
 		m.host.grow(n)
 	}
-	if err := m.dev.Err(); err != nil {
+	if err := m.dev.Failed(); err != nil {
 		p.N = 0
 		return err
 	}
@@ -213,5 +213,5 @@ func (m *Model) begin(b Batch, train bool) error {
 	if m.Method != Frozen { // the adapters may have changed since
 		m.gains()
 	}
-	return m.dev.Err()
+	return m.dev.Failed()
 }

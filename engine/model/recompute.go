@@ -71,7 +71,7 @@ func (m *Model) Prepare(n int) (scratch int64, err error) {
 	scratch = d.Rehearse(func() {
 		m.gains()
 		m.forward(nil)
-		m.loss(1, true)
+		m.loss(m.plan.nll, 1, true)
 		m.backward()
 	})
 	m.ZeroGrad()

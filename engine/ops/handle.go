@@ -84,14 +84,16 @@ type LoRA struct {
 // AdamW holds the numbers of one optimiser step. See Device.AdamW.
 type AdamW struct {
 	LR, Beta1, Beta2, Eps, Decay float64
-	GradScale                    float64 // multiplies the gradient first (clipping); 1: as it is
+	GradScale                    float64 // multiplies the gradient first; 1: as it is
+	Factor                       Buf     // [1], may be absent: so does this (see Device.ClipFactor); where it is NaN nothing is changed
 	Step                         int     // counts from 1
 }
 
 // Lion holds the numbers of one optimiser step. See Device.Lion.
 type Lion struct {
 	LR, Beta1, Beta2, Decay float64
-	GradScale               float64 // multiplies the gradient first (clipping); 1: as it is
+	GradScale               float64 // multiplies the gradient first; 1: as it is
+	Factor                  Buf     // as in AdamW
 }
 
 // Info describes a device, for messages and records.
@@ -102,6 +104,14 @@ type Info struct {
 	Bytes   int64  // of allocations that were not freed; the scratch of operations is not among them
 	Scratch int64  // bytes that operations keep for their own use, so far
 	Memory  int64  // bytes that the device has, if it has a memory of its own; 0: the process's, or not known
+}
+
+// Snapshotter is a Device that copies buffers to the host while it goes on computing.
+type Snapshotter interface {
+	// Snapshot begins to copy src as they are after everything before it. arrived waits for that and may be called by another
+	// goroutine; what it returns may only be read, and is valid until the next Snapshot or Close. What changes src in the meantime
+	// waits its turn on the device: Write, Copy, Zero, Add, Scale, AdamW and Lion. Nothing else may change it.
+	Snapshot(src []Buf) (arrived func() ([][]float32, error))
 }
 
 // Rehearser is a Device that can say what scratch memory operations take before it computes them.

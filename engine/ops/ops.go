@@ -144,12 +144,17 @@ type Device interface {
 	// SumSquares adds Σ x² of n values to sum, which holds one value. The sum is taken in float64.
 	SumSquares(sum, x Buf, n int)
 
-	// AdamW makes one step of n values, with g = GradScale·grad (Loshchilov and Hutter 2017, arXiv 1711.05101, as torch):
+	// ClipFactor sets factor = min(1, limit/(√squares + 1e-6)), worked out in float64 as torch's clip_grad_norm_ has it; 1 where
+	// limit is 0; NaN where loss or squares is no finite number.
+	// Shapes: factor, loss, squares [1].
+	ClipFactor(factor, loss, squares Buf, limit float64)
+
+	// AdamW makes one step of n values, with g = GradScale·Factor·grad (Loshchilov and Hutter 2017, arXiv 1711.05101, as torch):
 	//	p -= LR·Decay·p      m += (1-Beta1)·(g-m)      v = Beta2·v + (1-Beta2)·g²
 	//	p -= LR/(1-Beta1^Step) · m / (√v/√(1-Beta2^Step) + Eps)
 	AdamW(p, m, v, grad Buf, o AdamW, n int)
 
-	// Lion makes one step of n values, with g = GradScale·grad (Chen et al. 2023, arXiv 2302.06675, algorithm 2):
+	// Lion makes one step of n values, with g = GradScale·Factor·grad (Chen et al. 2023, arXiv 2302.06675, algorithm 2):
 	//	p -= LR·Decay·p      p -= LR·sign(Beta1·m + (1-Beta1)·g)      m = Beta2·m + (1-Beta2)·g
 	// The sign of 0 is 0.
 	Lion(p, m, grad Buf, o Lion, n int)
@@ -193,6 +198,8 @@ type Memory interface {
 
 	// Info describes the device.
 	Info() Info
+	// Failed returns the first error that is known by now. It does not wait: what was called before may still run.
+	Failed() error
 	// Err waits for everything before it and returns the first error there was.
 	Err() error
 	// Close ends the device's threads and frees its memory. No handle is valid after it.

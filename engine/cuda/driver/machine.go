@@ -18,7 +18,7 @@ import (
 	"lpipe/engine/cuda"
 )
 
-// Machine is one GPU: its primary context, one stream for everything, and the kernels.
+// Machine is one GPU: its primary context, one stream for everything but Fetch's copies, and the kernels.
 type Machine struct {
 	number  int
 	dev     cu.Device
@@ -27,6 +27,7 @@ type Machine struct {
 	modules []cu.Module
 	kernels map[string]kernel
 	staging staging
+	fetch   fetching
 	lt      multiplier
 	about   cuda.Description
 }
@@ -39,8 +40,11 @@ type kernel struct {
 	shared uint32
 }
 
-// smallShared is what every kernel may have.
-const smallShared = 48 << 10
+// smallShared is what every kernel may have; sharedOptIn asks for what a block can be allowed.
+const (
+	smallShared = 48 << 10
+	sharedOptIn = cu.DeviceAttribute(97) // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+)
 
 // Open takes a GPU, counted as CUDA_VISIBLE_DEVICES leaves them.
 func Open(number int) (*Machine, error) {
@@ -64,11 +68,13 @@ func Open(number int) (*Machine, error) {
 }
 
 // lock keeps the goroutine on its thread, since contexts belong to threads, and returns what undoes it.
-func (m *Machine) lock() func() {
+func (m *Machine) lock() func() { return lockTo(m.ctx) }
+
+func lockTo(ctx cu.CUContext) func() {
 	runtime.LockOSThread()
-	if m.ctx != (cu.CUContext{}) {
+	if ctx != (cu.CUContext{}) {
 		// An error shows in the call that follows: it has no context then.
-		_ = cu.SetCurrentContext(m.ctx)
+		_ = cu.SetCurrentContext(ctx)
 	}
 	return runtime.UnlockOSThread
 }
@@ -103,6 +109,9 @@ func (m *Machine) open() (err error) {
 	if err := m.staging.open(); err != nil {
 		return err
 	}
+	if err := m.fetch.open(); err != nil {
+		return err
+	}
 	return m.describe(major, minor)
 }
 
@@ -119,9 +128,13 @@ func (m *Machine) describe(major, minor int) error {
 	if err != nil {
 		return said("cuDeviceGetAttribute", err)
 	}
+	shared, err := m.dev.Attribute(sharedOptIn)
+	if err != nil {
+		return said("cuDeviceGetAttribute", err)
+	}
 	blas := m.lt.open(m)
 	m.about = cuda.Description{
-		Name: fmt.Sprintf("cuda:%d", m.number), Memory: total, Units: units,
+		Name: fmt.Sprintf("cuda:%d", m.number), Memory: total, Units: units, Shared: shared,
 		Detail: fmt.Sprintf("%s, sm_%d%d, %d GB, driver CUDA %d.%d, %s", name, major, minor, total/1e9, cu.Version()/1000, cu.Version()%1000/10, blas),
 	}
 	return nil
@@ -166,48 +179,6 @@ func (m *Machine) Set(p cuda.Pointer, value byte, bytes int64) error {
 func (m *Machine) Copy(dst, src cuda.Pointer, bytes int64) error {
 	defer m.lock()()
 	return said("cuMemcpyDtoDAsync", cu.MemcpyDtoDAsync(cu.DevicePtr(dst), cu.DevicePtr(src), bytes, m.queue))
-}
-
-// Upload copies src to pinned memory, from where the device fetches it.
-func (m *Machine) Upload(dst cuda.Pointer, src []byte) error {
-	defer m.lock()()
-	for len(src) > 0 {
-		slot, err := m.staging.next()
-		if err != nil {
-			return err
-		}
-		n := copy(slot.memory, src)
-		if err := cu.MemcpyHtoDAsync(cu.DevicePtr(dst), unsafe.Pointer(&slot.memory[0]), int64(n), m.queue); err != nil {
-			return said("cuMemcpyHtoDAsync", err)
-		}
-		if err := slot.event.Record(m.queue); err != nil {
-			return said("cuEventRecord", err)
-		}
-		slot.busy = true
-		src, dst = src[n:], dst+cuda.Pointer(n)
-	}
-	return nil
-}
-
-// Download waits for everything before it, and for the copy.
-func (m *Machine) Download(dst []byte, src cuda.Pointer) error {
-	defer m.lock()()
-	for len(dst) > 0 {
-		slot, err := m.staging.next()
-		if err != nil {
-			return err
-		}
-		n := min(len(dst), len(slot.memory))
-		if err := cu.MemcpyDtoHAsync(unsafe.Pointer(&slot.memory[0]), cu.DevicePtr(src), int64(n), m.queue); err != nil {
-			return said("cuMemcpyDtoHAsync", err)
-		}
-		if err := m.queue.Synchronize(); err != nil {
-			return said("cuStreamSynchronize", err)
-		}
-		copy(dst, slot.memory[:n])
-		dst, src = dst[n:], src+cuda.Pointer(n)
-	}
-	return nil
 }
 
 // Launch queues a kernel.
@@ -257,7 +228,7 @@ func (m *Machine) Sync() error {
 // Close gives the GPU back. All memory that was not freed goes with the primary context.
 func (m *Machine) Close() error {
 	defer m.lock()()
-	err := said("cuStreamSynchronize", m.queue.Synchronize())
+	err := errors.Join(said("cuStreamSynchronize", m.queue.Synchronize()), m.fetch.wait())
 	m.close()
 	return err
 }
@@ -268,6 +239,7 @@ func (m *Machine) close() {
 	}
 	// What cannot be given back now goes with the process.
 	m.staging.close()
+	m.fetch.close()
 	for _, mod := range m.modules {
 		_ = mod.Unload()
 	}
@@ -276,52 +248,4 @@ func (m *Machine) close() {
 	}
 	_ = m.dev.ReleasePrimaryCtx()
 	m.ctx = cu.CUContext{}
-}
-
-// staging is pinned memory for transfers, in turns: while one part is on its way, the next is filled.
-type staging struct {
-	slots [4]slot
-	turn  int
-}
-
-type slot struct {
-	memory []byte
-	event  cu.Event
-	busy   bool
-}
-
-const slotBytes = 8 << 20
-
-func (s *staging) open() (err error) {
-	for i := range s.slots {
-		if s.slots[i].memory, err = pinned(slotBytes); err != nil {
-			return err
-		}
-		if s.slots[i].event, err = cu.MakeEvent(cu.DisableTiming); err != nil {
-			return said("cuEventCreate", err)
-		}
-	}
-	return nil
-}
-
-// next is a part that no transfer uses any more.
-func (s *staging) next() (*slot, error) {
-	s.turn = (s.turn + 1) % len(s.slots)
-	p := &s.slots[s.turn]
-	if p.busy {
-		if err := p.event.Synchronize(); err != nil {
-			return nil, said("cuEventSynchronize", err)
-		}
-		p.busy = false
-	}
-	return p, nil
-}
-
-func (s *staging) close() {
-	for i := range s.slots {
-		if s.slots[i].memory != nil {
-			_ = freePinned(s.slots[i].memory)
-			s.slots[i].memory = nil
-		}
-	}
 }

@@ -11,6 +11,7 @@ const char *shim_launch(const char *name, const unsigned grid[3], unsigned threa
 import "C"
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -22,6 +23,8 @@ import (
 type Machine struct {
 	// Order is that of threads and blocks: 0 rising, 1 falling, any other a shuffled one.
 	Order uint32
+	// Shared is how much shared memory a block can have. 0: that of sm_90.
+	Shared int
 	// Limit is how many bytes may be allocated; 0: all that there are.
 	Limit int64
 
@@ -103,6 +106,18 @@ func (m *Machine) Copy(dst, src cuda.Pointer, bytes int64) error {
 	return nil
 }
 
+// Fetch copies regions.
+func (m *Machine) Fetch(parts []cuda.Part) (func() ([]byte, error), error) {
+	var all []byte
+	for _, p := range parts {
+		all = append(all, memory(p.From, int64(p.Bytes))...)
+	}
+	return func() ([]byte, error) { return all, nil }, nil
+}
+
+// AfterFetch has nothing to wait for.
+func (m *Machine) AfterFetch() error { return nil }
+
 // Launch runs a kernel to its end.
 func (m *Machine) Launch(kernel string, grid [3]uint32, threads, shared uint32, p *cuda.Params) error {
 	name, ok := m.names[kernel]
@@ -110,9 +125,8 @@ func (m *Machine) Launch(kernel string, grid [3]uint32, threads, shared uint32, 
 		name = C.CString(kernel)
 		m.names[kernel] = name
 	}
-	const limit = 227 << 10 // of a block on sm_90
-	if shared > limit {
-		return fmt.Errorf("%d bytes of shared memory; a block of sm_90 can have %d", shared, limit)
+	if limit := m.Describe().Shared; int(shared) > limit {
+		return fmt.Errorf("%d bytes of shared memory; a block can have %d", shared, limit)
 	}
 	var places [len(p.Sizes)]C.uint
 	for i := range places {
@@ -141,7 +155,7 @@ func (m *Machine) Sync() error {
 
 // Describe says that this is no GPU.
 func (m *Machine) Describe() cuda.Description {
-	return cuda.Description{Name: "cuda:host", Detail: "kernels on the processor", Units: 1}
+	return cuda.Description{Name: "cuda:host", Detail: "kernels on the processor", Units: 1, Shared: cmp.Or(m.Shared, 227<<10)}
 }
 
 // Close frees everything.
@@ -153,7 +167,7 @@ func (m *Machine) Close() error {
 	for _, n := range m.names {
 		C.free(unsafe.Pointer(n))
 	}
-	*m = Machine{Order: m.Order, Limit: m.Limit}
+	*m = Machine{Order: m.Order, Limit: m.Limit, Shared: m.Shared}
 	return err
 }
 

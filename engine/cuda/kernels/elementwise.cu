@@ -37,9 +37,20 @@ KERNEL(swiglu_backward)(float *dgateup, const float *dh, const float *gateup, in
 }
 EXPORT(swiglu_backward)
 
-// AdamW as torch has it; the bias corrections come ready from the host. See ops.Device.AdamW.
-KERNEL(adamw)(float *p, float *m, float *v, const float *grad, float keep, float gscale, float b1, float b2, float beta2,
-              float step, float root_bias2, float eps, int64_t n) {
+// factor = min(1, limit/(sqrt(squares) + 1e-6)), 1 where limit is 0, NaN where loss or squares is no finite number.
+KERNEL(clip_factor)(float *factor, const float *loss, const float *squares, double limit) {
+    if (threadIdx.x > 0) return;
+    float l = loss[0], s = squares[0];
+    double f = limit <= 0 ? 1.0 : fmin(1.0, limit / (sqrt((double)s) + 1e-6));
+    factor[0] = l - l == 0 && s - s == 0 ? (float)f : NAN;
+}
+EXPORT(clip_factor)
+
+// AdamW as torch has it; the bias corrections come ready from the host. factor may be null. See ops.Device.AdamW.
+KERNEL(adamw)(float *p, float *m, float *v, const float *grad, const float *factor, float keep, float gscale, float b1, float b2,
+              float beta2, float step, float root_bias2, float eps, int64_t n) {
+    if (factor) gscale *= factor[0];
+    if (gscale != gscale) return;
     EACH(i, n) {
         float g = grad[i] * gscale;
         float mi = m[i] + b1 * (g - m[i]), vi = beta2 * v[i] + b2 * g * g;
@@ -50,9 +61,11 @@ KERNEL(adamw)(float *p, float *m, float *v, const float *grad, float keep, float
 }
 EXPORT(adamw)
 
-// Lion; products are rounded apart, so that every machine sees the same sign.
-KERNEL(lion)(float *p, float *m, const float *grad, float keep, float lr, float gscale, float b1, float b2, float c1, float c2,
-             int64_t n) {
+// Lion; products are rounded apart, so that every machine sees the same sign. factor may be null.
+KERNEL(lion)(float *p, float *m, const float *grad, const float *factor, float keep, float lr, float gscale, float b1, float b2,
+             float c1, float c2, int64_t n) {
+    if (factor) gscale *= factor[0];
+    if (gscale != gscale) return;
     EACH(i, n) {
         float g = __fmul_rn(grad[i], gscale);
         float u = __fadd_rn(__fmul_rn(b1, m[i]), __fmul_rn(c1, g)), v = __fmul_rn(p[i], keep);

@@ -17,6 +17,7 @@ func lion(r *trial) {
 		g := r.noise(n, 1)
 		g[0] = 0 // the sign of 0 is 0
 		r.d.Lion(pb, mb, r.buf("grad", g), o, n)
+		r.d.Lion(pb, mb, r.buf("grad", g), ops.Lion{LR: 1, GradScale: 1, Factor: r.out("NaN", 1)}, n) // changes nothing
 		for i := range n {
 			grad := float64(g[i]) * o.GradScale
 			p[i] -= o.LR * o.Decay * p[i]

@@ -192,10 +192,17 @@ func adamW(r *trial) {
 	p, m, s := wide(v), zeros(n), zeros(n)
 	pb, mb, sb := r.buf("p", v), r.buf("m", make([]float32, n)), r.buf("v", make([]float32, n))
 	for o.Step = 1; o.Step <= 4; o.Step++ {
-		g := r.noise(n, 1)
+		g, factor := r.noise(n, 1), 1.0
+		if o.Step == 3 {
+			o.Factor, factor = r.buf("factor", []float32{0.25}), 0.25
+		}
 		r.d.AdamW(pb, mb, sb, r.buf("grad", g), o, n)
+		if o.Step == 3 { // changes nothing
+			r.d.AdamW(pb, mb, sb, r.buf("grad", g), ops.AdamW{LR: 1, GradScale: 1, Step: 1, Factor: r.out("NaN", 1)}, n)
+			o.Factor = ops.Buf{}
+		}
 		for i := range n {
-			grad := float64(g[i]) * o.GradScale
+			grad := float64(g[i]) * o.GradScale * factor
 			p[i] -= o.LR * o.Decay * p[i]
 			m[i] += (1 - o.Beta1) * (grad - m[i])
 			s[i] = o.Beta2*s[i] + (1-o.Beta2)*grad*grad
@@ -206,4 +213,23 @@ func adamW(r *trial) {
 	r.check("p", pb, p)
 	r.check("m", mb, m)
 	r.check("v", sb, s)
+	clipFactor(r)
+}
+
+// clipFactor: as torch's clip_grad_norm_, and NaN where something is no finite number.
+func clipFactor(r *trial) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, c := range []struct {
+		loss, squares float32
+		limit, want   float64
+	}{
+		{2, 16, 1, 1 / (4 + 1e-6)}, {2, 16, 5, 1}, {2, 16, 0, 1}, {0, 0, 1, 1}, {nan, 16, 1, math.NaN()}, {inf, 16, 0, math.NaN()},
+		{-inf, 16, 1, math.NaN()}, {2, nan, 0, math.NaN()}, {2, inf, 1, math.NaN()},
+	} {
+		factor := r.buf("factor", []float32{7})
+		r.d.ClipFactor(factor, r.buf("loss", []float32{c.loss}), r.buf("squares", []float32{c.squares}), c.limit)
+		if got := r.read(factor)[0]; got != float32(c.want) && (got == got || c.want == c.want) {
+			r.t.Errorf("loss %g, squares %g, limit %g: the factor is %g, want %g", c.loss, c.squares, c.limit, got, c.want)
+		}
+	}
 }

@@ -77,8 +77,8 @@ int cublasLtMatmulAlgoGetHeuristic(void *, void *d, void *la, void *lb, void *, 
     return fits ? 0 : 7;
 }
 int cublasLtMatmul(void *, void *d, const void *alpha, const void *a, void *la, const void *b, void *lb, const void *beta, const void *,
-                   void *, void *out, void *ld, const uint64_t *, void *, size_t, void *) {
-    auto later = (int (*)(void (*)(void *), void *))dlsym(dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD), "fake_later");
-    return later(multiply, new product{*(desc *)d, *(layout *)la, *(layout *)lb, *(layout *)ld, *(float *)alpha, *(float *)beta, a, b, (float *)out}) ? 13 : 0;
+                   void *, void *out, void *ld, const uint64_t *, void *, size_t, void *stream) {
+    auto later = (int (*)(void (*)(void *), void *, void *))dlsym(dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD), "fake_later");
+    return later(multiply, new product{*(desc *)d, *(layout *)la, *(layout *)lb, *(layout *)ld, *(float *)alpha, *(float *)beta, a, b, (float *)out}, stream) ? 13 : 0;
 }
 }
