@@ -8,7 +8,14 @@ const (
 	forwardK = 64
 	back     = 64
 	backQ    = 32
+	smallK   = 32 // keys at a time where shared memory is small
 )
+
+// attentionShared is what kernels for heads of D take with so many keys at a time: queries once, keys and values twice, so that the
+// next are on their way.
+func attentionShared(D, keys int) (forward, backwardQ int) {
+	return 2 * (D + 8) * (forwardQ + 4*keys), 2 * (D + 8) * (2*back + 4*keys)
+}
 
 // tensorCores names the width as kernels have it in their names; "" is for the float kernels.
 func (d *Device) tensorCores(D int) string {
@@ -21,6 +28,16 @@ func (d *Device) tensorCores(D int) string {
 		return "_128"
 	}
 	return ""
+}
+
+// keyTile is the tile that the machine has shared memory for, as kernels have it in their names, and what they take of it.
+func (d *Device) keyTile(D int) (name string, forward, backwardQ int) {
+	forward, backwardQ = attentionShared(D, forwardK)
+	if limit := d.m.Describe().Shared; limit == 0 || max(forward, backwardQ) <= limit {
+		return "", forward, backwardQ
+	}
+	forward, backwardQ = attentionShared(D, smallK)
+	return "_small", forward, backwardQ
 }
 
 // widestHead is what the float kernels take.
@@ -36,7 +53,8 @@ func (d *Device) Attention(out, lse, qkv ops.Buf, starts ops.Ints, scale float32
 	if name := d.tensorCores(D); name != "" {
 		h := d.half(x, 0, 1, N, width, width, width)
 		d.p().ptrs(o, l, h.p, s).f32(scale).ints(N, H, KV)
-		d.launch("attention"+name, [3]int{blocks(N, forwardQ), H, 1}, 256, 2*(D+8)*(forwardQ+4*forwardK))
+		size, shared, _ := d.keyTile(D)
+		d.launch("attention"+name+size, [3]int{blocks(N, forwardQ), H, 1}, 256, shared)
 		return
 	}
 	d.checkHead(D)
@@ -58,7 +76,8 @@ func (d *Device) AttentionBackward(dqkv, dout, out, lse, qkv ops.Buf, starts ops
 	if name != "" {
 		dy, h := d.half(gy, 0, 1, N, H*D, H*D, H*D), d.half(x, 0, 1, N, width, width, width)
 		d.p().ptrs(g, dy.p, delta, l, h.p, s).f32(scale).ints(N, H, KV)
-		d.launch("attention_backward_q"+name, [3]int{blocks(N, back), H, 1}, 128, 2*(D+8)*6*back)
+		size, _, shared := d.keyTile(D)
+		d.launch("attention_backward_q"+name+size, [3]int{blocks(N, back), H, 1}, 128, shared)
 		d.launch("attention_backward_kv"+name, [3]int{blocks(N, back), KV, 1}, 128, 2*(D+8)*(2*back+4*backQ))
 		return
 	}

@@ -45,6 +45,13 @@ type withoutProduct struct{ cuda.Machine }
 
 func (withoutProduct) Product(*cuda.Product) (bool, error) { return false, nil }
 
+// GPUs whose blocks have little shared memory (99 KB: sm_86, sm_89, sm_120) attend to fewer keys at a time.
+func TestKernelsSmallShared(t *testing.T) {
+	small := func() cuda.Machine { return &host.Machine{Shared: 99 << 10} }
+	half(t, small, opstest.Options{Rounds: 24, Only: []string{"Attention"}})
+	half(t, small, opstest.Options{Rounds: 2, Only: []string{"Linear", "LinearLoRA", "HeadLoss"}})
+}
+
 // Results do not depend on the order in which threads and blocks run: a barrier that is missing would be seen.
 func TestKernelsOrder(t *testing.T) {
 	for _, order := range []uint32{1, 77} {

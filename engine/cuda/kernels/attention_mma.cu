@@ -57,43 +57,44 @@ __device__ inline void product_add(float (*acc)[4], const float (*s)[4], const b
     }
 }
 
-enum { FORWARD_Q = 128, FORWARD_K = 64 };
+enum { FORWARD_Q = 128, FORWARD_K = 64, SMALL_K = 32 };
 
-// A block of 8 warps takes 128 queries of a head, a warp 16 of them.
-template <int D>
+// A block of 8 warps takes 128 queries of a head, a warp 16 of them, and K keys at a time: SMALL_K where a block can have less than 102 KB
+// of shared memory.
+template <int D, int K>
 __device__ inline void forward(float *out, float *lse, const bf16 *qkv, const int *starts, float scale, int N, int H, int KV) {
     int q0 = (gridDim.x - 1 - blockIdx.x) * FORWARD_Q, h = blockIdx.y, lane = threadIdx.x & 31; // the longest rows first
     int64_t width = (int64_t)(H + 2 * KV) * D;
     const bf16 *keys = qkv + (H + h / (H / KV)) * D, *values = keys + KV * D;
-    const int line = D + 8, part = FORWARD_K * line;
+    const int line = D + 8, part = K * line;
     bf16 *qs = (bf16 *)shared_memory, *ks = qs + FORWARD_Q * line, *vs = ks + 2 * part;
     int row[2], start[2], wr = threadIdx.x / 32 * 16;
     for (int e = 0; e < 2; e++) {
         row[e] = q0 + wr + lane / 4 + 8 * e;
         start[e] = row[e] < N ? starts[row[e]] : N;
     }
-    int first = starts[q0] / FORWARD_K, last = min(q0 + FORWARD_Q, N) - 1, wlast = min(q0 + wr + 15, N - 1);
+    int first = starts[q0] / K, last = min(q0 + FORWARD_Q, N) - 1, wlast = min(q0 + wr + 15, N - 1);
     tile<D>(qs, qkv + h * D, width, q0, FORWARD_Q, N);
-    tile<D>(ks, keys, width, first * FORWARD_K, FORWARD_K, N);
-    tile<D>(vs, values, width, first * FORWARD_K, FORWARD_K, N);
+    tile<D>(ks, keys, width, first * K, K, N);
+    tile<D>(vs, values, width, first * K, K, N);
     copy_commit();
     float acc[D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {};
     const float c = scale * LOG2E;
-    for (int t = first; t <= last / FORWARD_K; t++) {
+    for (int t = first; t <= last / K; t++) {
         copy_wait<0>();
         __syncthreads();
-        int m0 = t * FORWARD_K, at = (t - first) % 2 * part, other = part - at;
-        if (t < last / FORWARD_K) {
-            tile<D>(ks + other, keys, width, m0 + FORWARD_K, FORWARD_K, N);
-            tile<D>(vs + other, values, width, m0 + FORWARD_K, FORWARD_K, N);
+        int m0 = t * K, at = (t - first) % 2 * part, other = part - at;
+        if (t < last / K) {
+            tile<D>(ks + other, keys, width, m0 + K, K, N);
+            tile<D>(vs + other, values, width, m0 + K, K, N);
         }
         copy_commit();
         if (m0 > wlast) continue;
-        float s[8][4];
-        product_nt<D, 8>(s, qs, wr, ks + at);
+        float s[K / 8][4];
+        product_nt<D, K / 8>(s, qs, wr, ks + at);
         for (int e = 0; e < 2; e++) {
             float high = -INFINITY;
-            for (int j = 0; j < 8; j++)
+            for (int j = 0; j < K / 8; j++)
                 for (int x = 0; x < 2; x++) {
                     int m = m0 + 8 * j + lane % 4 * 2 + x;
                     float &v = s[j][2 * e + x];
@@ -102,7 +103,7 @@ __device__ inline void forward(float *out, float *lse, const bf16 *qkv, const in
                 }
             high = fmaxf(top[e], quad_max(high));
             float base = high == -INFINITY ? 0.0f : high * c, fade = exp2f(top[e] * c - base), add = 0;
-            for (int j = 0; j < 8; j++)
+            for (int j = 0; j < K / 8; j++)
                 for (int x = 0; x < 2; x++) {
                     float &v = s[j][2 * e + x];
                     v = exp2f(v * c - base);
@@ -113,7 +114,7 @@ __device__ inline void forward(float *out, float *lse, const bf16 *qkv, const in
             for (int d = 0; d < D / 8; d++)
                 for (int x = 0; x < 2; x++) acc[d][2 * e + x] *= fade;
         }
-        product_add<D, 8>(acc, s, vs + at);
+        product_add<D, K / 8>(acc, s, vs + at);
     }
     for (int e = 0; e < 2; e++) {
         if (row[e] >= N) continue;
@@ -126,27 +127,32 @@ __device__ inline void forward(float *out, float *lse, const bf16 *qkv, const in
 }
 
 KERNEL(attention_64)(float *out, float *lse, const bf16 *qkv, const int *starts, float scale, int N, int H, int KV) {
-    forward<64>(out, lse, qkv, starts, scale, N, H, KV);
+    forward<64, FORWARD_K>(out, lse, qkv, starts, scale, N, H, KV);
 }
 EXPORT(attention_64)
 
 KERNEL(attention_128)(float *out, float *lse, const bf16 *qkv, const int *starts, float scale, int N, int H, int KV) {
-    forward<128>(out, lse, qkv, starts, scale, N, H, KV);
+    forward<128, FORWARD_K>(out, lse, qkv, starts, scale, N, H, KV);
 }
 EXPORT(attention_128)
 
+KERNEL(attention_128_small)(float *out, float *lse, const bf16 *qkv, const int *starts, float scale, int N, int H, int KV) {
+    forward<128, SMALL_K>(out, lse, qkv, starts, scale, N, H, KV);
+}
+EXPORT(attention_128_small)
+
 enum { BACK = 64, BACK_Q = 32 };
 
-// The query part: a block of 4 warps takes 64 queries of a head.
-template <int D>
+// The query part: a block of 4 warps takes 64 queries of a head, and K keys at a time.
+template <int D, int K>
 __device__ inline void backward_q(float *dqkv, const bf16 *dout, const float *delta, const float *lse, const bf16 *qkv,
                                   const int *starts, float scale, int N, int H, int KV) {
     int q0 = (gridDim.x - 1 - blockIdx.x) * BACK, h = blockIdx.y, lane = threadIdx.x & 31, wr = threadIdx.x / 32 * 16;
     int64_t width = (int64_t)(H + 2 * KV) * D;
     const bf16 *keys = qkv + (H + h / (H / KV)) * D, *values = keys + KV * D;
-    const int line = D + 8, part = BACK * line;
-    bf16 *qs = (bf16 *)shared_memory, *gs = qs + part, *ks = gs + part, *vs = ks + 2 * part;
-    int row[2], start[2], first = starts[q0] / BACK, last = (min(q0 + BACK, N) - 1) / BACK, wlast = min(q0 + wr + 15, N - 1);
+    const int line = D + 8, part = K * line;
+    bf16 *qs = (bf16 *)shared_memory, *gs = qs + BACK * line, *ks = gs + BACK * line, *vs = ks + 2 * part;
+    int row[2], start[2], first = starts[q0] / K, last = (min(q0 + BACK, N) - 1) / K, wlast = min(q0 + wr + 15, N - 1);
     float l[2], dl[2];
     for (int e = 0; e < 2; e++) {
         row[e] = q0 + wr + lane / 4 + 8 * e;
@@ -157,30 +163,30 @@ __device__ inline void backward_q(float *dqkv, const bf16 *dout, const float *de
     }
     tile<D>(qs, qkv + h * D, width, q0, BACK, N);
     tile<D>(gs, dout + h * D, (int64_t)H * D, q0, BACK, N);
-    tile<D>(ks, keys, width, first * BACK, BACK, N);
-    tile<D>(vs, values, width, first * BACK, BACK, N);
+    tile<D>(ks, keys, width, first * K, K, N);
+    tile<D>(vs, values, width, first * K, K, N);
     copy_commit();
     float acc[D / 8][4] = {};
     for (int t = first; t <= last; t++) {
         copy_wait<0>();
         __syncthreads();
-        int m0 = t * BACK, at = (t - first) % 2 * part, other = part - at;
+        int m0 = t * K, at = (t - first) % 2 * part, other = part - at;
         if (t < last) {
-            tile<D>(ks + other, keys, width, m0 + BACK, BACK, N);
-            tile<D>(vs + other, values, width, m0 + BACK, BACK, N);
+            tile<D>(ks + other, keys, width, m0 + K, K, N);
+            tile<D>(vs + other, values, width, m0 + K, K, N);
         }
         copy_commit();
         if (m0 > wlast) continue;
-        float s[8][4], dp[8][4];
-        product_nt<D, 8>(s, qs, wr, ks + at);
-        product_nt<D, 8>(dp, gs, wr, vs + at);
-        for (int j = 0; j < 8; j++)
+        float s[K / 8][4], dp[K / 8][4];
+        product_nt<D, K / 8>(s, qs, wr, ks + at);
+        product_nt<D, K / 8>(dp, gs, wr, vs + at);
+        for (int j = 0; j < K / 8; j++)
             for (int e = 0; e < 4; e++) {
                 int m = m0 + 8 * j + lane % 4 * 2 + e % 2, r = e / 2;
                 bool seen = m >= start[r] && m <= row[r];
                 s[j][e] = seen ? exp2f(s[j][e] * scale * LOG2E - l[r]) * (dp[j][e] - dl[r]) * scale : 0.0f;
             }
-        product_add<D, 8>(acc, s, ks + at);
+        product_add<D, K / 8>(acc, s, ks + at);
     }
     for (int e = 0; e < 2; e++) {
         if (row[e] >= N) continue;
@@ -192,15 +198,21 @@ __device__ inline void backward_q(float *dqkv, const bf16 *dout, const float *de
 
 KERNEL(attention_backward_q_64)(float *dqkv, const bf16 *dout, const float *delta, const float *lse, const bf16 *qkv,
                                 const int *starts, float scale, int N, int H, int KV) {
-    backward_q<64>(dqkv, dout, delta, lse, qkv, starts, scale, N, H, KV);
+    backward_q<64, BACK>(dqkv, dout, delta, lse, qkv, starts, scale, N, H, KV);
 }
 EXPORT(attention_backward_q_64)
 
 KERNEL(attention_backward_q_128)(float *dqkv, const bf16 *dout, const float *delta, const float *lse, const bf16 *qkv,
                                  const int *starts, float scale, int N, int H, int KV) {
-    backward_q<128>(dqkv, dout, delta, lse, qkv, starts, scale, N, H, KV);
+    backward_q<128, BACK>(dqkv, dout, delta, lse, qkv, starts, scale, N, H, KV);
 }
 EXPORT(attention_backward_q_128)
+
+KERNEL(attention_backward_q_128_small)(float *dqkv, const bf16 *dout, const float *delta, const float *lse, const bf16 *qkv,
+                                       const int *starts, float scale, int N, int H, int KV) {
+    backward_q<128, SMALL_K>(dqkv, dout, delta, lse, qkv, starts, scale, N, H, KV);
+}
+EXPORT(attention_backward_q_128_small)
 
 // behind is the first token from m0 on that does not see token m any more, or N.
 __device__ inline int behind(const int *starts, int m0, int m, int N) {
