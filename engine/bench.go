@@ -22,7 +22,7 @@ type BenchOptions struct {
 	Steps   int     // is above 0
 	LR      float64 // 0: 1e-4
 	IDs     []int32 // B·T of them; nil: random, from a fixed seed
-	BF16    bool    // frozen weights hold bfloat16 values
+	BF16    bool    // frozen weights, and what is multiplied with them, are bfloat16
 	NF4     bool    // the linears are quantised on load
 	Again   bool    // all activations are computed again; else only what would not fit in a device's own memory
 	Decode  bool

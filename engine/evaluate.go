@@ -167,7 +167,7 @@ func OpenModel(ctx context.Context, dev ops.Device, dir, adapter string) (*model
 		}
 	}
 	if config.DType == "bfloat16" {
-		options.Weights = ops.BF16
+		options.Weights = ops.BF16Exact
 	}
 	return model.Load(ctx, dir, dev, options)
 }

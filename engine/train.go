@@ -29,7 +29,7 @@ type TrainOptions struct {
 	Beta      float64    // above 0: preferences are trained on (DPO); how dear it is to go away from the base model
 	Truncate  bool       // of Pairs: cut those longer than a pack, instead of leaving them out
 	LoRAPlus  float64    // learning rate of B over that of A; 0: the same
-	Precision string     // "bf16": frozen weights hold bf16 values; "fp32"
+	Precision string     // "bf16": frozen weights hold bf16 values, products with them round; "fp32"
 	Quantize  string     // the base's linears in 4-bit NormalFloat: "nf4", doubly quantised, or "nf4-single"; "none" or "": as they are
 
 	SequenceLength int     // tokens of one pack

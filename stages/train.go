@@ -17,7 +17,7 @@ func trainKind() *runner.Kind {
 	return &runner.Kind{
 		Name:    "train",
 		Doc:     "Fine-tunes a model on a token folder, or on pairs of preferences: a LoRA adapter in PEFT's format, or all weights.",
-		Version: 1,
+		Version: 2, // 2: products with bf16 weights round both numbers
 		In: []runner.Port{
 			{Name: "model", Doc: "Hugging Face folder of the base model"},
 			{Name: "train", Doc: "token folder to train on (lora, dora, full)"},
@@ -87,7 +87,7 @@ type Train struct {
 	Optimizer   Optimizer `hcl:"optimizer,optional" type:"string or object" doc:"\"adamw\" or \"lion\" (which wants a third to a tenth of the rate), or an object with name, beta1, beta2, eps"`
 	WeightDecay float64   `hcl:"weight_decay,optional" doc:"decoupled decay"`
 	Clip        float64   `hcl:"clip,optional" doc:"largest global norm of the gradient; 0: no clipping"`
-	Precision   string    `hcl:"precision,optional" doc:"bf16: frozen weights hold bf16 values; what is trained, the optimiser and every sum are float32. fp32: everything float32"`
+	Precision   string    `hcl:"precision,optional" doc:"bf16: frozen weights hold bf16 values, and what is multiplied with them is rounded to bf16; what is trained, the optimiser and every sum are float32. fp32: everything float32"`
 
 	EvalEvery    float64        `hcl:"eval_every,optional" unit:"share or steps" doc:"how often validation is measured, besides step 0 and the end; 0: never between"`
 	EvalLimit    int            `hcl:"eval_limit,optional" unit:"rows" doc:"rows of each validation set used, evenly spread; 0: all"`

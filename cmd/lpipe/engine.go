@@ -95,7 +95,7 @@ func (p *program) engineDumpCommand() *cli.Command {
 }
 
 func precisionFlag() cli.Flag {
-	return &cli.StringFlag{Name: "precision", Usage: "fp32, or bf16: frozen weights hold bfloat16 values", Value: "fp32"}
+	return &cli.StringFlag{Name: "precision", Usage: "fp32, or bf16: frozen weights, and what is multiplied with them, are bfloat16", Value: "fp32"}
 }
 
 func (p *program) engineDump(c *cli.Context, dev ops.Device) error {

@@ -30,6 +30,7 @@ type Device struct {
 	few       fewJob
 	cached    cachedJob
 	dropout   dropoutJob
+	rounding  roundJob
 	lora      loraJob
 	dora      doraJob
 	reduce    reduceJob
@@ -38,6 +39,8 @@ type Device struct {
 	qkNorm    qkNormJob
 	flat      flatJob
 	soft      softmaxJob
+	head      headCall
+	stream    streamJob
 	rows      []int32 // trained tokens of the head
 	attention attentionJob
 }
@@ -49,13 +52,13 @@ type limits struct {
 	packed   int // values of a packed weight: a larger one is multiplied a block at a time
 	wide     int // from so many values on, tasks pack a weight themselves: written to memory and read again it would cost as much as some hundred rows
 	near     int // values of the other operand that stay in the last-level cache while all columns of a wide product are computed
-	logits   int // values of logits that exist at a time …
-	headRows int // … unless so many rows are more
+	logits   int // values of logits that exist at a time
+	headRows int // tokens whose logits are computed together
 	outer    int // values of each operand that a weight gradient takes at a time
 }
 
 func usualLimits() limits {
-	return limits{packed: 16 << 20, wide: 1 << 19, near: 2 << 20, logits: 2 << 20, headRows: 256, outer: 512 << 10}
+	return limits{packed: 16 << 20, wide: 1 << 19, near: 2 << 20, logits: 1 << 20, headRows: 1024, outer: 512 << 10}
 }
 
 // New makes a device and starts its threads; Close ends them. A kernel that this processor lacks is an error that Err

@@ -14,8 +14,10 @@ import (
 	"lpipe/engine/ops/opstest"
 )
 
+func allTypes() []ops.Type { return []ops.Type{ops.F32, ops.BF16, ops.BF16Exact, ops.NF4, ops.NF4BF16} }
+
 func TestPlain(t *testing.T) {
-	opstest.Run(t, func() ops.Device { return NewPlain() }, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}})
+	opstest.Run(t, func() ops.Device { return NewPlain() }, opstest.Options{Types: allTypes(), Operands: true})
 }
 
 // Every kernel that this processor has, with more threads than it has cores. No result errs more than doc/numerics.md says;
@@ -25,7 +27,7 @@ func TestDevice(t *testing.T) {
 	for _, name := range Kernels() {
 		t.Run(name, func(t *testing.T) {
 			opstest.Run(t, func() ops.Device { return New(Options{Threads: 3, Kernel: name}) }, opstest.Options{
-				Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16},
+				Types: allTypes(), Operands: true,
 				Report: func(operation string, typ ops.Type, result string, err float64) {
 					if operation == "LinearMerge" && typ != ops.F32 {
 						return // the result is rounded to the type
@@ -76,7 +78,7 @@ func TestDeviceInBlocks(t *testing.T) {
 				d := New(Options{Threads: 2})
 				d.limits = l
 				return d
-			}, opstest.Options{Types: []ops.Type{ops.F32, ops.BF16, ops.NF4, ops.NF4BF16}, Rounds: 20})
+			}, opstest.Options{Types: allTypes(), Operands: true, Rounds: 20})
 		})
 	}
 }

@@ -16,25 +16,46 @@ type fewJob struct {
 	y, bias []float32
 	w       matrix
 	panels  []float32 // of xᵀ
-	n, c, f int
+	form    form      // of both
+	n, c, f int       // c is a number of pairs where both hold those
 }
 
 const fewTask = 48
 
+// isFew says whether linearFew computes a product.
+func (d *Device) isFew(w *matrix, N, C int) bool {
+	if !w.rounds || N > fewRows {
+		return N <= fewRows
+	}
+	return d.byDots(w, N, C) || d.k.pairs != nil && C%2 == 0
+}
+
+// byDots says whether linearFew multiplies row by row.
+func (d *Device) byDots(w *matrix, N, C int) bool {
+	return N <= fewestRows && bool(d.vec) && C%8 == 0 && (w.f != nil || w.h != nil)
+}
+
 // linearFew sets y [N, F] = x [N, C] Wᵀ + bias, which may be nil.
 func (d *Device) linearFew(y, x []float32, w matrix, bias []float32, N, C, F int) {
-	if N <= fewestRows && d.vec && C%8 == 0 && (w.f != nil || w.h != nil) {
-		d.few = fewJob{d.k, x, y, bias, w, nil, N, C, F}
+	K, f := C, asFloats
+	if w.rounds {
+		if !d.byDots(&w, N, C) {
+			K, f = C/2, pairs
+		}
+		x = d.round(x, C, N, C, f)
+	}
+	if d.byDots(&w, N, C) {
+		d.few = fewJob{d.k, x, y, bias, w, nil, f, N, C, F}
 		d.pool.do(&d.few, blocks(F, fewTask))
 		return
 	}
 	nr := d.k.nr
-	panels := d.mem.take(blocks(N, nr) * nr * C)
-	src := source{matrix{f: x}, 0, 1, C, 1}
+	panels := d.mem.take(blocks(N, nr) * nr * K)
+	src := source{matrix{f: x}, 0, 1, K, 1}
 	for c := 0; c < N; c += nr {
-		d.vec.packPanel(d.pool.workers[0], panels[c*C:][:nr*C], &src, nr, C, c, N)
+		d.vec.packPanel(d.pool.workers[0], panels[c*K:][:nr*K], &src, nr, K, c, N)
 	}
-	d.few = fewJob{d.k, nil, y, bias, w, panels, N, C, F}
+	d.few = fewJob{d.k, nil, y, bias, w, panels, f, N, K, F}
 	d.pool.do(&d.few, blocks(F, fewTask))
 }
 
@@ -48,12 +69,14 @@ func (j *fewJob) task(w *worker, i int) {
 	weights := view{nil, j.c, 1}
 	if j.w.f != nil {
 		weights.data = j.w.f[f0*j.c:]
+	} else if j.form == pairs {
+		weights.data = asPairs(j.w.h)[f0*j.c:]
 	} else {
 		weights.data = w.buf(scratchFewW, rows*j.c)
 		j.w.decode(weights.data, f0*j.c)
 	}
 	out := w.buf(scratchFew, rows*j.n)
-	w.terms[0] = term{a: weights, k: j.c, packed: j.panels, to: j.n}
+	w.terms[0] = term{a: weights, k: j.c, packed: j.panels, form: j.form, to: j.n}
 	w.product = product{c: out, ldc: j.n, cols: j.n, terms: w.terms[:1]}
 	j.k.rows(w, &w.product, 0, rows, 0, j.n)
 	for n := range j.n {

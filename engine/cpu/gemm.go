@@ -21,7 +21,8 @@ type term struct {
 	b        view      // B where it lies, b.cs = 1; unused when packed is set
 	packed   []float32 // B's panels from panel from/nr on, each [K][nr]
 	wide     bool      // whoever computes some columns packs them, as much as its cache holds at a time: for large weights
-	src      source    // B of a wide term
+	src      factor    // B of a wide term
+	form     form      // what A and B hold
 	from, to int       // the columns of C that the term adds to; for a B that is not packed before 0 and all
 }
 
@@ -47,12 +48,13 @@ func (k *kernel) rows(w *worker, p *product, r0, r1, c0, c1 int) {
 	if r0 >= r1 || c0 >= c1 {
 		return
 	}
-	group := max(1, l2Floats/(depth*k.nr)) * k.nr
-	if total := p.depth(); total < depth {
+	deep := p.deep()
+	group := max(1, l2Floats/(deep*k.nr)) * k.nr
+	if total := p.depth(); total < deep {
 		group = max(1, l2Floats/(max(total, 1)*k.nr)) * k.nr
 	}
 	for c := c0; c < c1; c += group {
-		k.group(w, p, r0, r1, c, min(c+group, c1), c == c0)
+		k.group(w, p, r0, r1, c, min(c+group, c1), deep, c == c0)
 	}
 }
 
@@ -71,19 +73,28 @@ type piece struct {
 	panels       []float32
 }
 
-// group computes columns few enough that their part of B stays in cache. Terms are cut at multiples of depth, and
+// deep is at how many values of k terms are cut at most.
+func (p *product) deep() int {
+	deep := depth
+	for i := range p.terms {
+		deep = max(deep, p.terms[i].form.depth())
+	}
+	return deep
+}
+
+// group computes columns few enough that their part of B stays in cache. Terms are cut at multiples of their form's depth, and
 // small ones follow in the same pass, so that C is touched once while it is near.
 // fresh says that it is the first group of its rows.
-func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1 int, fresh bool) {
+func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1, deep int, fresh bool) {
 	var pieces [16]piece
-	n, left, first := 0, depth, true
+	n, left, first := 0, deep, true
 	for t := range p.terms {
 		a := p.terms[t].a
 		for k0 := 0; k0 < p.terms[t].k; {
-			k1 := min(k0+depth, p.terms[t].k)
+			k1 := min(k0+p.terms[t].form.depth(), p.terms[t].k)
 			if n == len(pieces) || k1-k0 > left {
 				k.pass(w, p, pieces[:n], first, r0, r1, c0, c1, true)
-				n, left, first = 0, depth, false
+				n, left, first = 0, deep, false
 			}
 			pieces[n] = piece{t, k0, k1, view{a.data[r0*a.rs+k0*a.cs:], a.rs, a.cs}, nil}
 			n, left = n+1, left-(k1-k0)
@@ -130,12 +141,11 @@ func (k *kernel) packWide(w *worker, p *product, pieces []piece, c0, c1 int) {
 			continue
 		}
 		n := pc.k1 - pc.k0
-		from := t.src
-		from.at += pc.k0 * from.rs
+		from := t.src.from(pc.k0)
 		pc.panels = buf[:blocks(c1-c0, k.nr)*k.nr*n]
 		buf = buf[len(pc.panels):]
 		for c := c0; c < c1; c += k.nr {
-			vector(k.vec).packPanel(w, pc.panels[(c-c0)*n:][:n*k.nr], &from, k.nr, n, c, t.to)
+			vector(k.vec).pack(w, pc.panels[(c-c0)*n:][:n*k.nr], &from, k.nr, n, c, t.to)
 		}
 	}
 }
@@ -164,6 +174,10 @@ func (k *kernel) strip(w *worker, p *product, pc *piece, first bool, row, skip, 
 	if wholeRow && (from > c0 || to < c1) {
 		panic("cpu: the first term of a product must span its columns")
 	}
+	run := k.run[groups-1]
+	if t.form == pairs {
+		run = k.pairs[groups-1]
+	}
 	w.tile.ldc, w.tile.k, w.tile.add = p.ldc*4, pc.k1-pc.k0, 1
 	if wholeRow {
 		w.tile.add = 0
@@ -181,12 +195,12 @@ func (k *kernel) strip(w *worker, p *product, pc *piece, first bool, row, skip, 
 		}
 		w.tile.cols = cols
 		if row+groups*k.step > end {
-			k.padded(w, p, row, end, c, groups, narrow)
+			k.padded(w, p, row, end, c, run[narrow])
 			continue
 		}
 		w.tile.skip = skip
 		w.tile.c = &p.c[row*p.ldc+c]
-		k.run[groups-1][narrow](&w.tile)
+		run[narrow](&w.tile)
 	}
 }
 
@@ -244,10 +258,10 @@ func (k *kernel) panel(w *worker, t *term, pc *piece, c, c0, cols int) (p *float
 }
 
 // padded runs a tile of which only the rows up to end exist: into scratch, from where they are copied.
-func (k *kernel) padded(w *worker, p *product, row, end, c, groups, narrow int) {
+func (k *kernel) padded(w *worker, p *product, row, end, c int, run func(*tile)) {
 	t, add := &w.tile, w.tile.add
 	t.c, t.ldc, t.skip, t.add = &w.edge[0], k.nr*4, 0, 0
-	k.run[groups-1][narrow](t)
+	run(t)
 	for i := range end - row {
 		line, from := p.c[(row+i)*p.ldc+c:][:t.cols], w.edge[i*k.nr:]
 		for j := range line {

@@ -6,16 +6,16 @@ import (
 	"lpipe/engine/ops"
 )
 
-// HeadLoss computes logits, loss and gradients a chunk of trained tokens at a time; other tokens cost nothing.
+// HeadLoss computes logits, loss and gradients of the trained tokens; others cost nothing.
 func (d *Device) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops.Ints, scale float32, N, C, V int) {
 	if d.err != nil {
 		return
 	}
-	h := headCall{in: d.f(x, N*C), w: d.w(w, V, C), dx: d.opt(dx, N*C), dw: d.opt(dw, V*C), c: C, v: V}
+	h := &d.head
+	*h = headCall{in: d.f(x, N*C), w: d.w(w, V, C), dx: d.opt(dx, N*C), dw: d.opt(dw, V*C), targets: d.i(targets, N), scale: scale, c: C, v: V}
 	d.mem.reset()
 	d.rows = d.rows[:0]
-	all := d.i(targets, N)
-	for n, t := range all {
+	for n, t := range h.targets {
 		if int(t) >= V {
 			panic("cpu: target outside the vocabulary")
 		}
@@ -26,20 +26,32 @@ func (d *Device) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets op
 	each := d.opt(nll, N)
 	clear(each)
 	clear(h.dx)
-	h.packWhole(d)
-	d.soft = softmaxJob{vec: d.vec, v: V, targets: all, scale: scale, gradient: h.dx != nil || h.dw != nil}
-	chunk := max(d.limits.logits/max(V, 1), d.limits.headRows)
+	chunk := d.limits.headRows
+	if h.dw != nil {
+		h.w.rounds = false
+		h.packWhole(d)
+		d.soft = softmaxJob{vec: d.vec, v: V, targets: h.targets, scale: scale}
+		chunk = max(d.limits.logits/max(V, 1), d.limits.headRows/4)
+	}
 	var total float64
 	for r := 0; r < len(d.rows); r += chunk {
-		total += h.chunk(d, d.rows[r:min(r+chunk, len(d.rows))], each)
+		used, rows := d.mem.used, d.rows[r:min(r+chunk, len(d.rows))]
+		if h.dw != nil {
+			total += h.chunk(d, rows, each)
+		} else {
+			total += h.stream(d, rows, each)
+		}
+		d.mem.giveBack(used)
 	}
 	d.f(loss, 1)[0] += float32(float64(scale) * total)
 }
 
-// headCall is one call's arguments, and its weight packed whole where that is small enough.
+// headCall is one call's arguments, and its weight packed whole where dw is wanted and that is small enough.
 type headCall struct {
 	in, dx, dw []float32
 	w          matrix
+	targets    []int32
+	scale      float32
 	c, v       int
 	down, up   []float32 // panels of Wᵀ and of W; nil: packed a block at a time
 }
@@ -49,31 +61,45 @@ func (h *headCall) packWhole(d *Device) {
 		return
 	}
 	d.begin()
-	h.down = d.packs.add(&d.mem, source{h.w, 0, 1, h.c, 1}, h.c, 0, h.v)
+	h.down = d.packs.add(&d.mem, factor{source: source{h.w, 0, 1, h.c, 1}}, h.c, 0, h.v)
 	if h.dx != nil {
-		h.up = d.packs.add(&d.mem, source{h.w, 0, h.c, 1, 1}, h.v, 0, h.c)
+		h.up = d.packs.add(&d.mem, factor{source: source{h.w, 0, h.c, 1, 1}}, h.v, 0, h.c)
 	}
 	d.pool.do(&d.packs, d.packs.tasks())
 }
 
-// chunk handles some tokens and returns the sum of their nll.
+// gather is the tokens' rows of x, and where those of dx go until scatter: where they are if they follow each other.
+func (h *headCall) gather(d *Device, rows []int32) (in, dx []float32) {
+	n, first := len(rows), int(rows[0])
+	if int(rows[n-1])-first == n-1 {
+		if h.dx != nil {
+			dx = h.dx[first*h.c:]
+		}
+		return h.in[first*h.c:], dx
+	}
+	in = d.mem.take(n * h.c)
+	for i, r := range rows {
+		copy(in[i*h.c:][:h.c], h.in[int(r)*h.c:])
+	}
+	if h.dx != nil {
+		dx = d.mem.take(n * h.c)
+	}
+	return in, dx
+}
+
+func (h *headCall) scatter(dx []float32, rows []int32) {
+	if dx == nil || &dx[0] == &h.dx[int(rows[0])*h.c] {
+		return
+	}
+	for i, r := range rows {
+		copy(h.dx[int(r)*h.c:][:h.c], dx[i*h.c:])
+	}
+}
+
+// chunk handles some tokens, all of whose logits exist at once: dw needs them. It returns the sum of their nll.
 func (h *headCall) chunk(d *Device, rows []int32, nll []float32) float64 {
-	n, used := len(rows), d.mem.used
-	defer d.mem.giveBack(used)
-	in, dx := h.in[int(rows[0])*h.c:], h.dx
-	dense := int(rows[n-1])-int(rows[0]) == n-1
-	if dense && dx != nil {
-		dx = dx[int(rows[0])*h.c:]
-	}
-	if !dense {
-		in = d.mem.take(n * h.c)
-		for i, r := range rows {
-			copy(in[i*h.c:][:h.c], h.in[int(r)*h.c:])
-		}
-		if dx != nil {
-			dx = d.mem.take(n * h.c)
-		}
-	}
+	n := len(rows)
+	in, dx := h.gather(d, rows)
 	logits := d.mem.take(n * h.v)
 	h.logits(d, logits, in, n)
 	d.soft.logits, d.soft.rows, d.soft.nll = logits, rows, d.mem.take(n)
@@ -81,16 +107,14 @@ func (h *headCall) chunk(d *Device, rows []int32, nll []float32) float64 {
 	if dx != nil {
 		h.inputGradient(d, dx, logits, n)
 	}
-	if !dense && dx != nil {
-		for i, r := range rows {
-			copy(h.dx[int(r)*h.c:][:h.c], dx[i*h.c:])
-		}
-	}
-	if h.dw != nil {
-		d.addOuter(h.dw, logits, in, n, h.c, h.v)
-	}
-	var sum float64
-	for i, v := range d.soft.nll {
+	h.scatter(dx, rows)
+	d.addOuter(h.dw, logits, in, n, h.c, h.v)
+	return spread(nll, d.soft.nll, rows)
+}
+
+// spread puts the tokens' nll at their places and returns the sum.
+func spread(nll, each []float32, rows []int32) (sum float64) {
+	for i, v := range each {
 		sum += float64(v)
 		if nll != nil {
 			nll[rows[i]] = v
@@ -101,12 +125,12 @@ func (h *headCall) chunk(d *Device, rows []int32, nll []float32) float64 {
 
 // logits sets out [n, V] = in Wᵀ.
 func (h *headCall) logits(d *Device, out, in []float32, n int) {
-	if n <= fewRows && h.down == nil {
+	if h.down == nil && d.isFew(&h.w, n, h.c) {
 		d.linearFew(out, in, h.w, nil, n, h.c, h.v)
 		return
 	}
 	if h.down == nil && h.c*h.v >= d.limits.wide {
-		h.wideProduct(d, out, h.v, view{in, h.c, 1}, h.c, source{h.w, 0, 1, h.c, 1}, n)
+		h.wideProduct(d, out, h.v, in, h.c, source{h.w, 0, 1, h.c, 1}, n)
 		return
 	}
 	block := max(d.limits.packed/max(h.c, 1)/d.k.nr, 1) * d.k.nr
@@ -120,7 +144,7 @@ func (h *headCall) logits(d *Device, out, in []float32, n int) {
 		if h.down != nil {
 			p.terms = append(p.terms, term{a: view{in, h.c, 1}, k: h.c, packed: h.down, to: cols})
 		} else {
-			d.term(p, view{in, h.c, 1}, h.c, source{h.w, v0 * h.c, 1, h.c, 1}, 0, cols)
+			d.weightTerm(p, in, h.c, n, h.c, source{h.w, v0 * h.c, 1, h.c, 1}, 0, cols)
 		}
 		d.run(n)
 		d.mem.giveBack(used)
@@ -130,7 +154,7 @@ func (h *headCall) logits(d *Device, out, in []float32, n int) {
 // inputGradient sets dx [n, C] = dlogits W.
 func (h *headCall) inputGradient(d *Device, dx, dlogits []float32, n int) {
 	if h.up == nil && h.c*h.v >= d.limits.wide {
-		h.wideProduct(d, dx, h.c, view{dlogits, h.v, 1}, h.v, source{h.w, 0, h.c, 1, 1}, n)
+		h.wideProduct(d, dx, h.c, dlogits, h.v, source{h.w, 0, h.c, 1, 1}, n)
 		return
 	}
 	block := max(d.limits.packed/max(h.c, 1), 1)
@@ -145,24 +169,24 @@ func (h *headCall) inputGradient(d *Device, dx, dlogits []float32, n int) {
 		if h.up != nil {
 			p.terms = append(p.terms, term{a: view{dlogits, h.v, 1}, k: k, packed: h.up, to: h.c})
 		} else {
-			d.term(p, view{dlogits[v0:], h.v, 1}, k, source{h.w, v0 * h.c, h.c, 1, 1}, 0, h.c)
+			d.weightTerm(p, dlogits[v0:], h.v, n, k, source{h.w, v0 * h.c, h.c, 1, 1}, 0, h.c)
 		}
 		d.run(n)
 		d.mem.giveBack(used)
 	}
 }
 
-// wideProduct sets out [n, cols] = a·b, over K in parts.
-func (h *headCall) wideProduct(d *Device, out []float32, cols int, a view, K int, b source, n int) {
+// wideProduct sets out [n, cols] = a·b, a [n, K], over K in parts.
+func (h *headCall) wideProduct(d *Device, out []float32, cols int, a []float32, K int, b source, n int) {
 	deep := d.wideDepth(n)
 	for k0 := 0; k0 < K; k0 += deep {
 		used := d.mem.used
 		d.begin()
 		p := d.product(out, cols, cols)
 		p.add = k0 > 0
-		from, part := b, a
-		from.at, part.data = b.at+k0*b.rs, a.data[k0*a.cs:]
-		d.wideTerm(p, part, min(deep, K-k0), from)
+		from := b
+		from.at = b.at + k0*b.rs
+		d.wideTerm(p, a[k0:], K, n, min(deep, K-k0), from)
 		d.runWide(n)
 		d.mem.giveBack(used)
 	}
@@ -170,14 +194,13 @@ func (h *headCall) wideProduct(d *Device, out []float32, cols int, a view, K int
 
 // softmaxJob turns rows of logits into scale·(softmax - onehot) in place and sets nll.
 type softmaxJob struct {
-	vec      vector
-	logits   []float32
-	nll      []float32
-	rows     []int32 // the tokens that the rows are of
-	targets  []int32 // by token
-	v        int
-	scale    float32
-	gradient bool
+	vec     vector
+	logits  []float32
+	nll     []float32
+	rows    []int32 // the tokens that the rows are of
+	targets []int32 // by token
+	v       int
+	scale   float32
 }
 
 const softmaxRows = 16
@@ -188,10 +211,8 @@ func (j *softmaxJob) task(_ *worker, i int) {
 		top, right := j.vec.max(row), row[target]
 		sum := j.vec.exp(row, row, 1, top)
 		j.nll[r] = float32(math.Log(float64(sum)) + float64(top) - float64(right))
-		if j.gradient {
-			j.vec.scale(row, row, j.scale/sum)
-			row[target] -= j.scale
-		}
+		j.vec.scale(row, row, j.scale/sum)
+		row[target] -= j.scale
 	}
 }
 

@@ -11,8 +11,12 @@ func (d *Plain) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops
 	if d.err != nil {
 		return
 	}
-	v, m := d.f(x, N*C), d.w(w, V, C).all(V)
+	v, stored := d.f(x, N*C), d.w(w, V, C)
 	each, gx, gw := d.opt(nll, N), d.opt(dx, N*C), d.opt(dw, V*C)
+	m, in := stored.all(V), v
+	if gw == nil {
+		in = stored.operand(v)
+	}
 	clear(each)
 	clear(gx)
 	logits := make([]float64, V)
@@ -25,7 +29,7 @@ func (d *Plain) HeadLoss(loss, nll, dx, dw, x ops.Buf, w ops.Weight, targets ops
 			panic("cpu: target outside the vocabulary")
 		}
 		row := v[n*C : (n+1)*C]
-		times(logits, m, row)
+		times(logits, m, in[n*C:(n+1)*C])
 		z := logSumExp(logits)
 		total += z - logits[target]
 		if each != nil {
@@ -56,7 +60,8 @@ func (d *Plain) Logits(logits, x ops.Buf, w ops.Weight, rows ops.Ints, N, C, V i
 	if d.err != nil {
 		return
 	}
-	v, m, out := d.f(x, N*C), d.w(w, V, C).all(V), d.f(logits, rows.Len*V)
+	stored, out := d.w(w, V, C), d.f(logits, rows.Len*V)
+	v, m := stored.operand(d.f(x, N*C)), stored.all(V)
 	line := make([]float64, V)
 	for i, n := range d.i(rows, rows.Len) {
 		times(line, m, v[int(n)*C:(int(n)+1)*C])

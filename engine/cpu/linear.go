@@ -13,7 +13,7 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 	d.loraDown(&l)
 	block := max(d.limits.packed/max(C, 1)/d.k.nr, 1) * d.k.nr
 	switch {
-	case N <= fewRows:
+	case d.isFew(&l.w, N, C):
 		d.run(N)
 		d.linearFew(l.y, l.x, l.w, l.bias, N, C, F)
 		if len(lora) > 0 {
@@ -72,7 +72,7 @@ func (d *Device) linearColumns(l *linearCall, f0, f1 int, base bool) {
 		if l.bias != nil {
 			p.bias = l.bias[f0:f1]
 		}
-		d.term(p, view{l.x, l.c, 1}, l.c, source{l.w, f0 * l.c, 1, l.c, 1}, 0, f1-f0)
+		d.weightTerm(p, l.x, l.c, l.n, l.c, source{l.w, f0 * l.c, 1, l.c, 1}, 0, f1-f0)
 	}
 	d.adapterTerms(p, l, f0, f1)
 }
@@ -98,7 +98,7 @@ func (d *Device) linearWide(l *linearCall, k0, k1 int) {
 	if p.add = k0 > 0; !p.add {
 		p.bias = l.bias
 	}
-	d.wideTerm(p, view{l.x[k0:], l.c, 1}, k1-k0, source{l.w, k0, 1, l.c, 1})
+	d.wideTerm(p, l.x[k0:], l.c, l.n, k1-k0, source{l.w, k0, 1, l.c, 1})
 	if k1 == l.c {
 		d.adapterTerms(p, l, 0, l.f)
 	}
@@ -130,7 +130,7 @@ func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.
 			d.begin()
 			p := d.product(gx, C, C)
 			p.add = add || f0 > 0
-			d.term(p, view{g[f0:], F, 1}, n, source{m, f0 * C, C, 1, 1}, 0, C)
+			d.weightTerm(p, g[f0:], F, N, n, source{m, f0 * C, C, 1, 1}, 0, C)
 		}
 	} else {
 		d.begin()
@@ -156,7 +156,7 @@ func (d *Device) backwardWide(dx, dy []float32, x, xa ops.Buf, w matrix, lora []
 		d.begin()
 		p := d.product(dx, C, C)
 		p.add = add || f0 > 0
-		d.wideTerm(p, view{dy[f0:], F, 1}, n, source{w, f0 * C, C, 1, 1})
+		d.wideTerm(p, dy[f0:], F, N, n, source{w, f0 * C, C, 1, 1})
 		if f0+n == F {
 			for i := range lora {
 				d.loraInput(p, &d.lora.adapters[i], &lora[i], C)

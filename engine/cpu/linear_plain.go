@@ -11,12 +11,13 @@ func (d *Plain) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops.
 	if d.err != nil {
 		return
 	}
-	o, v, m, b := d.f(y, N*F), d.f(x, N*C), d.w(w, F, C).all(F), d.opt(bias, F)
+	o, v, stored, b := d.f(y, N*F), d.f(x, N*C), d.w(w, F, C), d.opt(bias, F)
+	m, in := stored.all(F), stored.operand(v)
 	for n := range N {
 		for f := range F {
 			var sum float64
 			for c := range C {
-				sum += float64(v[n*C+c]) * float64(m[f*C+c])
+				sum += float64(in[n*C+c]) * float64(m[f*C+c])
 			}
 			if b != nil {
 				sum += float64(b[f])
@@ -71,7 +72,8 @@ func (d *Plain) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.L
 	g := d.f(dy, N*F)
 	gx := d.opt(dx, N*C)
 	if gx != nil {
-		m := d.w(w, F, C).all(F)
+		stored := d.w(w, F, C)
+		m, g := stored.all(F), stored.operand(g)
 		for n := range N {
 			for c := range C {
 				var sum float64

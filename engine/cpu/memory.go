@@ -11,7 +11,7 @@ import (
 type memory struct {
 	floats []allocation[float32] // by ops.Buf.Block-1; empty: freed
 	ints   []allocation[int32]   // by ops.Ints.Block-1
-	halves []allocation[uint16]  // by ops.Weight.Block-1 for ops.BF16
+	halves []allocation[uint16]  // by ops.Weight.Block-1 for ops.BF16 and ops.BF16Exact
 	nf4s   []normal4             // by ops.Weight.Block-1 for ops.NF4 and ops.NF4BF16
 	bytes  int64
 	err    error // the first one; see ops.Device
@@ -63,7 +63,7 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 	case ops.F32:
 		w.Values = m.Alloc(rows * cols)
 		w.Block = w.Values.Block
-	case ops.BF16:
+	case ops.BF16, ops.BF16Exact:
 		var b allocation[uint16]
 		b, err = allocate[uint16](rows * cols)
 		m.halves = append(m.halves, b)
@@ -266,7 +266,7 @@ func (m *memory) w(w ops.Weight, rows, cols int) matrix {
 	case ops.NF4, ops.NF4BF16:
 		return matrix{q: m.nf4s[w.Block-1], cols: cols}
 	}
-	return matrix{h: m.halves[w.Block-1].values, cols: cols}
+	return matrix{h: m.halves[w.Block-1].values, cols: cols, rounds: w.Type == ops.BF16}
 }
 
 // rowRange is the range of values that n values from a row on take.
@@ -283,6 +283,8 @@ type matrix struct {
 	h    []uint16 // bfloat16
 	q    normal4
 	cols int
+
+	rounds bool // products round their other operand to bfloat16
 }
 
 // decode sets dst to the values from at on.
@@ -299,6 +301,16 @@ func (m *matrix) decode(dst []float32, at int) {
 
 // row sets dst to one row.
 func (m *matrix) row(dst []float32, row int) { m.decode(dst[:m.cols], row*m.cols) }
+
+// operand is what products with the matrix make of their other operand: v, or v rounded.
+func (m matrix) operand(v []float32) []float32 {
+	if !m.rounds {
+		return v
+	}
+	out := make([]float32, len(v))
+	roundGo(out, v, asFloats)
+	return out
+}
 
 // all is the whole matrix as float32.
 func (m matrix) all(rows int) []float32 {

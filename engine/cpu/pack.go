@@ -17,14 +17,14 @@ type packJob struct {
 
 type packTerm struct {
 	dst      []float32
-	src      source
+	src      factor
 	k        int
 	from, to int // columns of C
 	first    int // number of the first task
 }
 
 // add plans one term and returns its panels, to be filled by the job.
-func (j *packJob) add(mem *arena, src source, k, from, to int) []float32 {
+func (j *packJob) add(mem *arena, src factor, k, from, to int) []float32 {
 	first := j.tasks()
 	panels := (to+j.nr-1)/j.nr - from/j.nr
 	dst := mem.take(panels * k * j.nr)
@@ -48,7 +48,7 @@ func (j *packJob) task(w *worker, i int) {
 	t := &j.terms[n]
 	p := i - t.first
 	left := (t.from/j.nr + p) * j.nr // the panel's first column of C
-	j.vec.packPanel(w, t.dst[p*t.k*j.nr:][:t.k*j.nr], &t.src, j.nr, t.k, left-t.from, t.to-t.from)
+	j.vec.pack(w, t.dst[p*t.k*j.nr:][:t.k*j.nr], &t.src, j.nr, t.k, left-t.from, t.to-t.from)
 }
 
 // packPanel fills one panel [k][nr] with columns first … first+nr-1 of B; those outside [0, cols) become zero.

@@ -33,13 +33,23 @@ func (d *Device) product(c []float32, ldc, cols int) *product {
 
 // term adds a·b to a product, b to be packed before the job runs.
 func (d *Device) term(p *product, a view, k int, b source, from, to int) {
-	packed := d.packs.add(&d.mem, b, k, from, to)
+	packed := d.packs.add(&d.mem, factor{source: b}, k, from, to)
 	p.terms = append(p.terms, term{a: a, k: k, packed: packed, from: from, to: to})
 }
 
-// wideTerm adds a·b to a product, b to be packed by runWide's tasks. It must be the first term and span all columns.
-func (d *Device) wideTerm(p *product, a view, k int, b source) {
-	p.terms = append(p.terms, term{a: a, k: k, wide: true, src: b, to: p.cols})
+// weightTerm is term for a frozen weight b and the first k of each lda values of a, which has so many rows. A weight that rounds its other operand has
+// that done now.
+func (d *Device) weightTerm(p *product, a []float32, lda, rows, k int, b source, from, to int) {
+	t := d.rounded(a, lda, rows, k, b)
+	t.packed, t.from, t.to = d.packs.add(&d.mem, t.src, t.k, from, to), from, to
+	p.terms = append(p.terms, t)
+}
+
+// wideTerm is weightTerm with b to be packed by runWide's tasks. It must be the first term and spans all columns.
+func (d *Device) wideTerm(p *product, a []float32, lda, rows, k int, b source) {
+	t := d.rounded(a, lda, rows, k, b)
+	t.wide, t.to = true, p.cols
+	p.terms = append(p.terms, t)
 }
 
 // wideDepth is how much of k runWide's tasks should have at a time, so that that part of A stays in the last-level cache while

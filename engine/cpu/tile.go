@@ -23,6 +23,9 @@ type kernel struct {
 	step int
 	run  [][2]func(*tile)
 	vec  bool // vector functions of vector_amd64.s may be used
+	// pairs are run's twins for pairs of bfloat16 numbers, two of k that follow each other, where there are values in A and B; nil:
+	// the processor has no such instruction, and run gets the same numbers as float32.
+	pairs [][2]func(*tile)
 }
 
 // goKernel is the tile in Go, for processors that have no assembly here.

@@ -120,6 +120,9 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 		m.fail(errTooLarge)
 		return ops.Weight{}
 	}
+	if t == ops.BF16Exact { // there are no float32 products with bfloat16 weights here
+		t = ops.BF16
+	}
 	w := ops.Weight{Type: t, Rows: rows, Cols: cols}
 	if t == ops.F32 {
 		w.Values = m.Alloc(rows * cols)

@@ -21,7 +21,7 @@ func TestCompact(t *testing.T) {
 	}
 	asked := Options{Method: TrainLoRA, LoRA: LoRA{Rank: 3, Alpha: 8, Targets: []string{AllLinear}}, Seed: 1}
 	compact, err := asked.Compact(dir)
-	if err != nil || compact.Weights != ops.BF16 {
+	if err != nil || compact.Weights != ops.BF16Exact {
 		t.Fatalf("held as %v, %v", compact.Weights, err)
 	}
 	b := Batch{B: 2, T: 19, IDs: make([]int32, 38)}

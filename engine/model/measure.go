@@ -96,7 +96,7 @@ func (d *counter) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 	switch {
 	case t == ops.F32:
 		w.Values = d.Alloc(rows * cols)
-	case t == ops.BF16:
+	case t == ops.BF16 || t == ops.BF16Exact:
 		d.bytes += 2 * n
 	case t.Is4Bit():
 		d.bytes += (n+1)/2 + 4*((n+63)/64)

@@ -146,7 +146,7 @@ func (o Options) Compact(dir string) (Options, error) {
 			return o, nil
 		}
 	}
-	o.Weights = ops.BF16
+	o.Weights = ops.BF16Exact
 	return o, nil
 }
 

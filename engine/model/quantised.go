@@ -266,7 +266,7 @@ func (m *Model) linearType(o Options) (ops.Type, error) {
 	c := m.Config
 	t := o.Weights
 	switch {
-	case c.Quantised != nil && c.Quantised.DType == safetensors.BF16, c.Quantised == nil && o.NF4 && o.Weights == ops.BF16:
+	case c.Quantised != nil && c.Quantised.DType == safetensors.BF16, c.Quantised == nil && o.NF4 && o.Weights != ops.F32:
 		t = ops.NF4BF16
 	case c.Quantised != nil, o.NF4:
 		t = ops.NF4

@@ -42,10 +42,11 @@ type Type uint8
 
 // The storage types of weights.
 const (
-	F32     Type = iota // 4 bytes a value
-	BF16                // 2 bytes a value, rounded to nearest even
-	NF4                 // half a byte a value and 4 bytes for 64: bitsandbytes' NormalFloat; rows are written in whole blocks of 64 values
-	NF4BF16             // the same; what a code stands for is rounded to bfloat16, as bitsandbytes does for a bfloat16 model
+	F32       Type = iota // 4 bytes a value
+	BF16                  // 2 bytes a value, rounded to nearest even; products round their other operand too
+	NF4                   // half a byte a value and 4 bytes for 64: bitsandbytes' NormalFloat; rows are written in whole blocks of 64 values
+	NF4BF16               // the same; what a code stands for is rounded to bfloat16, as bitsandbytes does for a bfloat16 model
+	BF16Exact             // stored as BF16, but a product is that of the same values in float32
 )
 
 // Is4Bit says whether t is one of the NormalFloat types.

@@ -54,7 +54,7 @@ func linear(r *trial) {
 	x, bias, dy, dx := r.noise(N*C, 1), r.noise(F, 1), r.noise(N*F, 1), r.noise(N*C, 1)
 	w, v := r.weight(r.noise(F*C, 1), F, C)
 	y, b := r.out("y", N*F), r.buf("bias", bias)
-	want := matmul(wide(x), wide(v), N, F, C)
+	want := matmul(r.operand(x), wide(v), N, F, C)
 	if r.rng.IntN(2) == 0 {
 		b = ops.Buf{}
 	} else {
@@ -65,7 +65,7 @@ func linear(r *trial) {
 	xb, dyb := r.buf("x", x), r.buf("dy", dy)
 	r.d.Linear(y, ops.Buf{}, xb, w, b, nil, N, C, F)
 	r.check("y", y, want)
-	grad := matmul(wide(dy), turned(wide(v), F, C), N, C, F)
+	grad := matmul(r.operand(dy), turned(wide(v), F, C), N, C, F)
 	set, add := r.out("dx", N*C), r.buf("dx", dx)
 	r.d.LinearBackward(set, dyb, ops.Buf{}, ops.Buf{}, w, nil, false, N, C, F)
 	r.check("dx", set, grad)
@@ -155,7 +155,7 @@ func linearLoRA(r *trial) {
 		r.d.LinearBackward(gx, dyb, xb, xa, w, list, add, N, C, F)
 	}
 
-	want, grad := matmul(wide(x), wide(v), N, F, C), matmul(wide(dy), turned(wide(v), F, C), N, C, F)
+	want, grad := matmul(r.operand(x), wide(v), N, F, C), matmul(r.operand(dy), turned(wide(v), F, C), N, C, F)
 	if add {
 		addTo(grad, wide(dx))
 	}

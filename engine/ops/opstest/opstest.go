@@ -29,6 +29,9 @@ type Options struct {
 	// Yardstick opens a device that computes with bfloat16 values: see Rounded. Not nil: products may err by twice what it errs
 	// on the same numbers, beside Tolerance, which is the rule by which FlashAttention is tested.
 	Yardstick func() ops.Device
+	// Operands says that products with an ops.BF16 weight round their other operand to bfloat16, exactly: what is expected is the product
+	// of the rounded one.
+	Operands bool
 	// Only names the operations to try. Nil: all.
 	Only []string
 }
@@ -117,7 +120,7 @@ func isProduct(operation string) bool {
 }
 
 func newTrial(t *testing.T, d ops.Device, o Options, name string, typ ops.Type, round int) *trial {
-	return &trial{t: t, d: d, o: o, name: name, typ: typ, rng: rand.New(rand.NewPCG(uint64(round), uint64(typ)))}
+	return &trial{t: t, d: d, o: o, name: name, typ: typ, rng: rand.New(rand.NewPCG(uint64(round), uint64(typ%ops.BF16Exact)))}
 }
 
 const guard = 19
@@ -249,6 +252,18 @@ func (r *trial) finish() {
 		r.t.Errorf("device: %v", err)
 	}
 }
+
+// operand is v as a product with a weight of the trial's type takes it.
+func (r *trial) operand(v []float32) []float64 {
+	if !r.rounds() {
+		return wide(v)
+	}
+	rounded := slices.Clone(v)
+	round(rounded)
+	return wide(rounded)
+}
+
+func (r *trial) rounds() bool { return r.o.Operands && r.typ == ops.BF16 }
 
 // wide is v in float64.
 func wide(v []float32) []float64 {

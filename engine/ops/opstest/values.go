@@ -32,7 +32,7 @@ func memory(r *trial) {
 // stored is the relative error that storing a weight makes.
 func (r *trial) stored() float64 {
 	switch r.typ {
-	case ops.BF16:
+	case ops.BF16, ops.BF16Exact:
 		return 1.0 / 256
 	case ops.NF4, ops.NF4BF16:
 		return 0.16 // half the widest gap between two codes
