@@ -105,7 +105,7 @@ const grace = 10 * time.Second
 // returns.
 func (s *shell) Run(ctx context.Context, env *runner.Env) error {
 	argv, shown := s.argv()
-	log, drain, err := logFile(env.Log)
+	log, drain, err := logFile(env.Log, stragglers)
 	if err != nil {
 		return err
 	}
@@ -258,9 +258,12 @@ var notInVariable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCom
 
 func variable(name string) string { return notInVariable().ReplaceAllString(name, "_") }
 
+// stragglers is how long a process that left the group may go on to write into the log of a command that ended.
+const stragglers = time.Second
+
 // logFile is what the command writes to: the log itself where that is a file, else a pipe into it. drain waits until
-// all that came through the pipe is in the log.
-func logFile(log io.Writer) (file *os.File, drain func(), err error) {
+// all that came through the pipe is in the log, and no longer than patience for a process that holds the pipe open.
+func logFile(log io.Writer, patience time.Duration) (file *os.File, drain func(), err error) {
 	if f, ok := log.(*os.File); ok {
 		return f, func() {}, nil
 	}
@@ -271,13 +274,40 @@ func logFile(log io.Writer) (file *os.File, drain func(), err error) {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		io.Copy(log, reader) // an error of the log shows when the runner flushes it
+		_, err := io.Copy(log, reader) // an error of the log shows when the runner flushes it
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			copyRest(log, reader)
+		}
 	}()
 	return writer, func() {
 		writer.Close()
-		// A process that left the group may hold the pipe open for ever.
-		reader.SetReadDeadline(time.Now().Add(time.Second))
+		reader.SetReadDeadline(time.Now().Add(patience))
 		<-drained
 		reader.Close()
 	}, nil
+}
+
+// copyRest copies what is in a pipe by now: on a busy machine, patience may end before all of it was read.
+func copyRest(log io.Writer, pipe *os.File) {
+	pipe.SetReadDeadline(time.Time{})
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 1<<20) // no pipe holds more
+	n := 0
+	raw.Read(func(fd uintptr) bool {
+		for n < len(buf) {
+			k, err := syscall.Read(int(fd), buf[n:])
+			if err == syscall.EINTR {
+				continue
+			}
+			if k <= 0 {
+				break
+			}
+			n += k
+		}
+		return true
+	})
+	log.Write(buf[:n])
 }

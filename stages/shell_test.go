@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,5 +105,39 @@ func TestShellCommandForms(t *testing.T) {
 		if bad.Check() == nil {
 			t.Errorf("%+v passes the check", bad)
 		}
+	}
+}
+
+// slowLog takes what it is given only after a while.
+type slowLog struct {
+	strings.Builder
+	after time.Duration
+}
+
+func (l *slowLog) Write(p []byte) (int, error) {
+	time.Sleep(l.after)
+	return l.Builder.Write(p)
+}
+
+// However late a busy machine comes to read it, all that a command said before its end is in its log; what a process that
+// outlives it holds open is not waited for.
+func TestLogIsWholeHoweverLate(t *testing.T) {
+	log := &slowLog{after: 20 * time.Millisecond}
+	file, drain, err := logFile(log, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := syscall.Dup(int(file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(kept)
+	want := strings.Repeat("what it said\n", 4000) // more than one read, less than a pipe holds
+	if _, err := file.WriteString(want); err != nil {
+		t.Fatal(err)
+	}
+	drain()
+	if got := log.String(); got != want {
+		t.Errorf("%d bytes of %d are in the log", len(got), len(want))
 	}
 }
