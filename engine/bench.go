@@ -62,13 +62,13 @@ func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, e
 	if err := o.fill(config); err != nil {
 		return nil, err
 	}
-	m, stored, err := o.load(ctx, config, dev)
+	m, options, err := o.load(ctx, config, dev)
 	if err != nil {
 		return nil, err
 	}
 	defer m.Free()
-	b := &bench{BenchOptions: o, model: m, dev: dev, weights: dev.Info().Bytes, stored: stored}
-	if err := b.prepare(config); err != nil {
+	b := &bench{BenchOptions: o, model: m, dev: dev, weights: dev.Info().Bytes, stored: options.Weights}
+	if err := b.prepare(config, options); err != nil {
 		return nil, err
 	}
 	if o.Decode {
@@ -89,8 +89,8 @@ func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, e
 	return r, dev.Err()
 }
 
-// load reads the model, or makes one of its shape, and says how its frozen weights are stored.
-func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.Device) (*model.Model, ops.Type, error) {
+// load reads the model, or makes one of its shape, and says with which options.
+func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.Device) (*model.Model, model.Options, error) {
 	options := model.Options{
 		Method: model.TrainLoRA, LoRA: model.LoRA{Rank: o.Rank, Alpha: 2 * float64(o.Rank), Targets: []string{model.AllLinear}}, Seed: 1,
 	}
@@ -103,7 +103,7 @@ func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.De
 	options.NF4 = o.NF4
 	weights, err := filepath.Glob(filepath.Join(o.Model, "*.safetensors"))
 	if err != nil {
-		return nil, 0, err
+		return nil, options, err
 	}
 	var m *model.Model
 	if len(weights) == 0 {
@@ -111,21 +111,29 @@ func (o *BenchOptions) load(ctx context.Context, config model.Config, dev ops.De
 	} else if options, err = options.Compact(o.Model); err == nil {
 		m, err = model.Load(ctx, o.Model, dev, options)
 	}
-	return m, options.Weights, err
+	return m, options, err
 }
 
-// prepare chooses what a pass computes again, so that it fits in the device's own memory, and makes room for it.
-func (b *bench) prepare(config model.Config) error {
+// prepare chooses what a pass computes again, so that it fits in the device's own memory, and makes room for it and for the losses of
+// steps that are queued.
+func (b *bench) prepare(config model.Config, options model.Options) error {
 	if b.Decode {
 		return nil
 	}
 	n := b.B * b.T
+	if err := b.model.Room(benchQueue * n); err != nil {
+		return err
+	}
 	r := model.Recompute{}
 	if memory := usable(b.dev.Info().Memory); b.Again || memory > 0 {
 		room := int64(0)
-		if !b.Again { // operations lay out a linear's inputs and outputs again, a dequantised weight, and logits
-			scratch := int64(1<<30) + 16*int64(n)*int64(config.F) + 8*int64(config.F)*int64(config.C)
-			room = memory - b.dev.Info().Bytes - scratch
+		if !b.Again {
+			_, scratch, err := model.Rehearse(config, options, b.dev, n)
+			if err != nil {
+				return err
+			}
+			moments := 8 * int64(b.model.Gradients().Len)
+			room = memory - b.dev.Info().Bytes - scratch - moments
 		}
 		r, _ = b.model.Fit(n, room)
 	}
@@ -207,9 +215,6 @@ func (b *bench) train(ctx context.Context) error {
 	targets := batch.Targets()
 	if targets == 0 {
 		return errors.New("length: a row of one token has no target")
-	}
-	if err := b.model.Room(benchQueue * len(b.IDs)); err != nil {
-		return err
 	}
 	settle := func() error {
 		settled, err := b.model.Settle()

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"lpipe/engine/cpu"
+	"lpipe/engine/cuda"
 	"lpipe/engine/ops"
 )
 
@@ -29,4 +30,9 @@ func OpenDevice(name string, threads int) (ops.Device, error) {
 		return nil, fmt.Errorf("device %q: %w; use cpu", name, err)
 	}
 	return dev, nil
+}
+
+// OutlineGPU makes a device for Plan: a GPU with that much memory, which need not be there.
+func OutlineGPU(memory int64) ops.Device {
+	return cuda.NewOutline(cuda.Description{Name: "cuda", Detail: "a GPU that need not be here", Memory: memory}, cuda.Options{})
 }

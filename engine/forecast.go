@@ -22,7 +22,7 @@ type Forecast struct {
 
 	Notes []string `json:"notes,omitempty"` // what reading the data had to say
 
-	TokensPerSecond float64 `json:"tokens_per_s"` // of training steps, from a model of one such layer
+	TokensPerSecond float64 `json:"tokens_per_s"` // of training steps, from a model of one such layer; 0: for a GPU that is not here
 	Seconds         float64 `json:"seconds,omitempty"`
 	PiSSASeconds    float64 `json:"pissa_seconds,omitempty"` // before the first step
 	Device          string  `json:"device"`
@@ -62,6 +62,9 @@ func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error
 			return nil, err
 		}
 		f.PiSSASeconds = took.Seconds()
+	}
+	if dev.Info().Counts {
+		return f, nil
 	}
 	return f, f.probe(ctx, dev, config, o)
 }

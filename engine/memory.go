@@ -54,7 +54,7 @@ func (o *TrainOptions) needs(config model.Config, dev ops.Device, n, longest int
 		sizeText(r.Total), r.Parts(), sizeText(limit), o.wouldFit(config, dev, n, longest, limit, process))
 }
 
-// usable is what of a device's own memory training may take: the driver keeps some, and weights have borders for adapters.
+// usable is what of a device's own memory training may take: the driver keeps some, and its allocations are whole pages.
 func usable(memory int64) int64 { return memory / 100 * 95 }
 
 // fit is the cheapest choice within limit, or the smallest there is.
@@ -78,8 +78,12 @@ func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, 
 	if dev.Info().Name == "cpu" {
 		r.Host = o.hostBytes(r.Trained)
 	}
-	if r.Scratch, err = model.Rehearse(config, options, model.Recompute{}, dev, n); err != nil {
+	stored, scratch, err := model.Rehearse(config, options, dev, n)
+	if err != nil {
 		return nil, err
+	}
+	if r.Scratch = scratch; stored > 0 { // with the borders that the device gives weights
+		r.Weights = stored - r.Adapter - r.Gradients
 	}
 	fixed := r.Weights + r.Adapter + r.Gradients + r.Optimizer + r.EMA + r.Samples + r.Scratch + r.Host + r.Process
 	room := limit - fixed

@@ -34,6 +34,7 @@ func (p *program) enginePlanCommand() *cli.Command {
 			&cli.BoolFlag{Name: "samples", Usage: "let the model write samples while it trains"},
 
 			&cli.StringFlag{Name: "device-memory", Usage: "how much memory there is: `SIZE` like 24GiB", DefaultText: "the machine's"},
+			&cli.BoolFlag{Name: "gpu", Usage: "plan for a GPU with --device-memory, of which training takes 95 %; none need be here, and no time is given"},
 			&cli.IntFlag{Name: "sequence-length", Usage: "`N` tokens of a pack", Value: 4096},
 			&cli.IntFlag{Name: "batch-tokens", Usage: "`N` tokens of a step", Value: 65536},
 			&cli.Float64Flag{Name: "epochs", Value: 1},
@@ -41,6 +42,9 @@ func (p *program) enginePlanCommand() *cli.Command {
 			threadsFlag(),
 		},
 		Action: func(c *cli.Context) error {
+			if c.Bool("gpu") {
+				return p.enginePlanGPU(c)
+			}
 			return p.onDevice(c, func(dev ops.Device) error { return p.enginePlan(c, dev) })
 		},
 	}
@@ -101,11 +105,29 @@ func memoryText(f *engine.Forecast) string {
 	return text + ": " + f.Parts()
 }
 
+// enginePlanGPU plans for a GPU of the memory that is named.
+func (p *program) enginePlanGPU(c *cli.Context) error {
+	o, err := p.planOptions(c)
+	if err != nil {
+		return err
+	}
+	if o.DeviceMemory == 0 {
+		return usagef("--gpu needs --device-memory: how much the GPU has")
+	}
+	dev := engine.OutlineGPU(o.DeviceMemory)
+	o.DeviceMemory = 0 // all but what the driver keeps
+	return p.printPlan(c, dev, o)
+}
+
 func (p *program) enginePlan(c *cli.Context, dev ops.Device) error {
 	o, err := p.planOptions(c)
 	if err != nil {
 		return err
 	}
+	return p.printPlan(c, dev, o)
+}
+
+func (p *program) printPlan(c *cli.Context, dev ops.Device, o engine.TrainOptions) error {
 	f, err := engine.Plan(c.Context, dev, o)
 	if err != nil {
 		return err
@@ -127,6 +149,10 @@ func (p *program) enginePlan(c *cli.Context, dev ops.Device) error {
 	}
 	if f.Steps > 0 {
 		rows = append(rows, []string{"data", fmt.Sprintf("%d rows, %d targets; %d steps, %d tokens", f.Rows, f.Targets, f.Steps, f.Tokens)})
+	}
+	if dev.Info().Counts {
+		table(p.stdout, append(rows, []string{"time", "not known: nothing was computed"}))
+		return nil
 	}
 	speed := fmt.Sprintf("about %.0f tokens/s", f.TokensPerSecond)
 	if f.Seconds > 0 {

@@ -26,6 +26,7 @@ type Device struct {
 	product Product
 	call    call
 	rows    []int32 // trained tokens of the head
+	counts  bool    // nothing is computed: see NewOutline
 }
 
 var _ ops.Device = (*Device)(nil)
@@ -49,7 +50,7 @@ func New(m Machine, o Options) *Device {
 // Info describes the device.
 func (d *Device) Info() ops.Info {
 	s := d.m.Describe()
-	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory}
+	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory, Counts: d.counts}
 }
 
 // Failed returns the first error that is known by now.

@@ -36,17 +36,27 @@ func (m *Model) Largest() int {
 	return n
 }
 
-// Rehearse says what scratch memory dev would take for a training pass over n tokens of such a model; 0 if it cannot tell.
-func Rehearse(c Config, o Options, r Recompute, dev ops.Device, n int) (scratch int64, err error) {
+// Rehearse says what scratch memory dev would take for a training pass over n tokens of such a model, and what the model itself;
+// 0 where it cannot tell.
+func Rehearse(c Config, o Options, dev ops.Device, n int) (stored, scratch int64, err error) {
 	if _, ok := dev.(ops.Rehearser); !ok {
-		return 0, nil
+		return 0, 0, nil
 	}
-	m := &Model{Config: c, Method: o.Method, dev: dev, recompute: r}
+	d, outlines := dev.(ops.Outliner)
+	if outlines { // not even what is computed again would fit in dev, perhaps
+		dev = d.Outline()
+		defer dev.Close()
+	}
+	m := &Model{Config: c, Method: o.Method, dev: dev}
 	defer m.Free()
 	if err := m.outline(o); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return m.Prepare(n)
+	if outlines {
+		stored = dev.Info().Bytes
+	}
+	scratch, err = m.Prepare(n)
+	return stored, scratch, err
 }
 
 // outline is build without values.

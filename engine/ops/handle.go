@@ -105,6 +105,7 @@ type Info struct {
 	Bytes   int64  // of allocations that were not freed; the scratch of operations is not among them
 	Scratch int64  // bytes that operations keep for their own use, so far
 	Memory  int64  // bytes that the device has, if it has a memory of its own; 0: the process's, or not known
+	Counts  bool   // nothing is computed, only memory is counted: see Outliner
 }
 
 // Snapshotter is a Device that copies buffers to the host while it goes on computing.
@@ -113,6 +114,12 @@ type Snapshotter interface {
 	// goroutine; what it returns may only be read, and is valid until the next Snapshot or Close. What changes src in the meantime
 	// waits its turn on the device: Write, Copy, Zero, Add, Scale, AdamW and Lion. Nothing else may change it.
 	Snapshot(src []Buf) (arrived func() ([][]float32, error))
+}
+
+// Outliner is a Device whose memory is no place to try in what would fit.
+type Outliner interface {
+	// Outline is a twin that has no memory and computes nothing: allocations are counted in its Info, and cost nothing.
+	Outline() Device
 }
 
 // Rehearser is a Device that can say what scratch memory operations take before it computes them.
