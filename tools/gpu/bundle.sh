@@ -24,6 +24,19 @@ for shape in tools/gpu/shapes/*.json; do
   cp "$shape" "$out/shapes/$name/config.json"
 done
 cp tools/gpu/run.sh tools/gpu/run.py tools/gpu/peer.py "$out"
+
+# compute-sanitizer, for what has no CUDA toolkit; it finds its libraries in ../lib
+sanitizer=build/cuda/sanitizer
+if ! cmp -s tools/gpu/requirements.txt "$sanitizer/installed"; then
+  rm -rf "$sanitizer"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --require-hashes \
+    --only-binary=:all: --target "$sanitizer" -r tools/gpu/requirements.txt
+  cp tools/gpu/requirements.txt "$sanitizer/installed"
+fi
+mkdir -p "$out/sanitizer/bin" "$out/sanitizer/lib"
+cp "$sanitizer"/nvidia/cu13/bin/{compute-sanitizer,libsanitizer-collection.so} "$out/sanitizer/bin"
+cp "$sanitizer"/nvidia/cu13/lib/lib{InterceptorInjection,TreeLauncher}*.so "$out/sanitizer/lib"
+gzip -9 "$out"/sanitizer/*/*
 git describe --always --dirty --abbrev=12 >"$out/commit" 2>/dev/null || echo unknown >"$out/commit"
 size=$(du -sm "$out" | cut -f1)
 echo "build/gpu-bundle: $size MB; copy it to a machine with a GPU and run: bash run.sh"
