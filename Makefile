@@ -72,6 +72,10 @@ bench-data: build ## the data stages: MB/s, rows/s, peak memory
 bench-exp: build ## what a sweep costs over its stages, exp show of 5,000, the page of 100 runs
 	@tools/bench/exp.sh
 
+.PHONY: bench-tracking
+bench-tracking: ## what tracking costs a training, beside a real MLflow server
+	@tools/bench/tracking.sh
+
 .PHONY: bench-engine
 bench-engine: build ## a LoRA step beside torch and PEFT
 	@tools/bench/engine.sh

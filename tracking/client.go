@@ -81,6 +81,7 @@ func New(o Options) (*Client, error) {
 		IdleConnTimeout:       30 * time.Second, // uvicorn ends idle ones after some seconds; a lost race is tried again
 		MaxIdleConnsPerHost:   8,
 		ForceAttemptHTTP2:     true,
+		WriteBufferSize:       128 << 10, // a batch in one piece, instead of some thirty, for each of which both sides would wake
 	}
 	if transport.TLSClientConfig, err = o.tls(); err != nil {
 		return nil, err

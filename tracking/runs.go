@@ -80,7 +80,16 @@ func appendNumber(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'g', -1, 64)
 }
 
+// appendString is a string in JSON; those of letters that stand for themselves, as names of metrics mostly are, need no encoder.
 func appendString(b []byte, s string) []byte {
+	plain := func(c byte) bool { return c >= ' ' && c <= '~' && c != '"' && c != '\\' }
+	i := 0
+	for i < len(s) && plain(s[i]) {
+		i++
+	}
+	if i == len(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	text, _ := json.Marshal(s) // a string always can be
 	return append(b, text...)
 }
@@ -257,7 +266,7 @@ func (b *Batch) Size() int { return len(b.Metrics) + len(b.Params) + len(b.Tags)
 // not wait for each other for ever. The caller keeps to the Max constants.
 func (c *Client) LogBatch(ctx context.Context, run string, b Batch) error {
 	slices.SortStableFunc(b.Metrics, func(a, b Metric) int { return strings.Compare(a.Key, b.Key) })
-	body := appendString([]byte(`{"run_id":`), run)
+	body := appendString(append(make([]byte, 0, 128*(1+b.Size())), `{"run_id":`...), run)
 	if len(b.Metrics) > 0 {
 		body = append(body, `,"metrics":[`...)
 		for i, m := range b.Metrics {

@@ -16,7 +16,7 @@ import (
 )
 
 // run executes a command line in process and returns what it printed.
-func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, messages bytes.Buffer
 	p := &program{
@@ -34,7 +34,7 @@ func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 }
 
 // mustRun is run for commands that have to succeed.
-func mustRun(t *testing.T, args ...string) string {
+func mustRun(t testing.TB, args ...string) string {
 	t.Helper()
 	stdout, stderr, code := run(t, args...)
 	if code != 0 {

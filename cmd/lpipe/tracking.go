@@ -118,7 +118,7 @@ func (t *tracked) await(killed bool) error {
 	if killed {
 		within = sendKilled
 	}
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {

@@ -3,15 +3,17 @@ package spool_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"lpipe/tracking"
 	"lpipe/tracking/spool"
-	"lpipe/tracking/trackingtest"
 )
 
 // A hundred metrics a step through a server that is killed three times: tools/tracking-million.sh, which says how many
@@ -39,10 +41,11 @@ func TestMillionPoints(t *testing.T) {
 	b.must(err)
 	t.Logf("%d points recorded in %.2f s, %d bytes", points, time.Since(began).Seconds(), info.Size)
 	began = time.Now()
-	b.sendKilling(info.Size, func() {
+	b.sendKilling(points/tracking.MaxBatchSize, func() {
 		if kill == "" {
-			b.proxy.Set(trackingtest.Down)
-			time.AfterFunc(20*time.Millisecond, func() { b.proxy.Set(nil) })
+			b.down.Store(true)
+			time.Sleep(20 * time.Millisecond)
+			b.down.Store(false)
 			return
 		}
 		if text, err := exec.Command("bash", "-c", kill).CombinedOutput(); err != nil {
@@ -54,26 +57,27 @@ func TestMillionPoints(t *testing.T) {
 	b.allArrived(steps, metrics)
 }
 
-// sendKilling sends, and calls kill when a fifth, a half and four fifths are through.
-func (b *bench) sendKilling(size int64, kill func()) {
+// sendKilling sends so many batches, and has the server killed beside the first of them behind a fifth, a half and four fifths.
+func (b *bench) sendKilling(batches int, kill func()) {
 	b.Helper()
-	done := make(chan struct{})
-	killed := make(chan int)
-	go func() {
-		count := 0
-		defer func() { killed <- count }()
-		for _, share := range []float64{0.2, 0.5, 0.8} {
-			for float64(spool.ReadSent(b.dir).At) < share*float64(size) {
-				select {
-				case <-done:
-					return
-				case <-time.After(2 * time.Millisecond):
-				}
-			}
-			kill()
-			count++
+	at := []int{batches / 5, batches / 2, batches * 4 / 5}
+	var mu sync.Mutex
+	seen, killed := 0, 0
+	var killing sync.WaitGroup
+	b.proxy.Set(func(_ http.ResponseWriter, r *http.Request, _ int, _ http.Handler) bool {
+		if b.down.Load() {
+			panic(http.ErrAbortHandler)
 		}
-	}()
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.HasSuffix(r.URL.Path, "/log-batch") {
+			if seen++; killed < len(at) && seen > at[killed] {
+				killed++
+				killing.Go(kill)
+			}
+		}
+		return false
+	})
 	failures := 0
 	for {
 		err := b.sender.Send(b.Context(), b.dir)
@@ -86,9 +90,10 @@ func (b *bench) sendKilling(size int64, kill func()) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	close(done)
-	if n := <-killed; n != 3 {
-		b.Errorf("the server was killed %d times, want 3", n)
+	killing.Wait()
+	b.proxy.Set(nil)
+	if killed != len(at) {
+		b.Errorf("the server was killed %d times, want %d", killed, len(at))
 	}
 	b.Logf("sending broke off %d times", failures)
 }

@@ -156,6 +156,10 @@ func parseLine(line []byte) (r Record, good bool) {
 	if err != nil || uint32(sum) != crc32.Checksum(line[9:], castagnoli()) {
 		return r, false
 	}
+	if r, good = parseMetrics(line[9:]); good {
+		return r, true
+	}
+	r = Record{}
 	return r, json.Unmarshal(line[9:], &r) == nil
 }
 

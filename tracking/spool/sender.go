@@ -89,19 +89,13 @@ func rest(ctx context.Context, w *Writer, next <-chan struct{}, pause time.Durat
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-timer.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-			if _, ended := w.more(); ended {
-				return nil
-			}
-		}
+	select {
+	case <-timer.C:
+		return nil
+	case <-w.closed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -119,7 +113,9 @@ type sending struct {
 	first bool // nobody sent anything of this spool before
 
 	pending map[string]*tracking.Batch
-	queued  int // rows pending
+	queued  int       // rows pending
+	noteAt  time.Time // before it, arriving rows do not have the state written
+	unnoted bool      // the state is further than its file
 }
 
 // nameOf says whose names are kept apart: those of a run's metrics, parameters, tags.
@@ -262,7 +258,20 @@ func (x *sending) settle(ctx context.Context, at int64) error {
 		return nil
 	}
 	x.state.At, x.state.Error = at, ""
-	return x.state.write(x.dir)
+	return x.note()
+}
+
+// note writes the state, unless that would take more than a thousandth of the time: to replace a file costs some file systems
+// milliseconds, and a training is beside. After a kill the rows since are sent again, which changes nothing at the server.
+func (x *sending) note() error {
+	began := time.Now()
+	if began.Before(x.noteAt) {
+		x.unnoted = true
+		return nil
+	}
+	err := x.state.write(x.dir)
+	x.unnoted, x.noteAt = false, began.Add(1000*time.Since(began))
+	return err
 }
 
 // finish marks the spool as done if the run at the top has ended.
@@ -280,8 +289,8 @@ func (x *sending) tell(err error) error {
 	if err != nil {
 		text = err.Error()
 	}
-	if x.state.Error != text {
-		x.state.Error = text
+	if x.state.Error != text || x.unnoted {
+		x.state.Error, x.unnoted = text, false
 		if wrote := x.state.write(x.dir); err == nil {
 			err = wrote
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type bench struct {
 	name     string // of the experiment
 	mu       sync.Mutex
 	warnings []string
+	down     atomic.Bool // of TestMillionPoints: the proxy drops what comes
 }
 
 func newBench(t *testing.T) *bench {

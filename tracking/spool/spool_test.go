@@ -103,7 +103,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// The fast encoder of metrics writes what encoding/json does.
+// The fast encoder of metrics writes what encoding/json does, and the fast parser reads what it does.
 func TestMetricsAreEncodedAsJSON(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {
@@ -122,7 +122,27 @@ func TestMetricsAreEncodedAsJSON(t *testing.T) {
 		if fast := r.appendMetrics(nil); !bytes.Equal(fast, plain) {
 			t.Fatalf("fast %s\nplain %s", fast, plain)
 		}
+		read, good := parseMetrics(plain)
+		var slow Record
+		if err := json.Unmarshal(plain, &slow); err != nil {
+			t.Fatal(err)
+		}
+		if good && fmt.Sprint(read) != fmt.Sprint(slow) || !good && isASCII(plain) && !bytes.ContainsRune(plain, '\\') {
+			t.Fatalf("%s is read fast as %v (%v), plainly as %v", plain, read, good, slow)
+		}
+		good = true
+		for end := range plain {
+			_, cut := parseMetrics(plain[:end])
+			good = good && !cut
+		}
+		if _, more := parseMetrics(append(plain, '}')); !good || more {
+			t.Fatalf("a part of %s is read as a whole", plain)
+		}
 	}
+}
+
+func isASCII(text []byte) bool {
+	return !bytes.ContainsFunc(text, func(r rune) bool { return r > '~' })
 }
 
 func TestClockThatGoesBackwardsStandsStill(t *testing.T) {

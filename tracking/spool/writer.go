@@ -30,6 +30,8 @@ type Writer struct {
 	lock *cache.Lock
 	now  func() time.Time
 
+	closed chan struct{} // closed by Close
+
 	mu     sync.Mutex // guards what follows
 	f      *os.File
 	buffer []byte
@@ -101,7 +103,7 @@ func open(ctx context.Context, dir string, now func() time.Time) (*Writer, error
 		lock.Release()
 		return nil, fmt.Errorf("open a spool: %w", err)
 	}
-	return &Writer{dir: dir, lock: lock, now: now, f: f, last: map[string]map[string]int64{}, runs: map[string]*RunState{}, wake: make(chan struct{})}, nil
+	return &Writer{dir: dir, lock: lock, now: now, f: f, last: map[string]map[string]int64{}, runs: map[string]*RunState{}, wake: make(chan struct{}), closed: make(chan struct{})}, nil
 }
 
 // scan reads what is there: which runs, how far each metric is, what time it was. It returns where the last good line ends.
@@ -244,6 +246,7 @@ func (w *Writer) Close() error {
 	if !w.ended {
 		w.ended = true
 		close(w.wake)
+		close(w.closed)
 		w.f.Close()
 		w.lock.Release()
 	}
