@@ -20,7 +20,8 @@
 // than the border holds, are products of their own.
 //
 // Results depend on shapes only: no sum is taken by atomic additions. Nothing is allocated during a step but scratch, which
-// grows to the largest that an operation needed and stays. Operations are queued; Read, ReadInts, ReadWeight and Err wait.
+// grows to the largest that an operation needed and stays. Operations are queued; Read, ReadWeight, Err and giving memory back wait.
+// Snapshot copies beside them, and what Outline makes has no memory at all.
 //
 // Read device.go, linear.go (where the time goes), attention.go, then kernels/gemm.cu and kernels/attention_mma.cu.
 package cuda

@@ -40,6 +40,9 @@ type kernel struct {
 	shared uint32
 }
 
+// oldestDriver is the CUDA version of driver 580: older ones load none of the kernels, which CUDA 13.0 compiled.
+const oldestDriver = 13000
+
 // smallShared is what every kernel may have; sharedOptIn asks for what a block can be allowed.
 const (
 	smallShared = 48 << 10
@@ -50,6 +53,9 @@ const (
 func Open(number int) (*Machine, error) {
 	if err := Found(); err != nil {
 		return nil, err
+	}
+	if v := cu.Version(); v < oldestDriver {
+		return nil, fmt.Errorf("the NVIDIA driver knows CUDA up to %d.%d; 13.0 is needed, which driver 580 brought: install it or a newer one", v/1000, v%1000/10)
 	}
 	count, err := cu.NumDevices()
 	if err != nil {

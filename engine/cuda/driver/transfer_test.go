@@ -142,3 +142,19 @@ func TestStagingWaitsForItsEvents(t *testing.T) {
 		}
 	}
 }
+
+// An old driver is named, with what to install: it would refuse the kernels with a number.
+func TestOldDriverIsNamed(t *testing.T) {
+	if err := Found(); err != nil {
+		t.Skip(err)
+	}
+	t.Setenv("FAKE_CUDA_VERSION", "12080")
+	m, err := Open(0)
+	if err == nil {
+		m.Close()
+		t.Skip("this is a GPU, whose driver has its own version")
+	}
+	if !strings.Contains(err.Error(), "up to 12.8") || !strings.Contains(err.Error(), "driver 580") {
+		t.Error(err)
+	}
+}

@@ -20,6 +20,7 @@ typedef unsigned long long address;
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
 
 namespace {
+const size_t MEMORY = (size_t)8 << 30;
 thread_local void *current;
 char the_context, the_module;
 struct stream {
@@ -68,11 +69,15 @@ result later(stream *s, std::function<result()> work) {
 
 extern "C" {
 result cuInit(unsigned) { return OK; }
-result cuDriverGetVersion(int *v) { *v = 13000; return OK; }
+result cuDriverGetVersion(int *v) {
+    const char *other = getenv("FAKE_CUDA_VERSION");
+    *v = other && *other ? atoi(other) : 13000;
+    return OK;
+}
 result cuDeviceGetCount(int *n) { *n = 1; return OK; }
 result cuDeviceGet(int *d, int i) { *d = i; return i == 0 ? OK : INVALID_VALUE; }
 result cuDeviceGetName(char *name, int n, int) { snprintf(name, n, "no GPU: kernels on the processor"); return OK; }
-result cuDeviceTotalMem_v2(size_t *n, int) { *n = (size_t)8 << 30; return OK; }
+result cuDeviceTotalMem_v2(size_t *n, int) { *n = MEMORY; return OK; }
 result cuDeviceComputeCapability(int *major, int *minor, int) { *major = 9; *minor = 0; return OK; }
 result cuDeviceGetAttribute(int *v, int which, int) { *v = which == 75 ? 9 : which == 76 ? 0 : which == 97 ? most_shared() : 1; return OK; }
 result cuDevicePrimaryCtxRetain(void **c, int) { *c = &the_context; return OK; }
@@ -118,6 +123,9 @@ result cuFuncSetAttribute(void *f, int which, int value) {
 result cuMemAlloc_v2(address *p, size_t n) {
     hold h(all);
     if (!current) return INVALID_CONTEXT;
+    size_t used = n;
+    for (auto &b : blocks) used += b.second;
+    if (used > MEMORY) return OUT_OF_MEMORY;
     void *m = n ? aligned_alloc(256, (n + 255) / 256 * 256) : nullptr;
     if (!m) return n ? OUT_OF_MEMORY : INVALID_VALUE;
     memset(m, 0xff, n);
@@ -134,7 +142,7 @@ result cuMemFree_v2(address p) {
     blocks.erase(p);
     return OK;
 }
-result cuMemGetInfo_v2(size_t *f, size_t *t) { *f = *t = (size_t)8 << 30; return OK; }
+result cuMemGetInfo_v2(size_t *f, size_t *t) { *f = *t = MEMORY; return OK; }
 result cuMemHostAlloc(void **p, size_t n, unsigned) { *p = malloc(n); return current ? OK : INVALID_CONTEXT; }
 result cuMemFreeHost(void *p) { free(p); return OK; }
 result cuMemsetD8Async(address p, unsigned char v, size_t n, void *s) {
