@@ -125,9 +125,13 @@ func (b *bench) prepare(config model.Config, options model.Options) error {
 		return err
 	}
 	r := model.Recompute{}
-	if memory := usable(b.dev.Info().Memory); b.Again || memory > 0 {
+	if memory, light := usable(b.dev.Info().Memory), sparing(b.dev); b.Again || light || memory > 0 {
 		room := int64(0)
-		if !b.Again {
+		switch {
+		case b.Again:
+		case memory == 0:
+			room = 1 << 62
+		default:
 			_, scratch, err := model.Rehearse(config, options, b.dev, n)
 			if err != nil {
 				return err
@@ -135,7 +139,7 @@ func (b *bench) prepare(config model.Config, options model.Options) error {
 			moments := 8 * int64(b.model.Gradients().Len)
 			room = memory - b.dev.Info().Bytes - scratch - moments
 		}
-		r, _ = b.model.Fit(n, room)
+		r, _ = b.model.Fit(n, room, light)
 	}
 	b.model.SetRecompute(r)
 	b.result.Recompute = r

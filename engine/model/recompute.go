@@ -79,8 +79,9 @@ func (m *Model) Prepare(n int) (scratch int64, err error) {
 }
 
 // Fit chooses what a training pass over n tokens computes again so that its activations take at most limit bytes: first what
-// costs least. The second result is what they take then, which is above limit if nothing more can be left out.
-func (m *Model) Fit(n int, limit int64) (Recompute, int64) {
+// costs least, which light says to leave out in any case. The second result is what they take then, which is above limit if nothing
+// more can be left out.
+func (m *Model) Fit(n int, limit int64, light bool) (Recompute, int64) {
 	was := m.recompute
 	defer func() { m.recompute = was }()
 	layers := m.Config.Layers - m.lowest
@@ -89,6 +90,9 @@ func (m *Model) Fit(n int, limit int64) (Recompute, int64) {
 		return m.ActivationBytes(n, true)
 	}
 	r := Recompute{}
+	if light {
+		r.Light = layers
+	}
 	for _, field := range []*int{&r.Light, &r.MLP, &r.Whole} {
 		for ; *field < layers; *field++ {
 			if bytes := size(r); bytes <= limit {

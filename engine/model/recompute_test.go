@@ -71,7 +71,7 @@ func TestFit(t *testing.T) {
 	all := m.ActivationBytes(64, true)
 	limit, last := all, Recompute{}
 	for {
-		r, bytes := m.Fit(64, limit)
+		r, bytes := m.Fit(64, limit, false)
 		if bytes > limit {
 			if r != (Recompute{3, 3, 3}) {
 				t.Errorf("%d bytes are too few for %d at %+v, which is not all", limit, bytes, r)
@@ -89,5 +89,8 @@ func TestFit(t *testing.T) {
 	}
 	if last == (Recompute{}) {
 		t.Error("nothing was computed again")
+	}
+	if r, bytes := m.Fit(64, all, true); r != (Recompute{Light: 3}) || bytes >= all {
+		t.Errorf("with what is light left out: %+v, %d bytes of %d", r, bytes, all)
 	}
 }
