@@ -1,59 +1,39 @@
 package dataset
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
-	"strconv"
-	"strings"
-	"unicode/utf8"
+	"sync"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/format"
 )
 
 const parquetMagic = "PAR1"
 
-// parquetSource reads the wanted columns page by page and puts the rows together from their levels, as in
-// the Dremel paper (Melnik and others, 2010): of a file with messages and a copy of them it reads one.
+// parquetSource reads the row groups of a file, the next ones ahead of the one in hand, each on a goroutine of its own.
 type parquetSource struct {
 	path    string
 	size    int64
 	file    *parquet.File
 	columns []string
-	nodes   []*parquetNode // of the wanted top-level columns
-	leaves  []*leaf        // of those, all
-	group   int            // row group that is open, -1 before the first
-	left    int64          // rows of it
-	rows    int64          // rows read of the file
+	wanted  []*parquet.Column // top-level
+	rows    int64             // handed out
 	total   int64
-	arena   []byte
-	invalid bool // a text of the row in hand was not UTF-8
+
+	groups  chan chan groupBatch // of the row groups, in their order; nil before the first batch
+	inHand  chan groupBatch      // of the group that is being handed out
+	stop    chan struct{}        // closed: nobody takes batches any more
+	readers sync.WaitGroup
+	err     error // what ended the rows
 }
 
-// parquetNode is a node of the schema with what assembly needs of it.
-type parquetNode struct {
-	name               string
-	repetition         int // level of this node, counted as Parquet does
-	definition         int
-	repeated, optional bool
-	list               bool // a LIST or MAP group, whose one child repeats
-	leaf               *leaf
-	text               func(parquet.Value) Value // of a leaf; nil: as its physical type says
-	children           []*parquetNode
-}
-
-// leaf is a column chunk being read.
-type leaf struct {
-	column *parquet.Column
-	pages  parquet.Pages
-	page   parquet.Page
-	values parquet.ValueReader
-	buf    []parquet.Value
-	at, n  int
-	ended  bool
+// groupBatch is a batch of a row group, or why there is none.
+type groupBatch struct {
+	batch *Batch
+	err   error
 }
 
 func openParquet(path string, file *os.File, size int64, want map[string]bool) (*parquetSource, error) {
@@ -68,15 +48,14 @@ func openParquet(path string, file *os.File, size int64, want map[string]bool) (
 		}
 		return nil, fmt.Errorf("%s is no Parquet file: %w", path, err)
 	}
-	s := &parquetSource{path: path, size: size, file: f, group: -1, total: f.NumRows()}
-	elements := leafElements(f)
+	s := &parquetSource{path: path, size: size, file: f, total: f.NumRows()}
 	for _, column := range f.Root().Columns() {
 		if slices.Contains(s.columns, column.Name()) && (want == nil || want[column.Name()]) {
 			return nil, errTwice(path, column.Name())
 		}
 		s.columns = append(s.columns, column.Name())
 		if want == nil || want[column.Name()] {
-			s.nodes = append(s.nodes, s.node(column, elements))
+			s.wanted = append(s.wanted, column)
 		}
 	}
 	return s, nil
@@ -97,300 +76,78 @@ func errTwice(path, column string) error {
 	return fmt.Errorf("%s has two columns %q: which one is meant? Name them apart", path, column)
 }
 
-// leafElements are the schema's leaves, in the order of their columns.
-func leafElements(f *parquet.File) []*format.SchemaElement {
-	var leaves []*format.SchemaElement
-	for i := range f.Metadata().Schema {
-		if element := &f.Metadata().Schema[i]; element.Type.Valid {
-			leaves = append(leaves, element)
-		}
+func (s *parquetSource) next() (*Batch, error) {
+	if s.groups == nil {
+		s.start()
 	}
-	return leaves
-}
-
-func (s *parquetSource) node(c *parquet.Column, elements []*format.SchemaElement) *parquetNode {
-	n := &parquetNode{
-		name:       c.Name(),
-		repetition: c.MaxRepetitionLevel(),
-		definition: c.MaxDefinitionLevel(),
-		repeated:   c.Repeated(),
-		optional:   c.Optional(),
-	}
-	if c.Leaf() {
-		n.leaf = &leaf{column: c, buf: make([]parquet.Value, 512)}
-		n.text = textOf(c, elements[c.Index()])
-		s.leaves = append(s.leaves, n.leaf)
-		return n
-	}
-	for _, child := range c.Columns() {
-		n.children = append(n.children, s.node(child, elements))
-	}
-	n.list = !n.repeated && len(n.children) == 1 && n.children[0].repeated && len(n.children[0].children) > 0
-	return n
-}
-
-func (s *parquetSource) next() (b *Batch, err error) {
-	defer func() {
-		if r := recover(); r != nil { // a damaged page
-			b, err = nil, &RowError{Path: s.path, Unit: "row", Number: s.rows + 1, Err: fmt.Errorf("damaged page: %v", r)}
-		}
-	}()
-	s.arena = nil
-	b = &Batch{unit: "row", first: s.rows + 1}
-	for size := 0; len(b.records) < batchRows && size < batchBytes; {
-		if s.left == 0 {
-			if more, err := s.openGroup(); err != nil {
-				return nil, fmt.Errorf("read %s: row group %d: %w", s.path, s.group+1, err)
-			} else if !more {
+	for s.err == nil {
+		if got, ok := <-s.inHand; ok {
+			if s.err = got.err; s.err != nil {
 				break
 			}
-			continue
+			s.rows += int64(len(got.batch.records))
+			got.batch.Read = int64(float64(s.size) * float64(s.rows) / float64(max(s.total, 1)))
+			return got.batch, nil
 		}
-		record, n, err := s.record()
-		if err != nil {
-			return nil, &RowError{Path: s.path, Unit: "row", Number: s.rows + 1, Err: fmt.Errorf("%w (is the file cut off or damaged?)", err)}
+		next, ok := <-s.groups
+		if !ok {
+			s.err = io.EOF
+			break
 		}
-		size += n
-		s.left--
-		s.rows++
-		b.records = append(b.records, record)
-		b.noteReplaced(s.invalid)
+		s.inHand = next
 	}
-	if len(b.records) == 0 {
-		return nil, io.EOF
-	}
-	b.Read = int64(float64(s.size) * float64(s.rows) / float64(max(s.total, 1)))
-	return b, nil
+	return nil, s.err
 }
 
-// openGroup opens the wanted columns of the next row group.
-func (s *parquetSource) openGroup() (bool, error) {
-	s.closeGroup()
-	groups := s.file.RowGroups()
-	if s.group++; s.group >= len(groups) {
-		s.group = len(groups)
-		return false, nil
-	}
-	s.left = groups[s.group].NumRows()
-	chunks := groups[s.group].ColumnChunks()
-	for _, l := range s.leaves {
-		l.pages, l.ended, l.at, l.n = chunks[l.column.Index()].Pages(), false, 0, 0
-	}
-	return true, nil
+// start reads the row groups on some goroutines, until all are read or stop is closed.
+func (s *parquetSource) start() {
+	const ahead = 2 // batches of a row group that wait
+	readers := s.atOnce()
+	s.groups, s.stop = make(chan chan groupBatch, readers-1), make(chan struct{})
+	s.inHand = make(chan groupBatch)
+	close(s.inHand)
+	elements := leafElements(s.file)
+	s.readers.Go(func() {
+		defer close(s.groups)
+		first := int64(1)
+		for _, group := range s.file.RowGroups() {
+			batches := make(chan groupBatch, ahead)
+			select {
+			case s.groups <- batches:
+			case <-s.stop:
+				return
+			}
+			g := &parquetGroup{path: s.path, group: group, wanted: s.wanted, elements: elements, row: first, left: group.NumRows()}
+			s.readers.Go(func() { g.read(batches, s.stop) })
+			first += group.NumRows()
+		}
+	})
 }
 
-func (s *parquetSource) closeGroup() {
-	for _, l := range s.leaves {
-		l.release()
-		if l.pages != nil {
-			l.pages.Close()
-			l.pages = nil
+// atOnce is how many row groups are read at once: reading takes about as long as what becomes of the rows. Fewer of large ones, of
+// which a whole column may be a single page.
+func (s *parquetSource) atOnce() int {
+	const most, unpacked = 8, 128 << 20 // bytes
+	largest := int64(1)
+	for _, group := range s.file.Metadata().RowGroups {
+		size := int64(0)
+		for _, column := range group.Columns {
+			if slices.ContainsFunc(s.wanted, func(c *parquet.Column) bool {
+				return len(column.MetaData.PathInSchema) > 0 && c.Name() == column.MetaData.PathInSchema[0]
+			}) {
+				size += column.MetaData.TotalUncompressedSize
+			}
 		}
+		largest = max(largest, size)
 	}
+	return int(max(1, min(most, int64(runtime.GOMAXPROCS(0)), unpacked/largest)))
 }
 
 func (s *parquetSource) close() error {
-	s.closeGroup()
+	if s.groups == nil {
+		return nil
+	}
+	close(s.stop)
+	s.readers.Wait()
 	return nil
-}
-
-// record is the next row and about how many bytes it has.
-func (s *parquetSource) record() (Record, int, error) {
-	s.invalid = false
-	before := len(s.arena)
-	r := make(Record, 0, len(s.nodes))
-	for _, n := range s.nodes {
-		v, err := s.assemble(n)
-		if err != nil {
-			return nil, 0, fmt.Errorf("column %s: %w", n.name, err)
-		}
-		r = append(r, Field{n.name, v})
-	}
-	return r, max(len(s.arena)-before, 0) + 64, nil
-}
-
-// assemble reads a node's value from its leaves, which all stand at it.
-func (s *parquetSource) assemble(n *parquetNode) (Value, error) {
-	if n.repeated {
-		return s.repeat(n, false)
-	}
-	return s.single(n)
-}
-
-// single is assemble for a node, or one item of a repeated one.
-func (s *parquetSource) single(n *parquetNode) (Value, error) {
-	if n.leaf != nil {
-		v, err := n.leaf.take()
-		if err != nil || v.IsNull() || v.DefinitionLevel() < n.definition {
-			return Value{}, err
-		}
-		return s.convert(n, v), nil
-	}
-	if len(n.children) == 0 {
-		return Value{}, nil
-	}
-	level, err := n.firstLeaf().level()
-	if err != nil {
-		return Value{}, err
-	}
-	if level < n.definition {
-		return Value{}, s.consume(n)
-	}
-	if n.list {
-		return s.repeat(n.children[0], true)
-	}
-	v := Value{Shape: Object, Fields: make([]Field, 0, len(n.children))}
-	for _, child := range n.children {
-		item, err := s.assemble(child)
-		if err != nil {
-			return Value{}, err
-		}
-		v.Fields = append(v.Fields, Field{child.name, item})
-	}
-	return v, nil
-}
-
-// repeat reads the items of a repeated node. Inside a LIST the one child is the item; a MAP has two.
-func (s *parquetSource) repeat(n *parquetNode, inList bool) (Value, error) {
-	first := n.firstLeaf()
-	level, err := first.level()
-	if err != nil {
-		return Value{}, err
-	}
-	v := Value{Shape: List}
-	if level < n.definition {
-		return v, s.consume(n)
-	}
-	for {
-		item, err := s.single(n)
-		if err != nil {
-			return Value{}, err
-		}
-		if inList && len(n.children) == 1 && len(item.Fields) == 1 {
-			item = item.Fields[0].Value
-		}
-		v.List = append(v.List, item)
-		more, err := first.continues(n.repetition)
-		if err != nil || !more {
-			return v, err
-		}
-	}
-}
-
-// consume passes over the null that stands in each leaf for a missing node.
-func (s *parquetSource) consume(n *parquetNode) error {
-	if n.leaf != nil {
-		_, err := n.leaf.take()
-		return err
-	}
-	for _, child := range n.children {
-		if err := s.consume(child); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (n *parquetNode) firstLeaf() *leaf {
-	for n.leaf == nil {
-		n = n.children[0]
-	}
-	return n.leaf
-}
-
-// convert copies a value: those of a page die with it.
-func (s *parquetSource) convert(n *parquetNode, v parquet.Value) Value {
-	if n.text != nil {
-		return n.text(v)
-	}
-	switch v.Kind() {
-	case parquet.ByteArray, parquet.FixedLenByteArray:
-		raw := v.ByteArray()
-		if !utf8.Valid(raw) {
-			s.invalid = true
-			return Value{Shape: Text, Text: strings.ToValidUTF8(string(raw), "\uFFFD")}
-		}
-		if cap(s.arena)-len(s.arena) < len(raw) {
-			s.arena = make([]byte, 0, max(len(raw), 256<<10))
-		}
-		at := len(s.arena)
-		s.arena = append(s.arena, raw...)
-		return Value{Shape: Text, Text: alias(s.arena[at:])}
-	case parquet.Boolean:
-		return Value{Shape: Bool, Text: strconv.FormatBool(v.Boolean())}
-	case parquet.Float:
-		return Value{Shape: Number, Text: strconv.FormatFloat(float64(v.Float()), 'g', -1, 32)}
-	case parquet.Double:
-		return Value{Shape: Number, Text: strconv.FormatFloat(v.Double(), 'g', -1, 64)}
-	case parquet.Int32:
-		return Value{Shape: Number, Text: strconv.FormatInt(int64(v.Int32()), 10)}
-	case parquet.Int64:
-		return Value{Shape: Number, Text: strconv.FormatInt(v.Int64(), 10)}
-	}
-	return Value{Shape: Text, Text: v.String()}
-}
-
-// fill makes sure that a value is at hand, unless the column chunk has ended.
-func (l *leaf) fill() error {
-	for l.at == l.n && !l.ended {
-		if l.values == nil {
-			page, err := l.pages.ReadPage()
-			if errors.Is(err, io.EOF) {
-				l.ended = true
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			l.page, l.values = page, page.Values()
-		}
-		n, err := l.values.ReadValues(l.buf)
-		l.at, l.n = 0, n
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if n == 0 {
-			l.release()
-		}
-	}
-	return nil
-}
-
-func (l *leaf) release() {
-	if l.page != nil {
-		parquet.Release(l.page)
-		l.page, l.values = nil, nil
-	}
-}
-
-var errShortColumn = errors.New("the column ends before the row group does")
-
-func (l *leaf) take() (parquet.Value, error) {
-	if err := l.fill(); err != nil {
-		return parquet.Value{}, err
-	}
-	if l.at == l.n {
-		return parquet.Value{}, errShortColumn
-	}
-	l.at++
-	return l.buf[l.at-1], nil
-}
-
-// level is the definition level of the next value.
-func (l *leaf) level() (int, error) {
-	if err := l.fill(); err != nil {
-		return 0, err
-	}
-	if l.at == l.n {
-		return 0, errShortColumn
-	}
-	return l.buf[l.at].DefinitionLevel(), nil
-}
-
-// continues says whether the next value repeats at the level, in the same row.
-func (l *leaf) continues(level int) (bool, error) {
-	if err := l.fill(); err != nil || l.at == l.n {
-		return false, err
-	}
-	return l.buf[l.at].RepetitionLevel() == level, nil
 }

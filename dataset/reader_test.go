@@ -222,5 +222,8 @@ func TestDamagedParquet(t *testing.T) {
 		if !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), path) {
 			t.Fatalf("byte %d: %v", at, err)
 		}
+		if r != nil {
+			r.Close()
+		}
 	}
 }

@@ -92,7 +92,6 @@ func (w *TokensWriter) append(s Sequence) error {
 		return err
 	}
 	b = w.appendMask(b[:0], s.Mask)
-	w.scratch = b
 	if err := w.mask.write(b); err != nil {
 		return err
 	}
@@ -104,7 +103,8 @@ func (w *TokensWriter) append(s Sequence) error {
 	}
 	w.manifest.Sequences++
 	w.manifest.Longest = max(w.manifest.Longest, len(s.IDs))
-	return w.rows.write(appendRecord(nil, &s))
+	w.scratch = appendRecord(b[:0], &s)
+	return w.rows.write(w.scratch)
 }
 
 // appendIDs appends ids as they stand in the file.
@@ -215,7 +215,7 @@ func (w *TokensWriter) abandon() {
 
 // hashedFile writes a new file and hashes what passes.
 type hashedFile struct {
-	file *os.File
+	file *eagerFile
 	buf  *bufio.Writer
 	sum  hash.Hash
 	size int64
@@ -226,8 +226,8 @@ func createHashed(path string) (*hashedFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hashedFile{file: f, sum: blake3.New()}
-	h.buf = bufio.NewWriterSize(io.MultiWriter(f, h.sum), 1<<20)
+	h := &hashedFile{file: &eagerFile{File: f}, sum: blake3.New()}
+	h.buf = bufio.NewWriterSize(io.MultiWriter(h.file, h.sum), 1<<20)
 	return h, nil
 }
 

@@ -15,7 +15,7 @@ import (
 // RowWriter writes rows as JSONL or Parquet, by the extension. The file stands at its path only after Close.
 type RowWriter struct {
 	path    string
-	file    *os.File
+	file    *eagerFile
 	buf     *bufio.Writer
 	parquet *parquet.GenericWriter[parquetRow]
 	scratch []byte
@@ -55,7 +55,8 @@ func CreateRows(path string) (*RowWriter, error) {
 		return nil, fmt.Errorf("write rows: %w", err)
 	}
 	const enough = 64 << 10 // what stages write at once is larger, and mostly passes by
-	w := &RowWriter{path: path, file: file, buf: bufio.NewWriterSize(file, enough)}
+	w := &RowWriter{path: path, file: &eagerFile{File: file}}
+	w.buf = bufio.NewWriterSize(w.file, enough)
 	if ext == ".parquet" {
 		w.parquet = parquet.NewGenericWriter[parquetRow](w.buf,
 			parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}),

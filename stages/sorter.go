@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/bits"
 	"os"
 	"slices"
 )
@@ -28,21 +27,36 @@ func (a pair) compare(b pair) int {
 	return cmp.Compare(a.row, b.row)
 }
 
-// sortPairs sorts. Hashes are spread evenly: pairs go to their place among 2^n by the first bits of hi, so that a few are left
-// to compare with each other. What is not spread is sorted all the same.
-func sortPairs(pairs []pair) {
-	n := bits.Len(uint(len(pairs) / 8))
-	if n < 4 {
-		slices.SortFunc(pairs, pair.compare)
+// sortPairs sorts. Hashes are spread evenly: pairs go to their place among 256 by the first byte of hi, in place, and among these
+// by the next, as long as there are many; a few are left to compare with each other (American flag sort; McIlroy, Bostic and
+// McIlroy, 1993). With 256 places, what is written next stays in the processor's cache. What is not spread is sorted all the same.
+func sortPairs(pairs []pair) { sortFrom(pairs, 64-placeBits) }
+
+// placeBits of hi tell a pair's place.
+const placeBits = 8
+
+// sortFrom sorts pairs whose hi are equal above the placeBits from shift on.
+func sortFrom(pairs []pair, shift int) {
+	const worth = 256 // pairs, for counting places
+	if len(pairs) < worth || shift < 0 {
+		sortFew(pairs)
 		return
 	}
-	shift := 64 - min(n, 16)
-	ends := make([]int, 1<<min(n, 16))
-	for i := range pairs {
-		ends[pairs[i].hi>>shift]++
+	begin := 0
+	for _, end := range place(pairs, shift) {
+		sortFrom(pairs[begin:end], shift-placeBits)
+		begin = end
 	}
-	next := make([]int, len(ends)) // where the next pair of each place goes
-	for at, sum := 0, 0; at < len(ends); at++ {
+}
+
+// place puts each pair where the bits of its hi from shift on say, and returns where these places end.
+func place(pairs []pair, shift int) (ends [1 << placeBits]int) {
+	for i := range pairs {
+		ends[pairs[i].hi>>shift%(1<<placeBits)]++
+	}
+	var next [1 << placeBits]int // where the next pair of each place goes
+	sum := 0
+	for at := range ends {
 		next[at] = sum
 		sum += ends[at]
 		ends[at] = sum
@@ -50,7 +64,7 @@ func sortPairs(pairs []pair) {
 	for at := range ends {
 		for next[at] < ends[at] {
 			p := pairs[next[at]]
-			for to := p.hi >> shift; to != uint64(at); to = p.hi >> shift {
+			for to := p.hi >> shift % (1 << placeBits); to != uint64(at); to = p.hi >> shift % (1 << placeBits) {
 				p, pairs[next[to]] = pairs[next[to]], p
 				next[to]++
 			}
@@ -58,11 +72,7 @@ func sortPairs(pairs []pair) {
 			next[at]++
 		}
 	}
-	begin := 0
-	for _, end := range ends {
-		sortFew(pairs[begin:end])
-		begin = end
-	}
+	return ends
 }
 
 // sortFew sorts what is mostly a handful.
@@ -107,6 +117,9 @@ type sorter struct {
 func newSorter(scratch string) *sorter { return &sorter{dir: scratch, limit: pairsInMemory} }
 
 func (s *sorter) add(p pair) error {
+	if len(s.pairs) == cap(s.pairs) { // twice as many: append's quarter more means to copy all five times
+		s.pairs = slices.Grow(s.pairs, max(1, min(max(64, len(s.pairs)), s.limit-len(s.pairs))))
+	}
 	s.pairs = append(s.pairs, p)
 	if len(s.pairs) < s.limit {
 		return nil
