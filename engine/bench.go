@@ -45,8 +45,10 @@ type BenchResult struct {
 	PeakGFLOPS float64 `json:"peak_gflops,omitempty"`
 	ReadGB     float64 `json:"read_gb_per_s,omitempty"`
 	ReadShare  float64 `json:"read_share,omitempty"`
-	Device     string  `json:"device"`
-	Detail     string  `json:"detail"`
+	// Repeated says what recording passes would save, and whether it does (see ops.Repeater).
+	Repeated string `json:"repeated,omitempty"`
+	Device   string `json:"device"`
+	Detail   string `json:"detail"`
 	// DeviceBytes is what the device holds for the model, the pass and its operations; Recompute what the pass did twice.
 	DeviceBytes int64           `json:"device_bytes"`
 	Recompute   model.Recompute `json:"recompute"`
@@ -84,7 +86,7 @@ func Bench(ctx context.Context, dev ops.Device, o BenchOptions) (*BenchResult, e
 	r.TokensPerSecond = float64(r.Tokens) / r.Seconds
 	r.GFLOPS = b.flops() * r.TokensPerSecond / 1e9
 	r.Peak, r.Device, r.Detail, r.Threads = PeakRSS()/1e6, info.Name, info.Detail, info.Threads
-	r.DeviceBytes = info.Bytes + info.Scratch
+	r.DeviceBytes, r.Repeated = info.Bytes+info.Scratch, info.Repeats
 	b.limits() // takes memory of its own
 	return r, dev.Err()
 }

@@ -3,6 +3,8 @@
 package engine
 
 import (
+	"time"
+
 	"lpipe/engine/cuda"
 	"lpipe/engine/cuda/driver"
 	"lpipe/engine/ops"
@@ -16,5 +18,5 @@ func openCUDA(number int) (ops.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cuda.New(m, cuda.Options{}), nil
+	return cuda.New(m, cuda.Options{Now: time.Now}), nil
 }

@@ -13,6 +13,7 @@ func (closed) Fetch([]Part) (func() ([]byte, error), error)            { return 
 func (closed) AfterFetch() error                                       { return errClosed }
 func (closed) Launch(string, [3]uint32, uint32, uint32, *Params) error { return errClosed }
 func (closed) Product(*Product) (bool, error)                          { return false, errClosed }
+func (closed) Record(func()) (Recording, error)                        { return nil, errClosed }
 func (closed) Sync() error                                             { return errClosed }
 func (closed) Describe() Description                                   { return Description{Name: "cuda", Detail: "closed"} }
 func (closed) Close() error                                            { return nil }

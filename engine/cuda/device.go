@@ -3,6 +3,7 @@ package cuda
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"lpipe/engine/ops"
 )
@@ -15,6 +16,8 @@ type Options struct {
 	LogitBytes int64
 	// Border is the columns and rows that a bfloat16 weight keeps for adapters, a multiple of 8. 0: 64; below 0: none.
 	Border int
+	// Now tells the time, to measure whether Repeat should record. Nil: it never does.
+	Now func() time.Time
 }
 
 // Device computes on a Machine.
@@ -26,7 +29,8 @@ type Device struct {
 	product Product
 	call    call
 	rows    []int32 // trained tokens of the head
-	counts  bool    // nothing is computed: see NewOutline
+	repeats repeats
+	counts  bool // nothing is computed: see NewOutline
 }
 
 var _ ops.Device = (*Device)(nil)
@@ -42,6 +46,7 @@ func New(m Machine, o Options) *Device {
 	o.Border = max(o.Border, 0) &^ 7
 	d := &Device{o: o}
 	d.m, d.border = m, o.Border
+	d.repeats.now = o.Now
 	d.scratch.mem = &d.memory
 	d.memory.where = &d.call
 	return d
@@ -50,7 +55,7 @@ func New(m Machine, o Options) *Device {
 // Info describes the device.
 func (d *Device) Info() ops.Info {
 	s := d.m.Describe()
-	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory, Counts: d.counts}
+	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory, Repeats: d.repeats.said, Counts: d.counts}
 }
 
 // Failed returns the first error that is known by now.
@@ -66,6 +71,7 @@ func (d *Device) Err() error {
 
 // Close frees the memory.
 func (d *Device) Close() error {
+	d.repeats.forget()
 	err := d.m.Close()
 	d.memory = memory{m: closed{}, where: &d.call, err: errClosed}
 	return err

@@ -30,10 +30,18 @@ type Machine interface {
 	Launch(kernel string, grid [3]uint32, threads, shared uint32, p *Params) error
 	// Product computes like the kernels gemm, gemm_nt, gemm_nn and gemm_tn; false: it has no faster way.
 	Product(p *Product) (bool, error)
+	// Record keeps what work launches, sets, copies and multiplies, without doing it. errors.ErrUnsupported: it cannot.
+	Record(work func()) (Recording, error)
 	// Sync waits for everything and returns what went wrong in it.
 	Sync() error
 	Describe() Description
 	Close() error
+}
+
+// Recording is a list of work that a machine does at once.
+type Recording interface {
+	Run() error
+	Forget()
 }
 
 // Part is a region of a machine's memory.

@@ -21,6 +21,7 @@ type memory struct {
 	bytes  int64
 	where  *call
 	err    error          // the first one
+	epoch  int            // counts allocations and what is given back
 	read   map[int32]bool // blocks that a snapshot copies, until something waits for it
 }
 
@@ -61,6 +62,7 @@ func (m *memory) take(bytes int64, zero bool) Pointer {
 	if m.err != nil {
 		return 0
 	}
+	m.epoch++
 	p, err := m.m.Alloc(max(bytes, 1))
 	if err != nil {
 		m.fail(fmt.Errorf("allocate %d MB beside %d MB that are in use: %w", bytes>>20, m.bytes>>20, err))
@@ -75,6 +77,7 @@ func (m *memory) take(bytes int64, zero bool) Pointer {
 
 func (m *memory) give(p Pointer, bytes int64) {
 	m.bytes -= bytes
+	m.epoch++
 	if m.err == nil && p != 0 {
 		m.fail(m.m.Free(p))
 	}

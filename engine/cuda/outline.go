@@ -1,6 +1,10 @@
 package cuda
 
-import "lpipe/engine/ops"
+import (
+	"errors"
+
+	"lpipe/engine/ops"
+)
 
 // outline is a machine that has addresses and no memory. A device on it counts what operations would take.
 type outline struct {
@@ -44,6 +48,7 @@ func (m *outline) Copy(_, _ Pointer, _ int64) error                        { ret
 func (m *outline) AfterFetch() error                                       { return nil }
 func (m *outline) Launch(string, [3]uint32, uint32, uint32, *Params) error { return nil }
 func (m *outline) Product(*Product) (bool, error)                          { return true, nil }
+func (m *outline) Record(func()) (Recording, error)                        { return nil, errors.ErrUnsupported }
 func (m *outline) Sync() error                                             { return nil }
 func (m *outline) Describe() Description                                   { return m.about }
 func (m *outline) Close() error                                            { return nil }

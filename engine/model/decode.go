@@ -73,10 +73,30 @@ func (m *Model) Decode(c *Cache, feeds []Feed) ([]float32, error) {
 		m.gains()
 	}
 	m.dropout(0, 0)
-	m.forward(c)
+	m.forwardCached(c, n)
 	logits := m.headLogits(m.host.rows[:len(feeds)])
 	return logits, m.dev.Failed()
 }
+
+// decoding names passes that call the same operations on the same buffers.
+type decoding struct {
+	cache *Cache
+	n     int
+	bare  bool
+}
+
+// forwardCached is forward for n tokens, from a recording where the device has one.
+func (m *Model) forwardCached(c *Cache, n int) {
+	d, ok := m.dev.(ops.Repeater)
+	if !ok || c.fresh || n > fewTokens { // prompts have many lengths, and take long enough
+		m.forward(c)
+		return
+	}
+	d.Repeat(decoding{c, n, m.bare}, func() { m.forward(c) })
+}
+
+// fewTokens is up to how many tokens a pass may take no longer than telling the device of it.
+const fewTokens = 32
 
 func (m *Model) checkFeeds(c *Cache, feeds []Feed) (tokens int, err error) {
 	seen := map[int]bool{}

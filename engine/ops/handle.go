@@ -105,6 +105,7 @@ type Info struct {
 	Bytes   int64  // of allocations that were not freed; the scratch of operations is not among them
 	Scratch int64  // bytes that operations keep for their own use, so far
 	Memory  int64  // bytes that the device has, if it has a memory of its own; 0: the process's, or not known
+	Repeats string // what Repeat found out last: how long a pass takes as a recording and without; "": nothing yet
 	Counts  bool   // nothing is computed, only memory is counted: see Outliner
 }
 
@@ -114,6 +115,14 @@ type Snapshotter interface {
 	// goroutine; what it returns may only be read, and is valid until the next Snapshot or Close. What changes src in the meantime
 	// waits its turn on the device: Write, Copy, Zero, Add, Scale, AdamW and Lion. Nothing else may change it.
 	Snapshot(src []Buf) (arrived func() ([][]float32, error))
+}
+
+// Repeater is a Device that can do a list of operations again without being told each of them.
+type Repeater interface {
+	// Repeat does what work does: operations alone, nothing that allocates, writes or reads. key names them, and is comparable: with the
+	// same key work would call the same operations with the same arguments, as long as nothing was allocated or freed in between.
+	// Then it need not be called.
+	Repeat(key any, work func())
 }
 
 // Outliner is a Device whose memory is no place to try in what would fit.

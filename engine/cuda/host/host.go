@@ -28,6 +28,7 @@ type Machine struct {
 	// Limit is how many bytes may be allocated; 0: all that there are.
 	Limit int64
 
+	list   *recording // what Record collects; nil: all is done at once
 	names  map[string]*C.char
 	blocks map[cuda.Pointer]block
 	used   int64
@@ -84,8 +85,7 @@ func (m *Machine) Free(p cuda.Pointer) error {
 
 // Set sets every byte.
 func (m *Machine) Set(p cuda.Pointer, value byte, bytes int64) error {
-	set(p, value, bytes)
-	return nil
+	return m.do(func() error { set(p, value, bytes); return nil })
 }
 
 // Upload copies src to p.
@@ -102,8 +102,7 @@ func (m *Machine) Download(dst []byte, p cuda.Pointer) error {
 
 // Copy copies within the machine.
 func (m *Machine) Copy(dst, src cuda.Pointer, bytes int64) error {
-	copy(memory(dst, bytes), memory(src, bytes))
-	return nil
+	return m.do(func() error { copy(memory(dst, bytes), memory(src, bytes)); return nil })
 }
 
 // Fetch copies regions.
@@ -128,6 +127,12 @@ func (m *Machine) Launch(kernel string, grid [3]uint32, threads, shared uint32, 
 	if limit := m.Describe().Shared; int(shared) > limit {
 		return fmt.Errorf("%d bytes of shared memory; a block can have %d", shared, limit)
 	}
+	params := *p
+	return m.do(func() error { return m.run(name, grid, threads, shared, &params) })
+}
+
+// run runs a kernel.
+func (m *Machine) run(name *C.char, grid [3]uint32, threads, shared uint32, p *cuda.Params) error {
 	var places [len(p.Sizes)]C.uint
 	for i := range places {
 		places[i] = C.uint(8 * i)
@@ -139,6 +144,39 @@ func (m *Machine) Launch(kernel string, grid [3]uint32, threads, shared uint32, 
 	}
 	return nil
 }
+
+// recording is a list of work.
+type recording []func() error
+
+// do does work, or keeps it for later.
+func (m *Machine) do(work func() error) error {
+	if m.list != nil {
+		*m.list = append(*m.list, work)
+		return nil
+	}
+	return work()
+}
+
+// Record keeps what work launches.
+func (m *Machine) Record(work func()) (cuda.Recording, error) {
+	m.list = &recording{}
+	defer func() { m.list = nil }()
+	work()
+	return m.list, nil
+}
+
+// Run does all of it.
+func (r *recording) Run() error {
+	for _, work := range *r {
+		if err := work(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Forget lets it go.
+func (r *recording) Forget() { *r = nil }
 
 // Product has no faster way.
 func (m *Machine) Product(*cuda.Product) (bool, error) { return false, nil }

@@ -17,7 +17,7 @@
 
 typedef int result;
 typedef unsigned long long address;
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, CAPTURING = 900, LAUNCH_FAILED = 719 };
 
 namespace {
 const size_t MEMORY = (size_t)8 << 30;
@@ -27,6 +27,7 @@ struct stream {
     const char *name;
     std::deque<std::function<result()>> queue;
     size_t ran = 0; // work that is done, counted from the start
+    std::vector<std::function<result()>> *captured = nullptr; // what is given goes there
     size_t given() const { return ran + queue.size(); }
 };
 struct event { stream *on = nullptr; size_t at = 0; };
@@ -62,6 +63,10 @@ result drain(stream *s, size_t until) {
 result drain(stream *s) { return drain(s, s->given()); }
 result later(stream *s, std::function<result()> work) {
     if (current != &the_context) return INVALID_CONTEXT;
+    if (s->captured) {
+        s->captured->push_back(work);
+        return broken;
+    }
     s->queue.push_back(work);
     return broken;
 }
@@ -100,6 +105,7 @@ result cuStreamDestroy_v2(void *s) {
 result cuStreamSynchronize(void *s) {
     hold h(all);
     note("wait_stream", (stream *)s);
+    if (((stream *)s)->captured) return CAPTURING;
     return current ? drain((stream *)s) : INVALID_CONTEXT;
 }
 result cuStreamWaitEvent(void *s, void *e, unsigned) {
@@ -107,6 +113,28 @@ result cuStreamWaitEvent(void *s, void *e, unsigned) {
     hold h(all);
     note("after_event", (stream *)s);
     return later((stream *)s, [=] { return then.on ? drain(then.on, then.at) : OK; });
+}
+typedef std::vector<std::function<result()>> graph;
+result cuStreamBeginCapture_v2(void *s, int) {
+    hold h(all);
+    note("record_begins", (stream *)s);
+    ((stream *)s)->captured = new graph;
+    return OK;
+}
+result cuStreamEndCapture(void *s, void **g) {
+    hold h(all);
+    *g = ((stream *)s)->captured;
+    ((stream *)s)->captured = nullptr;
+    return OK;
+}
+result cuGraphInstantiateWithFlags(void **exec, void *g, unsigned long long) { *exec = new graph(*(graph *)g); return OK; }
+result cuGraphDestroy(void *g) { delete (graph *)g; return OK; }
+result cuGraphExecDestroy(void *g) { delete (graph *)g; return OK; }
+result cuGraphLaunch(void *g, void *s) {
+    hold h(all);
+    note("graph", (stream *)s, ((graph *)g)->size());
+    for (auto &work : *(graph *)g) later((stream *)s, work);
+    return broken;
 }
 result cuModuleLoadData(void **m, const void *) { *m = &the_module; return current ? OK : INVALID_CONTEXT; }
 result cuModuleUnload(void *) { return OK; }
@@ -199,8 +227,9 @@ result cuGetErrorString(result r, const char **text) {
     return OK;
 }
 // fake_later is how the fake cuBLASLt gets its work into the stream.
-result fake_later(void (*work)(void *), void *argument, void *on) {
+result fake_later(void (*work)(void *), void *argument, void (*free)(void *), void *on) {
     hold h(all);
-    return later((stream *)on, [=] { work(argument); return OK; });
+    std::shared_ptr<void> keep(argument, free);
+    return later((stream *)on, [=] { work(keep.get()); return OK; });
 }
 }
