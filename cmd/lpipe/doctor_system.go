@@ -70,6 +70,12 @@ func diskSpace(dir string) (free, total int64, err error) {
 	return int64(s.Bavail) * int64(s.Bsize), int64(s.Blocks) * int64(s.Bsize), nil
 }
 
+// diskFull tells whether hardly anything can be written in a folder any more.
+func diskFull(dir string) bool {
+	free, _, err := diskSpace(dir)
+	return err == nil && free < 64<<10
+}
+
 // fileSystemType is the type of the mount that holds a folder, as /proc/self/mountinfo names it (proc(5)).
 func fileSystemType(dir string) string {
 	if real, err := filepath.EvalSymlinks(existing(dir)); err == nil {

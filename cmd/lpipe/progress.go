@@ -237,6 +237,9 @@ func (v *progressView) failure(e runner.RunEvent) {
 	if f.Sandbox != "" {
 		v.always("  sandbox: %s", f.Sandbox)
 	}
+	if dir, err := v.p.workspace(); err == nil && diskFull(dir) { // then the log may lack the command's last words
+		v.always("  disk: no space left where %s is; lpipe gc shows what can go", dir)
+	}
 	if f.Log != "" {
 		v.always("  whole log: %s", f.Log)
 	}
