@@ -115,7 +115,7 @@ func (k *kernel) pass(w *worker, p *product, pieces []piece, first bool, r0, r1,
 			start, skip = max(r1-high, r0), high-(r1-r)
 		}
 		for i := range pieces {
-			w.tile.a, w.tile.rs, w.tile.cs = gatherA(w, &pieces[i], start-r0, r1-r0, high, len(pieces) == 1, fresh)
+			w.tile.a, w.tile.rs, w.tile.cs = k.gatherA(w, &pieces[i], start-r0, r1-r0, high, len(pieces) == 1, fresh)
 			k.strip(w, p, &pieces[i], first && i == 0, start, skip, groups, r1, c0, c1)
 		}
 		r = start + high
@@ -205,23 +205,25 @@ func (k *kernel) strip(w *worker, p *product, pc *piece, first bool, row, skip, 
 }
 
 // The rows of a transposed A that a tile reads lie beside each other, but those of the next k far away: in few sets of the cache
-// where A's width is a multiple of a power of two. Tiles of farRows rows read a copy, made once for all columns.
+// where A's width is a multiple of a power of two. Tiles of farRows rows read a copy, made once for all columns, for farTiles
+// tiles at a time: so the copy takes whole lines of A.
 const (
 	farRows  = 12
+	farTiles = 4
 	farApart = 128
 )
 
 // gatherA says where a tile finds its rows of A: where the piece has them, transposed or not, unless some do not exist.
 // Then those that do are copied, with zeros for the others; and those that lie far apart, where the piece is alone.
-func gatherA(w *worker, pc *piece, row, rows, high int, alone, fresh bool) (p *float32, rs, cs int) {
+func (k *kernel) gatherA(w *worker, pc *piece, row, rows, high int, alone, fresh bool) (p *float32, rs, cs int) {
 	a := pc.a
 	n, have := pc.k1-pc.k0, rows-row
 	if have >= high && a.rs == 1 && a.cs > farApart && high == farRows && alone && row%farRows == 0 {
-		part := w.buf(scratchFar, rows/farRows*farRows*n)[row*n:][:farRows*n]
-		for j := 0; fresh && j < n; j++ {
-			*(*[farRows]float32)(part[j*farRows:]) = *(*[farRows]float32)(a.data[row+j*a.cs:])
+		all := w.buf(scratchFar, rows/farRows*farRows*n)
+		if tile := row / farRows; fresh && tile%farTiles == 0 {
+			vector(k.vec).gather(all[row*n:], a.data[row:], n, a.cs, min(rows/farRows-tile, farTiles))
 		}
-		return &part[0], 4, farRows * 4
+		return &all[row*n], 4, farRows * 4
 	}
 	if have >= high {
 		return &a.data[row*a.rs], a.rs * 4, a.cs * 4

@@ -64,3 +64,39 @@ widen:
 	JNZ widen
 	VZEROUPPER
 	RET
+
+// func gatherAVX(dst, src *float32, n, stride, tiles int)
+// Tiles of 12 columns of n rows, stride values apart, each tile's rows one behind the other.
+TEXT ·gatherAVX(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), R8
+	MOVQ tiles+32(FP), R12
+	SHLQ $2, R8
+	LEAQ (CX)(CX*2), R13
+	SHLQ $4, R13             // bytes of a tile: 12 values in each of n rows
+	LEAQ (SI)(R8*AHEAD), R9
+row:
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	MOVQ SI, R10
+	MOVQ DI, R11
+	MOVQ R12, BX
+tile:
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), X1
+	VMOVUPS Y0, (R11)
+	VMOVUPS X1, 32(R11)
+	ADDQ $48, R10
+	ADDQ R13, R11
+	DECQ BX
+	JNZ tile
+	ADDQ R8, SI
+	ADDQ R8, R9
+	ADDQ $48, DI
+	DECQ CX
+	JNZ row
+	VZEROUPPER
+	RET

@@ -142,3 +142,12 @@ func transposeGo(dst, src []float32, rows, n, stride, width int) {
 		}
 	}
 }
+
+// gatherGo copies tiles of farRows columns of a matrix whose rows are stride values apart, each as n rows that follow each other.
+func gatherGo(dst, src []float32, n, stride, tiles int) {
+	for t := range tiles {
+		for k := range n {
+			copy(dst[(t*n+k)*farRows:][:farRows], src[k*stride+t*farRows:])
+		}
+	}
+}

@@ -215,6 +215,16 @@ func (v vector) copyPanel(dst []float32, s *source, nr, k, first, cols int) bool
 	return true
 }
 
+// gather copies tiles of farRows columns of a matrix whose rows are stride values apart, each as n rows that follow each other.
+func (v vector) gather(dst, src []float32, n, stride, tiles int) {
+	if !v {
+		gatherGo(dst, src, n, stride, tiles)
+		return
+	}
+	_, _ = dst[tiles*farRows*n-1], src[(n-1)*stride+tiles*farRows-1]
+	gatherAVX(&dst[0], &src[0], n, stride, tiles)
+}
+
 // widenVector is widen in assembly; it returns how many values it did.
 func widenVector(dst []float32, src []uint16) int {
 	n := len(src) &^ 7
@@ -228,6 +238,9 @@ func widenVector(dst []float32, src []uint16) int {
 
 //go:noescape
 func widenAVX(dst *float32, src *uint16, n int)
+
+//go:noescape
+func gatherAVX(dst, src *float32, n, stride, tiles int)
 
 //go:noescape
 func copyPanelAVX(dst, src *float32, n, stride int)

@@ -36,6 +36,10 @@ func (vector) transpose(dst, src []float32, rows, n, stride, width int) {
 	transposeGo(dst, src, rows, n, stride, width)
 }
 
+func (vector) gather(dst, src []float32, n, stride, tiles int) {
+	gatherGo(dst, src, n, stride, tiles)
+}
+
 func (vector) dots(out, q, rows []float32) { dotsGo(out, q, rows) }
 
 func (vector) mix(out, p, rows []float32) { mixGo(out, p, rows) }

@@ -3,6 +3,7 @@ package cpu
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"lpipe/engine/ops"
@@ -60,6 +61,23 @@ func alike(t *testing.T, name string, n int, got, want float32) {
 	t.Helper()
 	if d := math.Abs(float64(got - want)); !(d <= 2e-6*math.Max(1, math.Abs(float64(want)))*math.Sqrt(float64(n+1))) && got != want {
 		t.Fatalf("%s of %d values: got %g, want %g", name, n, got, want)
+	}
+}
+
+// Tiles of a transposed operand, copied by vectors and one by one.
+func TestGather(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for tiles := 1; tiles <= farTiles; tiles++ {
+		for n := 1; n < 20; n++ {
+			stride := tiles*farRows + rng.IntN(9)
+			src, size := noise(rng, n*stride), tiles*farRows*n
+			got, want := make([]float32, size+8), make([]float32, size+8)
+			vector(kernels()[0].vec).gather(got[:size], src, n, stride, tiles)
+			gatherGo(want[:size], src, n, stride, tiles)
+			if !slices.Equal(got, want) {
+				t.Fatalf("%d tiles of %d rows, %d apart:\n%v\nwant\n%v", tiles, n, stride, got, want)
+			}
+		}
 	}
 }
 
