@@ -37,6 +37,9 @@ func TestActivationsAreOneAllocation(t *testing.T) {
 		dev := &allocations{Device: cpu.New(cpu.Options{Threads: 1})}
 		m := load(t, filepath.Join("..", "testdata", "models", "tied"), dev, o)
 		ids := make([]int32, 48)
+		if err := m.Room(len(ids)); err != nil { // for losses that wait on the device, as a training run does before its first step
+			t.Fatal(err)
+		}
 		for _, size := range []struct {
 			tokens  int
 			train   bool
