@@ -34,6 +34,8 @@ type BenchResult struct {
 	TokensPerSecond float64 `json:"tokens_per_s"`
 	Seconds         float64 `json:"seconds"`
 	Tokens          int     `json:"tokens"`
+	// Targets are the tokens among them that are trained on: all but each row's first. Rows are full, so that the packing density is 1.
+	Targets int `json:"targets,omitempty"`
 	// Losses holds the loss of every step, the warm-up's first: that of the untouched model.
 	Losses []float64 `json:"losses"`
 	Peak   float64   `json:"peak_rss_mb"`
@@ -241,6 +243,7 @@ func (b *bench) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.result.Targets = b.result.Tokens / len(b.IDs) * targets
 	return settle()
 }
 
