@@ -116,6 +116,7 @@ type fetching struct {
 	ready  cu.Event // on the machine's queue: what is copied has been computed
 	done   cu.Event // on the stream: it has been copied
 	memory []byte
+	locked bool // memory is pinned
 	begun  bool
 }
 
@@ -141,9 +142,7 @@ func (m *Machine) Fetch(parts []cuda.Part) (func() ([]byte, error), error) {
 	for _, p := range parts {
 		total += p.Bytes
 	}
-	if err := f.reserve(total); err != nil {
-		return nil, err
-	}
+	f.reserve(total)
 	if err := errors.Join(said("cuEventRecord", f.ready.Record(m.queue)), said("cuStreamWaitEvent", f.stream.Wait(f.ready, 0))); err != nil {
 		return nil, err
 	}
@@ -183,23 +182,30 @@ func (f *fetching) wait() error {
 	return said("cuEventSynchronize", f.done.Synchronize())
 }
 
-func (f *fetching) reserve(bytes int) (err error) {
+// reserve makes memory for that many bytes: pinned, or where the system does not give as much of that, any. Copies to the latter hold the
+// caller up until they are done, which a checkpoint is worth.
+func (f *fetching) reserve(bytes int) {
 	if len(f.memory) >= bytes {
-		return nil
+		return
 	}
-	if f.memory != nil {
+	f.release()
+	memory, err := pinned(bytes)
+	f.locked = err == nil
+	if !f.locked {
+		memory = make([]byte, bytes)
+	}
+	f.memory = memory
+}
+
+func (f *fetching) release() {
+	if f.locked {
 		_ = freePinned(f.memory) // what cannot be given back goes with the process
 	}
-	f.memory = nil
-	f.memory, err = pinned(bytes)
-	return err
+	f.memory, f.locked = nil, false
 }
 
 func (f *fetching) close() {
-	if f.memory != nil {
-		_ = freePinned(f.memory)
-		f.memory = nil
-	}
+	f.release()
 	for _, e := range []*cu.Event{&f.ready, &f.done} {
 		if *e != (cu.Event{}) {
 			_ = cu.DestroyEvent(e)

@@ -98,6 +98,29 @@ func TestFetchIsBesideTheQueue(t *testing.T) {
 	}
 }
 
+// Where the system gives no more pinned memory, a fetch takes other memory.
+func TestFetchWithoutPinnedMemory(t *testing.T) {
+	m, _ := open(t)
+	t.Setenv("FAKE_CUDA_PINNED", "4000")
+	const n = 2000
+	p, err := m.Alloc(4 * n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, count := range []int{n / 4, n, n / 2} {
+		if err := m.Upload(p, words(count, uint32(count))); err != nil {
+			t.Fatal(err)
+		}
+		arrived, err := m.Fetch([]cuda.Part{{From: p, Bytes: 4 * count}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := arrived(); err != nil || !slices.Equal(got, words(count, uint32(count))) {
+			t.Errorf("%d values: %v, or others", count, err)
+		}
+	}
+}
+
 // Pinned memory is written again only behind its event: many small transfers share a slot, and nobody waits until the ring has come
 // round.
 func TestStagingWaitsForItsEvents(t *testing.T) {

@@ -171,7 +171,12 @@ result cuMemFree_v2(address p) {
     return OK;
 }
 result cuMemGetInfo_v2(size_t *f, size_t *t) { *f = *t = MEMORY; return OK; }
-result cuMemHostAlloc(void **p, size_t n, unsigned) { *p = malloc(n); return current ? OK : INVALID_CONTEXT; }
+result cuMemHostAlloc(void **p, size_t n, unsigned) {
+    const char *most = getenv("FAKE_CUDA_PINNED");
+    if (most && *most && n > (size_t)atoll(most)) return OUT_OF_MEMORY;
+    *p = malloc(n);
+    return current ? OK : INVALID_CONTEXT;
+}
 result cuMemFreeHost(void *p) { free(p); return OK; }
 result cuMemsetD8Async(address p, unsigned char v, size_t n, void *s) {
     hold h(all);
