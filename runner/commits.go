@@ -9,12 +9,19 @@ import (
 	"lpipe/cache"
 )
 
-// syncWithin is how late a finished stage may be acknowledged: those that finish within gatherFor share what it takes
-// to make them durable, and the rest is for two flushes, their own and the one before.
+// syncWithin is how late a finished stage may be acknowledged: those that finish shortly after one another share what it takes
+// to make them durable, and the rest is for two flushes, their own and the one before. So the quicker the disk, the longer a group
+// gathers.
 const (
-	syncWithin = 50 * time.Millisecond
-	gatherFor  = syncWithin / 5
+	syncWithin  = 50 * time.Millisecond
+	gatherLeast = syncWithin / 5
+	gatherMost  = syncWithin / 2
 )
+
+// gatherFor is how long a group gathers where flushes take that long.
+func gatherFor(flush time.Duration) time.Duration {
+	return min(max(syncWithin-2*flush, gatherLeast), gatherMost)
+}
 
 // ending is a step that is done and not yet on record.
 type ending struct {
@@ -38,6 +45,7 @@ type commits struct {
 	since time.Time // when its first was submitted
 	busy  bool      // a flush makes durable and tells what it took from the queue
 	timer *time.Timer
+	took  time.Duration // by flushes of late: the longest, of which each shorter one makes forget half
 }
 
 // submit takes a finished step. It returns at once.
@@ -72,7 +80,7 @@ func (c *commits) push(e *ending) {
 // arm has the queue flushed a while after its first was submitted, or after the flush that goes on. The caller holds mu.
 func (c *commits) arm() {
 	if len(c.queue) > 0 && !c.busy && c.timer == nil {
-		c.timer = time.AfterFunc(gatherFor-time.Since(c.since), c.flush)
+		c.timer = time.AfterFunc(gatherFor(c.took)-time.Since(c.since), c.flush)
 	}
 }
 
@@ -88,7 +96,9 @@ func (c *commits) flush() {
 	batch := c.queue
 	c.queue, c.busy = nil, true
 	c.mu.Unlock()
+	began := time.Now()
 	errs := c.store(batch)
+	took := time.Since(began)
 	for i, e := range batch {
 		if errs[i] == nil || e.failed == nil {
 			e.told()
@@ -97,6 +107,7 @@ func (c *commits) flush() {
 		}
 	}
 	c.mu.Lock()
+	c.took = max(took, c.took/2)
 	c.busy = false
 	c.arm()
 	c.mu.Unlock()

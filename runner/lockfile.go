@@ -305,7 +305,15 @@ func compact(v any) []byte {
 // writeFile replaces a file by rename, durably. temp is a path on the same file system that nobody else uses: what a
 // kill leaves there is overwritten the next time.
 func writeFile(path, temp string, data []byte) error {
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err := writeDurably(temp, data); err != nil {
+		return err
+	}
+	return moveDurably(temp, path)
+}
+
+// writeDurably writes a file whose bytes, not its name, are then durable, or leaves none.
+func writeDurably(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
@@ -316,14 +324,19 @@ func writeFile(path, temp string, data []byte) error {
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
 	if err != nil {
-		os.Remove(temp)
+		os.Remove(path)
+	}
+	return err
+}
+
+// moveDurably puts a file in the place of another, or removes it.
+func moveDurably(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		os.Remove(from)
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(filepath.Dir(to))
 }
 
 // syncDir makes renames in a folder durable. File systems that cannot sync a folder say so by EINVAL.

@@ -3,11 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"maps"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -118,7 +114,8 @@ type execution struct {
 	mu       sync.Mutex
 	journal  *journal        // opened by the first record
 	late     map[int]outcome // by node: what failed after its step was done
-	stages   map[string]LockStage
+	waiting  []entry         // what was submitted to be put on record, all of this run
+	stages   map[string]*LockStage
 	sources  map[string]LockSource
 	failures []*StageFailure
 	remote   bool // the remote failed and is not asked any more
@@ -134,7 +131,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		run:      newRun(r.path("runs"), r.Now()),
 		scratch:  &scratches{dir: r.path("scratch")},
 		safeDirs: map[string]error{},
-		stages:   map[string]LockStage{},
+		stages:   map[string]*LockStage{},
 		sources:  map[string]LockSource{},
 		late:     map[int]outcome{},
 	}
@@ -211,20 +208,6 @@ func (x *execution) record(entries []entry) (*journal, error) {
 	j := x.journal
 	x.mu.Unlock()
 	return j, writeError(x.dir, j.append(entries...))
-}
-
-// recorded notes for the lock what stands in the journal for good.
-func (x *execution) recorded(entries []entry) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, e := range entries {
-		if e.Done != nil {
-			x.stages[e.Stage] = *e.Done
-		}
-		if e.Content != nil {
-			x.sources[e.Source] = *e.Content
-		}
-	}
 }
 
 // newSources are records of the sources that a step read, where they differ from what is recorded.
@@ -342,6 +325,7 @@ func (x *execution) finish(err error) error {
 	if x.Shared == nil {
 		guarding.Go(x.guard.close)
 	}
+	draft := x.draftLock()
 	x.commits.close()
 	guarding.Wait()
 	for at, one := range x.late {
@@ -350,8 +334,6 @@ func (x *execution) finish(err error) error {
 			one.discard()
 		}
 	}
-	x.link(x.unlinked)
-	x.scratch.close()
 	keep := func(other error) {
 		if err == nil {
 			err = other
@@ -367,9 +349,13 @@ func (x *execution) finish(err error) error {
 		keep(flushed)
 	}
 	var saving sync.WaitGroup
-	saving.Go(x.save)
-	if written {
-		keep(x.fold())
+	saving.Go(func() {
+		x.link(x.unlinked)
+		x.scratch.close()
+		x.save()
+	})
+	if ready := draft(); written {
+		keep(x.fold(ready))
 	}
 	saving.Wait()
 	return err
@@ -396,53 +382,6 @@ func (x *execution) tellSkipped() (count int) {
 		}
 	}
 	return count
-}
-
-// fold writes the lock, if it changed: what was recorded, over what was there, without stages that are no more.
-func (x *execution) fold() error {
-	changed := len(x.stages) > 0 || len(x.sources) > 0 || x.lockErr != nil
-	for name := range x.lock.Stages {
-		changed = changed || !x.keeps(name)
-	}
-	for path, source := range x.lock.Sources {
-		changed = changed || !x.keepsSource(path, source)
-	}
-	if !changed {
-		if x.journal == nil {
-			return nil
-		}
-		if err := os.Remove(x.path("journal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return writeError(x.dir, err)
-		}
-		return nil
-	}
-	next := &Lock{Sources: maps.Clone(x.lock.Sources), Stages: maps.Clone(x.lock.Stages)}
-	next.texts = maps.Clone(x.lock.texts) // the lock is written whole, and most of it is as it was
-	maps.Copy(next.Stages, x.stages)
-	maps.DeleteFunc(next.texts, func(name string, _ string) bool { _, anew := x.stages[name]; return anew })
-	maps.Copy(next.Sources, x.sources)
-	maps.DeleteFunc(next.Stages, func(name string, _ LockStage) bool { return !x.keeps(name) })
-	maps.DeleteFunc(next.Sources, func(path string, s LockSource) bool { return !x.keepsSource(path, s) })
-	return x.writeLock(next)
-}
-
-// keeps tells whether a stage's record stays: it is in the pipeline, or only switched off.
-func (r *Runner) keeps(stage string) bool {
-	if _, here := r.Plan.named[stage]; here {
-		return true
-	}
-	block, _, _ := strings.Cut(stage, "@")
-	for _, off := range r.Pipeline.Off {
-		if off == stage || off == block {
-			return true
-		}
-	}
-	return false
-}
-
-func (r *Runner) keepsSource(path string, s LockSource) bool {
-	_, read := r.Plan.origins[path]
-	return read || s.Stored || s.Pin != ""
 }
 
 func (x *execution) summary(nodes []*Node) Summary {

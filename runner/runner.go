@@ -317,6 +317,11 @@ func (r *Runner) writeLock(lock *Lock) error {
 	if err := r.replaceLock(LockPath(r.dir, r.Pipeline.Profile), lock); err != nil {
 		return err
 	}
+	return r.lockWritten(lock)
+}
+
+// lockWritten ends what a written lock makes superfluous.
+func (r *Runner) lockWritten(lock *Lock) error {
 	if err := os.Remove(r.path("journal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return writeError(r.dir, err)
 	}

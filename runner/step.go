@@ -308,6 +308,9 @@ func (x *execution) acknowledge(n *Node, key cache.Key, description string, in i
 		})
 		return
 	}
+	x.mu.Lock()
+	x.waiting = append(x.waiting, entries...)
+	x.mu.Unlock()
 	x.commits.submit(&ending{deposit: done.deposit, calm: done.calm, entries: entries,
 		told: func() {
 			done.settle()
