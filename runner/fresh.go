@@ -101,11 +101,11 @@ func (r *Runner) lockedFiles() (n int64) {
 	return n
 }
 
-// restsOn lists what a run reads beside what stages and sources are: a journal or a temporary folder is left by a
-// command that was killed, and is dealt with first; the cache must be one, and know of this project.
+// restsOn lists what a run reads beside what stages and sources are: a journal, a lock without its name, or a temporary
+// folder is left by a command that was killed, and is dealt with first; the cache must be one, and know of this project.
 func (r *Runner) restsOn() []string {
 	paths := []string{
-		LockPath(r.dir, r.Pipeline.Profile), r.path("journal"), r.path("tmp"), r.path("stages.json"),
+		LockPath(r.dir, r.Pipeline.Profile), r.path("journal"), r.path("lock.new"), r.path("tmp"), r.path("stages.json"),
 		filepath.Join(r.dir, ".lpipeignore"),
 	}
 	return append(paths, r.Cache.RestsOn(r.dir)...)

@@ -16,6 +16,9 @@ func (r *Runner) recover(ctx context.Context) error {
 	if err := removeAll(r.path("tmp")); err != nil {
 		return writeError(r.dir, err)
 	}
+	if err := os.Remove(r.path("lock.new")); err != nil && !errors.Is(err, fs.ErrNotExist) { // after a loss of power, beside the lock that it became
+		return writeError(r.dir, err)
+	}
 	if r.total == 0 {
 		return nil
 	}

@@ -185,3 +185,17 @@ profile "prod" { set = { tail = "!" } }
 		t.Error("no lock of the profile")
 	}
 }
+
+// After a loss of power the name under which the lock was written may be there again, beside the lock.
+func TestLeftOverLock(t *testing.T) {
+	w := newWorkspace(t, "stage \"shell\" \"a\" {\n out = { a = \"out/a\" }\n command = \"echo made > out/a\"\n}\n")
+	w.repro()
+	leftover := filepath.Join(w.dir, ".lpipe", "lock.new")
+	if err := os.WriteFile(leftover, []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "next run", w.repro(), "a:workspace")
+	if _, err := os.Lstat(leftover); err == nil {
+		t.Error("it is still there")
+	}
+}
