@@ -191,21 +191,32 @@ func (d *folderState) merge(key string) {
 	if len(d.singles) == 0 {
 		return
 	}
-	all := map[string]entry{}
+	facts := folderFacts{}
+	add := func(name string) {
+		e := d.singles[name]
+		e.name = name
+		facts.list = append(facts.list, known{typ: knownFile, entry: e})
+	}
+	fresh := slices.Sorted(maps.Keys(d.singles))
 	if d.good() {
 		was := folderOf(d.body)
+		facts.list = make([]known, 0, was.count+len(fresh))
 		for i := range was.count {
-			if k := was.at(i); k.typ == knownFile {
-				all[k.name] = k.entry
+			k := was.at(i)
+			if k.typ != knownFile {
+				continue
+			}
+			for len(fresh) > 0 && fresh[0] < k.name {
+				add(fresh[0])
+				fresh = fresh[1:]
+			}
+			if len(fresh) == 0 || fresh[0] != k.name { // else what is newer counts
+				facts.list = append(facts.list, k)
 			}
 		}
 	}
-	maps.Copy(all, d.singles)
-	facts := folderFacts{}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		e := all[name]
-		e.name = name
-		facts.list = append(facts.list, known{typ: knownFile, entry: e})
+	for _, name := range fresh {
+		add(name)
 	}
 	d.set(facts.encode(key))
 }

@@ -352,7 +352,12 @@ func (x *execution) finish(err error) error {
 	saving.Go(func() {
 		x.link(x.unlinked)
 		x.scratch.close()
-		x.save()
+		x.saveState()
+	})
+	saving.Go(func() {
+		if saved := x.memory.save(); saved != nil {
+			x.warn("", "durations cannot be saved: %v", saved)
+		}
 	})
 	if ready := draft(); written {
 		keep(x.fold(ready))
@@ -361,15 +366,13 @@ func (x *execution) finish(err error) error {
 	return err
 }
 
-// save writes down what saves the next run time.
-func (x *execution) save() {
-	if x.State != nil && x.Shared == nil { // a sweep saves the state of all its runners
-		if saved := x.State.Save(); saved != nil {
-			x.warn("", "the stat cache cannot be saved, so the next run hashes again: %v", saved)
-		}
+// saveState writes down what spares the next run the hashing.
+func (x *execution) saveState() {
+	if x.State == nil || x.Shared != nil { // a sweep saves the state of all its runners
+		return
 	}
-	if saved := x.memory.save(); saved != nil {
-		x.warn("", "durations cannot be saved: %v", saved)
+	if saved := x.State.Save(); saved != nil {
+		x.warn("", "the stat cache cannot be saved, so the next run hashes again: %v", saved)
 	}
 }
 

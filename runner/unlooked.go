@@ -189,7 +189,11 @@ func (x *execution) skip(unlooked []bool) {
 			continue
 		}
 		done := x.timed(n, func() outcome {
-			return outcome{how: HowWorkspace, out: x.lock.Stages[n.Step.Name].contents()}
+			done := outcome{how: HowWorkspace}
+			if slices.ContainsFunc(n.Feeds, func(next *Node) bool { return !unlooked[next.index] }) { // else nobody asks
+				done.out = x.lock.Stages[n.Step.Name].contents()
+			}
+			return done
 		})
 		x.outcomes[n.index] = done
 		x.finished(n, x.lock.Stages[n.Step.Name].Key, done, x.spans[n.index].ended)
