@@ -68,3 +68,19 @@ func TestThriftyHeap(t *testing.T) {
 		t.Errorf("afterwards GOGC is %d", now)
 	}
 }
+
+// Preparing the heap is not the collection that was put off.
+func TestLargePagesCollectNothingYet(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	c := collectLater()
+	c.largePages()
+	for range 20 {
+		time.Sleep(time.Millisecond)
+		if now := percent(); now != -1 || c.began.Load() {
+			t.Fatalf("GOGC is %d", now)
+		}
+	}
+	collected(t, "after the first collection", func() bool { return percent() == 100 })
+	c.largePages() // too late: nothing
+}

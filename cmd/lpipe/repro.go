@@ -45,6 +45,7 @@ func (p *program) repro(c *cli.Context) error {
 	if p.knownFresh(c) {
 		return nil
 	}
+	p.collector.largePages()
 	view := p.newProgressView()
 	trace := newTrace(c.String("trace"))
 	var track *tracked
