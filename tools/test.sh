@@ -14,7 +14,8 @@ mkdir -p build/services
 
 if [ "${SERVICES:-on}" != off ]; then
   echo "starting an S3 server (${S3:-versitygw}); the first time it is built from the Go module proxy, which takes some minutes"
-  trap 'tools/services/s3.sh down "$root/build/services/s3"; tools/services/mlflow.sh down "$root/build/services/mlflow"' EXIT
+  trap 'tools/services/s3.sh down "$root/build/services/s3"; tools/services/mlflow.sh down "$root/build/services/mlflow"
+    tools/services/mlflow.sh down "$root/build/services/mlflow-s3"' EXIT
   if command -v python3 >/dev/null; then # installed while the S3 server is built
     tools/services/mlflow.sh up "$root/build/services/mlflow" >build/mlflow.env &
     mlflow=$!
@@ -22,7 +23,7 @@ if [ "${SERVICES:-on}" != off ]; then
   tools/services/browser.sh
   lines=$(tools/services/s3.sh up --server "${S3:-versitygw}" --faults limit=0 "$root/build/services/s3")
   eval "$lines"
-  export LPIPE_TEST_REQUIRE=1 LPIPE_TEST_MLFLOW=off
+  export LPIPE_TEST_REQUIRE=1 LPIPE_TEST_MLFLOW=off LPIPE_TEST_MLFLOW_S3=off
   if command -v python3 >/dev/null; then # some tests are about Python's tools; without those they are skipped, and say so
     if LPIPE_TEST_PYTHON=$(tools/services/hub_python.sh "$root/build/services/python"); then
       export LPIPE_TEST_PYTHON
@@ -32,6 +33,9 @@ if [ "${SERVICES:-on}" != off ]; then
     fi
     if wait "$mlflow"; then
       eval "$(cat build/mlflow.env)"
+      with_s3=$(ARTIFACTS=s3://$LPIPE_TEST_S3_BUCKET/mlflow MLFLOW_S3_ENDPOINT_URL=$LPIPE_TEST_S3_DIRECT \
+        SERVICES_VENV=${SERVICES_VENV:-$root/build/services/mlflow/venv} tools/services/mlflow.sh up "$root/build/services/mlflow-s3")
+      eval "$with_s3"
     else
       echo "no venv, or no PyPI: tests with a real MLflow server are skipped"
     fi

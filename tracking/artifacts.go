@@ -57,7 +57,7 @@ func (c *Client) Upload(ctx context.Context, root, to string, r io.ReadSeeker, s
 		return err
 	}
 	if place.store {
-		return c.storeError("put", place.uri, c.o.Store.Put(ctx, place.uri, r))
+		return c.storeError(c.o.Store.Put(ctx, place.uri, r))
 	}
 	if size >= multipartFrom {
 		if err := c.uploadParts(ctx, place, r, size); !IsKind(err, Unsupported) {
@@ -84,7 +84,7 @@ func (c *Client) Download(ctx context.Context, root, from string) (io.ReadCloser
 	}
 	if place.store {
 		body, err := c.o.Store.Get(ctx, place.uri)
-		return body, c.storeError("get", place.uri, err)
+		return body, c.storeError(err)
 	}
 	var body io.ReadCloser
 	err = c.retry(ctx, func() error {
@@ -105,7 +105,7 @@ func (c *Client) Artifacts(ctx context.Context, root string) ([]Artifact, error)
 	}
 	if place.store {
 		list, err := c.o.Store.List(ctx, place.uri)
-		return list, c.storeError("list", place.uri, err)
+		return list, c.storeError(err)
 	}
 	var all []Artifact
 	err = c.listProxied(ctx, place, "", &all, 0)
@@ -183,9 +183,10 @@ func (c *Client) place(root, below string) (place, error) {
 		Remedy: "start it with --serve-artifacts (its default), so that it passes them on, or with a place in S3"}
 }
 
-func (c *Client) storeError(op, uri string, err error) error {
+// storeError is a store's error, which says itself what was tried and where.
+func (c *Client) storeError(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return &Error{Kind: Network, Op: op + " " + uri, Err: err}
+	return &Error{Kind: Network, Op: "keep artifacts", Err: err}
 }

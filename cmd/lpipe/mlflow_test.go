@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -46,6 +48,7 @@ func setupMLflow(env *testscript.Env) error {
 	env.Values[mlflowKey{}] = proxy
 	name := fmt.Sprintf("%s-%d", filepath.Base(env.WorkDir), time.Now().UnixNano())
 	env.Setenv("MLFLOW", proxy.URL)
+	env.Setenv("MLFLOW_PYTHON", os.Getenv("LPIPE_TEST_MLFLOW_PYTHON"))
 	env.Setenv("EXPERIMENT", name)
 	env.Setenv("MODEL", name)
 	return nil
@@ -54,6 +57,7 @@ func setupMLflow(env *testscript.Env) error {
 // mlflow looks at the server, and plays with the way to it:
 //
 //	mlflow up | down | lose K | deny | old     the proxy passes on, drops all, loses each K-th answer, refuses credentials, is an old version
+//	mlflow keep URI                            make the experiment, with artifacts there
 //	mlflow runs N                              the experiment has so many runs
 //	mlflow run NAME STATUS [PARENT]            one run of this name ended so, below the other
 //	mlflow param RUN NAME VALUE
@@ -81,6 +85,15 @@ func mlflow(ts *testscript.TestScript, neg bool, args []string) {
 		proxy.Set(func(w http.ResponseWriter, r *http.Request, _ int, _ http.Handler) bool {
 			return r.URL.Path == "/version" && trackingtest.Answer(200, "text/plain", "1.30.1")(w, r, 0, nil)
 		})
+	case "keep":
+		body, err := json.Marshal(map[string]string{"name": ts.Getenv("EXPERIMENT"), "artifact_location": args[1]})
+		ts.Check(err)
+		answer, err := http.Post(os.Getenv("LPIPE_TEST_MLFLOW")+"/api/2.0/mlflow/experiments/create", "application/json", bytes.NewReader(body))
+		ts.Check(err)
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			ts.Fatalf("make the experiment: %s", answer.Status)
+		}
 	default:
 		c, err := tracking.New(tracking.Options{URI: os.Getenv("LPIPE_TEST_MLFLOW")})
 		ts.Check(err)

@@ -17,13 +17,27 @@ import (
 // os.Getenv. Without one the test is skipped, or fails where nothing may be skipped.
 func Server(t testing.TB, getenv func(string) string) string {
 	t.Helper()
-	uri := getenv("LPIPE_TEST_MLFLOW")
+	return server(t, getenv, "LPIPE_TEST_MLFLOW", "tools/services/mlflow.sh up DIR")
+}
+
+// ServerWithS3 is Server for one that keeps artifacts in a real S3 server.
+func ServerWithS3(t testing.TB, getenv func(string) string) string {
+	t.Helper()
+	return server(t, getenv, "LPIPE_TEST_MLFLOW_S3", "ARTIFACTS=s3://… tools/services/mlflow.sh up DIR")
+}
+
+func server(t testing.TB, getenv func(string) string, name, how string) string {
+	t.Helper()
+	uri := getenv(name)
 	if uri == "" {
-		text := "LPIPE_TEST_MLFLOW names no MLflow server: tools/services/mlflow.sh up DIR starts one"
+		text := name + " names no MLflow server: " + how + " starts one"
 		if getenv("LPIPE_TEST_REQUIRE") != "" {
 			t.Fatal(text)
 		}
 		t.Skip(text)
+	}
+	if uri == "off" {
+		t.Skip(name + " is off: there is no Python here that MLflow could be installed for")
 	}
 	return uri
 }
