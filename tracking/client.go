@@ -35,15 +35,13 @@ type Options struct {
 	Store Store                                 // of artifacts that the server does not pass on; nil: none
 	// Tries is how often a request is tried that may succeed later; 0: 7. The first pause is Pause (0: half a second), and
 	// doubles up to MaxPause.
-	Tries int
-	Pause time.Duration
+	Tries   int
+	Pause   time.Duration
+	Timeout time.Duration // until an answer begins; 0: two minutes, as SQLite with several writers takes many seconds
 }
 
 // MaxPause bounds the time between two tries, unless the server asks for more.
 const MaxPause = 30 * time.Second
-
-// answerTime is how long the server may take for an answer to begin: SQLite with several writers takes many seconds.
-const answerTime = 2 * time.Minute
 
 // Client talks to one server.
 type Client struct {
@@ -73,11 +71,14 @@ func New(o Options) (*Client, error) {
 	if o.Pause == 0 {
 		o.Pause = time.Second / 2
 	}
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Minute
+	}
 	transport := &http.Transport{
 		Proxy:                 o.Proxy,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: answerTime,
+		ResponseHeaderTimeout: o.Timeout,
 		IdleConnTimeout:       30 * time.Second, // uvicorn ends idle ones after some seconds; a lost race is tried again
 		MaxIdleConnsPerHost:   8,
 		ForceAttemptHTTP2:     true,

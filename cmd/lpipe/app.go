@@ -25,6 +25,7 @@ type program struct {
 	resultTerminal bool       // stdout is one
 	goOn           string     // the command that goes on after an interrupt; "": lpipe repro
 	warned         bool       // a warning was printed
+	toldMLflow     bool       // that of variables which are not followed
 	collector      *collector // nil: memory is collected as Go does
 
 	globals

@@ -71,6 +71,17 @@ func ignoreInGit(dir string) error {
 	return os.WriteFile(filepath.Join(dir, ".lpipe", ".gitignore"), []byte("*\n"), 0o666)
 }
 
+// keepOutOfGit is ignoreInGit for a project that nobody made with init, once there is a folder. It is a convenience: no command fails
+// where it cannot be done.
+func keepOutOfGit(dir string) {
+	if info, err := os.Stat(filepath.Join(dir, ".lpipe", ".gitignore")); err == nil && info.Size() > 0 {
+		return
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".lpipe")); err == nil {
+		_ = ignoreInGit(dir)
+	}
+}
+
 func newPipeline() string {
 	return `# lpipe: stages with content-hashed inputs and outputs. ` + "`lpipe repro`" + ` runs what is not known yet.
 # ` + "`lpipe kinds`" + ` lists the built-in stages; ` + "`lpipe init --demo DIR`" + ` makes a whole project to look at.

@@ -57,6 +57,8 @@ func setupMLflow(env *testscript.Env) error {
 // mlflow looks at the server, and plays with the way to it:
 //
 //	mlflow up | down | lose K | deny | old     the proxy passes on, drops all, loses each K-th answer, refuses credentials, is an old version
+//	mlflow ask USER PASSWORD                   nobody else is let through
+//	mlflow new NAME                            a run that lpipe does not know; $RUN is its id
 //	mlflow keep URI                            make the experiment, with artifacts there
 //	mlflow runs N                              the experiment has so many runs
 //	mlflow run NAME STATUS [PARENT]            one run of this name ended so, below the other
@@ -84,6 +86,11 @@ func mlflow(ts *testscript.TestScript, neg bool, args []string) {
 	case "old":
 		proxy.Set(func(w http.ResponseWriter, r *http.Request, _ int, _ http.Handler) bool {
 			return r.URL.Path == "/version" && trackingtest.Answer(200, "text/plain", "1.30.1")(w, r, 0, nil)
+		})
+	case "ask":
+		proxy.Set(func(w http.ResponseWriter, r *http.Request, _ int, _ http.Handler) bool {
+			user, password, _ := r.BasicAuth()
+			return (user != args[1] || password != args[2]) && trackingtest.Answer(http.StatusUnauthorized, "text/plain", "You are not authenticated")(w, r, 0, nil)
 		})
 	case "keep":
 		body, err := json.Marshal(map[string]string{"name": ts.Getenv("EXPERIMENT"), "artifact_location": args[1]})
@@ -114,6 +121,11 @@ func (m *mlflowLook) look(args []string) {
 	switch args[0] {
 	case "delete":
 		m.Check(m.c.DeleteExperiment(ctx, experiment.ID))
+		return
+	case "new":
+		info, err := m.c.CreateRun(ctx, tracking.NewRun{Experiment: experiment.ID, Name: args[1], Start: 1, Tags: []tracking.Tag{{Key: "a", Value: "b"}}}, false)
+		m.Check(err)
+		m.Setenv("RUN", info.ID)
 		return
 	case "restore":
 		m.Check(m.c.RestoreExperiment(ctx, experiment.ID))

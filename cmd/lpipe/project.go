@@ -132,6 +132,7 @@ func (p *program) openPipeline(ctx context.Context, pipeline *runner.Pipeline, o
 	if err := pr.cache.Register(pipeline.Dir); err != nil {
 		return nil, err
 	}
+	keepOutOfGit(pipeline.Dir)
 	options, err := p.runnerOptions(ctx, pr, o)
 	if err != nil {
 		return nil, err
@@ -186,6 +187,7 @@ func (pr *project) close(p *program) {
 	if err := pr.cache.Close(); err != nil {
 		p.warn("close the cache: %v", err)
 	}
+	keepOutOfGit(pr.pipeline.Dir)
 }
 
 // cacheDir is where the cache lies: LPIPE_CACHE, else what the pipeline says, else .lpipe/cache in the workspace.

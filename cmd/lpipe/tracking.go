@@ -5,16 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"lpipe/cache"
 	"lpipe/runner"
-	"lpipe/tracking"
 	"lpipe/tracking/recorder"
 	"lpipe/tracking/spool"
 )
@@ -42,7 +39,7 @@ func (p *program) track(ctx context.Context, pr *project, name string, units []r
 	t.sender, t.problem = p.trackingSender(ctx, pr, "", liveTries)
 	uri, _ := p.trackingURI(pr.pipeline)
 	t.recorder = recorder.New(recorder.Options{
-		Root: trackingDir(pr.pipeline), URI: uri, Experiment: p.trackingExperiment(pr.pipeline), Name: name, Tags: func() map[string]string { return p.trackingTags(ctx, pr.pipeline) },
+		Root: trackingDir(pr.pipeline), URI: uri, Experiment: p.trackingExperiment(pr.pipeline), Run: strings.TrimSpace(p.getenv("MLFLOW_RUN_ID")), Name: name, Tags: func() map[string]string { return p.trackingTags(ctx, pr.pipeline) },
 		Units: units, Cache: pr.cache, Now: time.Now, Warn: t.warn,
 		Opened: func(w *spool.Writer) { t.opened(context.WithoutCancel(ctx), w) },
 	})
@@ -169,7 +166,7 @@ func (p *program) trackingExperiment(pipeline *runner.Pipeline) string {
 	if block := pipeline.Tracking; block != nil && block.Experiment != "" {
 		return block.Experiment
 	}
-	return p.orEnv(p.getenv("MLFLOW_EXPERIMENT_NAME"), filepath.Base(pipeline.Dir))
+	return cmp.Or(strings.TrimSpace(p.getenv("MLFLOW_EXPERIMENT_NAME")), filepath.Base(pipeline.Dir))
 }
 
 var errNoServer = usagef("no server is named: set MLFLOW_TRACKING_URI, or uri in the tracking block")
@@ -182,30 +179,6 @@ func (p *program) trackingSender(ctx context.Context, pr *project, uri string, t
 	}
 	return &spool.Sender{Client: client, Warn: func(message string) { p.warn("tracking: %s", message) },
 		Content: func(ctx context.Context, f spool.File) (string, func(), error) { return p.spooledContent(ctx, pr, f) }}, nil
-}
-
-// trackingClient makes a client as MLflow's own would be: by the variables that all of its tools read.
-func (p *program) trackingClient(ctx context.Context, pipeline *runner.Pipeline, uri string, tries int) (*tracking.Client, error) {
-	if p.offline {
-		return nil, errors.New("--offline forbids to talk to a server")
-	}
-	from := ""
-	if uri == "" {
-		uri, from = p.trackingURI(pipeline)
-	}
-	if uri == "" {
-		return nil, errNoServer
-	}
-	client, err := tracking.New(tracking.Options{
-		URI: uri, Username: p.getenv("MLFLOW_TRACKING_USERNAME"), Password: p.getenv("MLFLOW_TRACKING_PASSWORD"), Token: p.getenv("MLFLOW_TRACKING_TOKEN"),
-		Workspace: p.getenv("MLFLOW_WORKSPACE"), Insecure: truthy(p.getenv("MLFLOW_TRACKING_INSECURE_TLS")),
-		ServerCert: p.getenv("MLFLOW_TRACKING_SERVER_CERT_PATH"), ClientCert: p.getenv("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
-		Agent: "lpipe/" + release + " (" + runtime.GOOS + "; " + runtime.GOARCH + ")", Proxy: http.ProxyFromEnvironment, Tries: tries, Store: artifactStore{p, pipeline},
-	})
-	if err != nil && from != "" {
-		return nil, fmt.Errorf("%s: %w", from, err)
-	}
-	return client, err
 }
 
 // spooledContent puts a recorded file or folder where it can be read: from the cache, which has it by its content.

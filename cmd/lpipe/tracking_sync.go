@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"lpipe/cache"
+	"lpipe/tracking"
 	"lpipe/tracking/spool"
 )
 
@@ -62,6 +63,7 @@ func (p *program) trackingSync(c *cli.Context) error {
 		return err
 	}
 	count := 0
+	var failed []error // of runs that were deleted there: the others are sent all the same
 	for _, info := range infos {
 		if info.Left == 0 {
 			continue
@@ -74,15 +76,19 @@ func (p *program) trackingSync(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := p.sendSpool(c.Context, sender, info); err != nil {
-			return err
+		err = p.sendSpool(c.Context, sender, info)
+		switch {
+		case tracking.IsKind(err, tracking.Missing), tracking.IsKind(err, tracking.Refused):
+			failed = append(failed, err)
+		case err != nil:
+			return errors.Join(append(failed, err)...)
 		}
 		count++
 	}
 	if count == 0 {
 		p.say("nothing is left to send")
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func (p *program) sendSpool(ctx context.Context, sender *spool.Sender, info spool.Info) error {

@@ -22,6 +22,7 @@ type Options struct {
 	Root       string // the folder of spools: .lpipe/tracking
 	URI        string // "": whoever sends it knows
 	Experiment string
+	Run        string                   // the server's id of a run that is to be the one at the top; "": a new one
 	Name       string                   // of the run at the top: "repro", or the sweep's
 	Tags       func() map[string]string // asked once, when there is something to record
 	Units      []Unit
@@ -124,7 +125,7 @@ func (r *Recorder) open() bool {
 		return !r.failed
 	}
 	ctx := context.Background()
-	head := spool.Head{URI: r.o.URI, Experiment: r.o.Experiment, State: r.state()}
+	head := spool.Head{URI: r.o.URI, Experiment: r.o.Experiment, Run: r.o.Run, State: r.state()}
 	w, err := r.unfinished(ctx, head)
 	if err == nil && w == nil {
 		head.ID = newID(r.o.Now())
@@ -179,7 +180,7 @@ func (r *Recorder) unfinished(ctx context.Context, head spool.Head) (*spool.Writ
 			return nil, err
 		}
 		was := w.Head()
-		if i == len(dirs)-1 && was.State == head.State && was.Experiment == head.Experiment && was.URI == head.URI {
+		if i == len(dirs)-1 && was.State == head.State && was.Experiment == head.Experiment && was.Run == head.Run && was.URI == head.URI {
 			return w, nil
 		}
 		killOpen(w)

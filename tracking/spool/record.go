@@ -36,7 +36,8 @@ type Head struct {
 	ID         string `json:"id"`
 	URI        string `json:"uri,omitempty"` // of the server that it is for; "": the one that sends decides
 	Experiment string `json:"experiment"`
-	State      string `json:"state,omitempty"` // what must be the same for a later command to go on with this run
+	Run        string `json:"run_id,omitempty"` // the server's id of a run that is there, to be the one at the top; its experiment counts
+	State      string `json:"state,omitempty"`  // what must be the same for a later command to go on with this run
 }
 
 // Start begins a run, or goes on with one.

@@ -34,12 +34,35 @@ func (x *sending) prepare(ctx context.Context) error {
 				Remedy: "what is recorded stays, and lpipe tracking sync sends it to a newer server"}
 		}
 	}
-	experiment, err := x.Client.Experiment(ctx, x.head.Experiment)
+	experiment := ""
+	if x.head.Run != "" {
+		experiment, err = x.attach(ctx)
+	} else {
+		var found tracking.Experiment
+		found, err = x.Client.Experiment(ctx, x.head.Experiment)
+		experiment = found.ID
+	}
 	if err != nil {
 		return err
 	}
-	x.state.Server, x.state.Experiment, x.ready = x.Client.String(), experiment.ID, true
+	x.state.Server, x.state.Experiment, x.ready = x.Client.String(), experiment, true
 	return x.state.write(x.dir)
+}
+
+// attach makes a run that is at the server the one at the top, and returns its experiment.
+func (x *sending) attach(ctx context.Context) (experiment string, err error) {
+	run, err := x.Client.GetRun(ctx, x.head.Run)
+	if tracking.IsKind(err, tracking.Missing) {
+		return "", &tracking.Error{Kind: tracking.Missing, Op: "use run " + x.head.Run, Where: x.Client.String(), Err: err,
+			Remedy: "MLFLOW_RUN_ID named it when this was recorded; lpipe tracking drop " + x.head.ID + " gives that up"}
+	}
+	if err != nil {
+		return "", err
+	}
+	if x.state.Runs[""] == nil {
+		x.state.Runs[""] = &SentRun{ID: run.Info.ID, Artifacts: run.Info.ArtifactURI}
+	}
+	return run.Info.Experiment, nil
 }
 
 // start makes a run, or sets one that is known to running. Who did not see the spool from its beginning looks for the run
