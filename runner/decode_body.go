@@ -69,6 +69,7 @@ type stageBody struct {
 	settings *scope // paths relative to dir
 	refs     []settingRef
 	hidden   map[string]bool // settings that hold values of env()
+	unread   map[string]bool // settings whose value hangs on a mistake that is told
 }
 
 // settingRef is a reference that a setting holds.
@@ -80,7 +81,7 @@ type settingRef struct {
 
 func (body *stageBody) read() {
 	d, failures := body.d, len(body.d.diags)
-	body.hidden = map[string]bool{}
+	body.hidden, body.unread = map[string]bool{}, map[string]bool{}
 	body.openScopes()
 	body.readIn()
 	stage := body.readSettings()
@@ -238,6 +239,7 @@ func (body *stageBody) readSettings() Stage {
 		}
 		v, ok := body.evalSetting(attr)
 		if !ok {
+			body.unread[f.name] = true
 			continue
 		}
 		if v.IsNull() && !f.optional {
@@ -300,6 +302,9 @@ func (body *stageBody) reportCheck(err error) {
 	path := strings.Split(name, ".")
 	if !ok || !hasField(body.d.fieldsOf(body.b.kind), path[0]) {
 		body.d.failAt(body.b.block.DefRange(), fmt.Sprintf("Stage %q cannot run with these settings", body.step.Name), capital(err.Error()))
+		return
+	}
+	if body.unread[path[0]] {
 		return
 	}
 	attr := body.b.attrs[path[0]]

@@ -24,6 +24,13 @@ type fakeShell struct {
 
 func (*fakeShell) Run(context.Context, *Env) error { return nil }
 
+func (f *fakeShell) Check() error {
+	if len(f.Command.Words) == 0 {
+		return errors.New("command: it is empty; write what to run")
+	}
+	return nil
+}
+
 // fakeCommand is a line or a list of words.
 type fakeCommand struct{ Words []string }
 
