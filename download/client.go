@@ -3,6 +3,7 @@ package download
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -177,7 +178,7 @@ func (c *Client) retry(ctx context.Context, f func() (progress bool, err error))
 			failures++
 		}
 		if failures >= attempts || waits >= maxWaits || wait > maxWait {
-			return err
+			return c.givenUp(err, failure, waits, wait)
 		}
 		if c.Note != nil && wait >= 5*time.Second {
 			c.Note(failure.Error() + "; going on in " + wait.Round(time.Second).String())
@@ -187,6 +188,23 @@ func (c *Client) retry(ctx context.Context, f func() (progress bool, err error))
 		}
 		pause = min(2*pause, 30*time.Second)
 	}
+}
+
+// givenUp is the error of retry, with what to do where the server wants to be left alone.
+func (c *Client) givenUp(err error, failure *Error, waits int, wait time.Duration) error {
+	if failure.Kind != Limited {
+		return err
+	}
+	told := *failure
+	told.Message += fmt.Sprintf(", still after %d waits of %s or so", waits, wait.Round(time.Second))
+	if wait > maxWait {
+		told.Message = failure.Message + ", and the server asks to wait " + wait.Round(time.Second).String()
+	}
+	told.Message += ": try again later"
+	if c.Token == "" && strings.HasPrefix(failure.URL, c.endpoint()) {
+		told.Message += ", or set HF_TOKEN, since hubs allow more to whom they know"
+	}
+	return &told
 }
 
 var rateReset = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:^|;)\s*t=(\d+)`) })

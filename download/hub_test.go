@@ -214,15 +214,6 @@ func TestBadNetworks(t *testing.T) {
 			return true
 		}
 	}
-	answer := func(status int, headers ...string) func(w http.ResponseWriter, r *http.Request, storage bool) bool {
-		return func(w http.ResponseWriter, r *http.Request, _ bool) bool {
-			for i := 0; i < len(headers); i += 2 {
-				w.Header().Set(headers[i], headers[i+1])
-			}
-			w.WriteHeader(status)
-			return true
-		}
-	}
 	limited := answer(http.StatusTooManyRequests, "RateLimit", `"resolvers";r=0;t=55`, "RateLimit-Policy", `"fixed window";"resolvers";q=3000;w=300`)
 	for name, fault := range map[string]func(b *bench) hubtest.Fault{
 		"drops in the middle of a range": func(*bench) hubtest.Fault { return cut(3) },
@@ -285,6 +276,17 @@ func TestBadNetworks(t *testing.T) {
 	}
 }
 
+// answer is a fault that answers every request so.
+func answer(status int, headers ...string) hubtest.Fault {
+	return func(w http.ResponseWriter, r *http.Request, _ bool) bool {
+		for i := 0; i < len(headers); i += 2 {
+			w.Header().Set(headers[i], headers[i+1])
+		}
+		w.WriteHeader(status)
+		return true
+	}
+}
+
 func sizeOf(path string) int {
 	for name, content := range model() {
 		if strings.HasSuffix(path, name) {
@@ -306,7 +308,11 @@ func TestWhatNeverWorksIsAnError(t *testing.T) {
 			}
 			r.URL.Path = strings.Replace(r.URL.Path, "model-2", "other", 1)
 			return false
-		}, download.Damaged, "arrived wrong twice"},
+		}, download.Damaged, "arrived wrong twice; the server damages it, or something on the way: hash "},
+		"always 429": {answer(http.StatusTooManyRequests, "Retry-After", "7"), download.Limited,
+			"too many requests, still after 12 waits of 7s or so: try again later, or set HF_TOKEN, since hubs allow more to whom they know"},
+		"429 for an hour": {answer(http.StatusTooManyRequests, "Retry-After", "3600"), download.Limited,
+			"too many requests, and the server asks to wait 1h0m0s: try again later, or set HF_TOKEN"},
 		"always 500": {func(w http.ResponseWriter, r *http.Request, s bool) bool { w.WriteHeader(500); return true }, download.Server, "500"},
 		"refused at storage": {func(w http.ResponseWriter, r *http.Request, storage bool) bool {
 			if storage {

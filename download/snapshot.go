@@ -166,7 +166,7 @@ func (c *Client) fetchBlob(ctx context.Context, s *Snapshot, f File, watch *watc
 			return err
 		}
 	}
-	return &Error{Kind: Damaged, Message: fmt.Sprintf("%s of %s arrived wrong twice", f.Path, s.Repo), Err: wrong}
+	return &Error{Kind: Damaged, Message: fmt.Sprintf("%s of %s arrived wrong twice; the server damages it, or something on the way", f.Path, s.Repo), Err: wrong}
 }
 
 // install makes a whole, synced partial file the thing itself.
@@ -184,7 +184,7 @@ func (c *Client) snapshotOffline(s *Snapshot, o SnapshotOptions) error {
 		return &Error{Kind: Offline, Message: fmt.Sprintf("%s at %s must be downloaded (%s), and the network must not be used (--offline or HF_HUB_OFFLINE)", s.Repo, s.Commit, why)}
 	}
 	if !o.Unlisted {
-		return needs("its list of files is not on record")
+		return needs("which files it has is on no record: run it once with the network, or take the lock file of such a run")
 	}
 	dir := s.cache.snapshot(s.Repo, s.Commit)
 	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
