@@ -77,7 +77,7 @@ func errTwice(path, column string) error {
 }
 
 func (s *parquetSource) next() (*Batch, error) {
-	if s.groups == nil {
+	if s.groups == nil && s.err == nil {
 		s.start()
 	}
 	for s.err == nil {
@@ -149,5 +149,6 @@ func (s *parquetSource) close() error {
 	}
 	close(s.stop)
 	s.readers.Wait()
+	s.groups, s.err = nil, os.ErrClosed
 	return nil
 }
