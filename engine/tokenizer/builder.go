@@ -222,7 +222,7 @@ func (b *builder) unmade() int {
 	return n
 }
 
-// finish builds the merge table.
+// finish builds what merging needs.
 func (b *builder) finish() *vocabulary {
 	v := b.v
 	if b.ignoreMerges {
@@ -232,14 +232,11 @@ func (b *builder) finish() *vocabulary {
 		}
 	}
 	v.merges = newMergeTable(len(v.pairs), len(v.spans))
-	v.bytePairs = make([]uint32, 1<<16)
 	v.inOrder = true
 	for rank, p := range v.pairs {
 		v.merges.add(p.left, p.right, uint32(rank))
 		v.inOrder = v.inOrder && p.to-v.pairs[0].to == int32(rank)
-		if l, r := v.bytes(p.left), v.bytes(p.right); len(l) == 1 && len(r) == 1 {
-			v.bytePairs[int(l[0])<<8|int(r[0])] = uint32(rank) + 1
-		}
 	}
+	v.units = newUnits(v)
 	return v
 }

@@ -22,7 +22,6 @@ type Encoder struct {
 	v          *vocabulary
 	template   *chatTemplate
 	jinja      *jinjaTemplate // the template, parsed, once it was needed
-	merger     merger
 	cutter     pieceCutter
 	blocks     blockScanner
 	bounds     []uint32 // scratch: where pretokens begin
@@ -30,6 +29,7 @@ type Encoder struct {
 	normalizer normalizer
 	valid, nfc []byte // scratch
 	replaced   int64
+	merger     merger
 }
 
 // Replaced counts the ill-formed parts that became U+FFFD since the encoder was made.
@@ -89,7 +89,7 @@ func (e *Encoder) encodeText(dst []int32, s []byte, mode Mode) []int32 {
 	if cap(e.nfc) > keepScratch {
 		e.nfc, e.normalizer.chunk = nil, nil
 	}
-	if cap(e.merger.symbols) > keepScratch/16 {
+	if cap(e.merger.ids) > keepScratch/16 {
 		e.merger = merger{}
 	}
 	return dst

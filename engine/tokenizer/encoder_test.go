@@ -108,7 +108,7 @@ func TestHugePretokensAreNotQuadratic(t *testing.T) {
 			t.Errorf("%q × %d came back as another text", s, len(text)/len(s))
 		}
 	}
-	if n := cap(e.merger.symbols) + cap(e.nfc) + cap(e.valid); n > 3*keepScratch {
+	if n := cap(e.merger.ids) + cap(e.nfc) + cap(e.valid); n > 3*keepScratch {
 		t.Errorf("the encoder keeps %d elements of scratch", n)
 	}
 }

@@ -180,7 +180,7 @@ func TestLongPretokensMergeAsShortOnesDo(t *testing.T) {
 	tok := small(t)
 	o, r := newOracle(tok), rand.New(rand.NewPCG(3, 4))
 	for range 200 {
-		piece := make([]byte, manySymbols-4+r.IntN(400))
+		piece := make([]byte, manyIDs-4+r.IntN(400))
 		for i := range piece {
 			piece[i] = "apples them"[r.IntN(6)]
 		}

@@ -14,18 +14,16 @@ type vocabulary struct {
 	byteIDs [256]int32
 	pairs   []pair // merges, best rank first
 	merges  mergeTable
-	// bytePairs are the ranks plus one of the merges of two single bytes, where every pretoken
-	// begins; 0 says that there is none.
-	bytePairs []uint32 // by left<<8|right
-	inOrder   bool     // the n-th merge makes the n-th id behind the first's
-	added     addedTokens
-	both      map[int32]bool // added tokens that are entries of the vocabulary too
-	nfc       bool
-	tables    *classTables
-	pre       *pretokenizer
-	whole     *tokenIndex // ignore_merges: a pretoken that is a token is that token, else nil
-	cache     *pieceCache
-	pool      sync.Pool // of *Encoder
+	units   *unitTables
+	inOrder bool // the n-th merge makes the n-th id behind the first's
+	added   addedTokens
+	both    map[int32]bool // added tokens that are entries of the vocabulary too
+	nfc     bool
+	tables  *classTables
+	pre     *pretokenizer
+	whole   *tokenIndex // ignore_merges: a pretoken that is a token is that token, else nil
+	cache   *pieceCache
+	pool    sync.Pool // of *Encoder
 }
 
 type span struct{ from, to uint32 }
