@@ -71,8 +71,8 @@ func newRowSet(data Rows, vocabulary int) (*rowSet, error) {
 	case data.Len() == 0:
 		return nil, fmt.Errorf("no rows: the data set is empty")
 	case len(s.rows) == 0:
-		return nil, fmt.Errorf("no token of its %d rows is trained on: every label is masked; look at train_on and "+
-			"max_tokens of the tokenize stage", data.Len())
+		return nil, fmt.Errorf("no token of its %d rows is trained on: every label is masked, or the only token of its row, "+
+			"which nothing stands before; look at train_on and max_tokens of the tokenize stage", data.Len())
 	}
 	return s, nil
 }

@@ -402,6 +402,7 @@ func TestTrainErrors(t *testing.T) {
 	for want, change := range map[string]func(*TrainOptions){
 		"data set is empty":              func(o *TrainOptions) { o.Train = empty },
 		"every label is masked":          func(o *TrainOptions) { o.Train = one([]int32{1, 2, 3}, []bool{true, false, false}, 256) },
+		"the only token of its row":      func(o *TrainOptions) { o.Train = one([]int32{1}, []bool{true}, 256) },
 		"outside the model's vocabulary": func(o *TrainOptions) { o.Train = one([]int32{1, 2, 256}, []bool{false, true, true}, 256) },
 		"made by a tokenizer of 300":     func(o *TrainOptions) { o.Train = one([]int32{1, 2, 3}, []bool{false, true, true}, 300) },
 		"raise sequence_length":          func(o *TrainOptions) { o.SequenceLength = 8 },

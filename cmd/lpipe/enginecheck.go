@@ -16,7 +16,7 @@ func (p *program) engineCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "hand-written gradients against automatic ones and finite differences, on random models and a folder's",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "model", Usage: "also on the weights of model folder `DIR`: two of its layers, some rows of its vocabulary"},
+			&cli.StringFlag{Name: "model", Usage: "also on the weights of model folder `DIR`: two of its layers, in part, and some rows of its vocabulary"},
 			&cli.Uint64Flag{Name: "seed", Value: 1},
 			&cli.IntFlag{Name: "models", Usage: "`N` random models", Value: 8}, threadsFlag(),
 		},
@@ -35,6 +35,7 @@ func (p *program) engineCheck(c *cli.Context, dev ops.Device) error {
 		return err
 	}
 	if c.IsSet("model") {
+		p.say("%s: taking a part of it, in float64 twice; half a minute and some gigabytes for a large one", c.String("model"))
 		more, err := graph.CheckFolder(c.Context, dev, p.path(c.String("model")), c.Uint64("seed"), func(r graph.Row) {
 			p.say("%s: %s", r.Model, verdict(r.OK))
 		})

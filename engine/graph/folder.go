@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"lpipe/engine/model"
@@ -17,15 +18,16 @@ import (
 	"lpipe/engine/safetensors"
 )
 
-// What of a large model is taken: all of it in float64, with a graph's copies, would not fit anywhere.
+// What of a large model is taken: all of it in float64, with a graph's copies, 130 bytes a weight, would not fit anywhere.
 const (
-	sampleRows  = 256         // of the vocabulary
-	sampleLayer = 100_000_000 // weights; of larger layers only the first is taken
-	sampleSteps = 4           // tensors that are compared with central differences, each a few passes
+	sampleRows  = 256        // of the vocabulary
+	sampleWidth = 1024       // of what lies between gate, up and down
+	sampleLayer = 16_000_000 // weights that are left; of larger layers only the first is taken
+	sampleSteps = 4          // tensors that are compared with central differences, each a few passes
 )
 
-// CheckFolder compares the witnesses on the weights of a model folder: on its first and last layer and the first rows of its
-// vocabulary, with an adapter and with all weights trained.
+// CheckFolder compares the witnesses on the weights of a model folder: on its first and last layer, with a part of the width
+// between gate, up and down, and the first rows of its vocabulary; with an adapter and with all weights trained.
 func CheckFolder(ctx context.Context, dev ops.Device, dir string, seed uint64, report func(Row)) (rows []Row, err error) {
 	part, err := os.MkdirTemp("", "lpipe-check-*")
 	if err != nil {
@@ -67,14 +69,14 @@ func sample(ctx context.Context, dir, out string) (string, error) {
 	}
 	defer f.Close()
 	c := f.Config
+	rows, width := min(sampleRows, c.V), min(sampleWidth, c.F)
 	layers := map[int]int{0: 0} // to their new number
-	if last := c.Layers - 1; last > 0 && c.C*c.QKV()+c.H*c.D*c.C+3*c.C*c.F <= sampleLayer {
+	if last := c.Layers - 1; last > 0 && c.C*c.QKV()+c.H*c.D*c.C+3*c.C*width <= sampleLayer {
 		layers[last] = 1
 	}
-	rows := min(sampleRows, c.V)
 	var sources []safetensors.Source
 	for _, t := range f.Tensors() {
-		name, shape, whole := t.Name, t.Shape, 1
+		name, shape := t.Name, slices.Clone(t.Shape)
 		if parts := strings.SplitN(name, ".", 4); len(parts) == 4 && parts[1] == "layers" {
 			var old int
 			if _, err := fmt.Sscan(parts[2], &old); err != nil {
@@ -85,8 +87,14 @@ func sample(ctx context.Context, dir, out string) (string, error) {
 				continue
 			}
 			name = fmt.Sprintf("model.layers.%d.%s", number, parts[3])
+			switch parts[3] {
+			case "mlp.gate_proj.weight", "mlp.up_proj.weight":
+				shape[0] = width
+			case "mlp.down_proj.weight":
+				shape[1] = width
+			}
 		} else if len(shape) == 2 {
-			shape, whole = []int{rows, shape[1]}, shape[0]
+			shape[0] = rows
 		}
 		if err := ctx.Err(); err != nil {
 			return "", err
@@ -95,20 +103,32 @@ func sample(ctx context.Context, dir, out string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if whole > 1 {
-			values = values[:rows*shape[1]]
-		}
-		sources = append(sources, safetensors.Float32s(name, safetensors.F32, shape, values))
+		sources = append(sources, safetensors.Float32s(name, safetensors.F32, shape, corner(values, t.Shape, shape)))
 	}
 	if err := safetensors.WriteDir(out, sources, 0, nil); err != nil {
 		return "", err
 	}
 	taken := fmt.Sprintf("%d of %d layers, %d of %d rows of the vocabulary", len(layers), c.Layers, rows, c.V)
-	return taken, sampleConfig(dir, out, len(layers), rows)
+	if width < c.F {
+		taken += fmt.Sprintf(", %d of %d between gate and down", width, c.F)
+	}
+	return taken, sampleConfig(dir, out, len(layers), rows, width)
+}
+
+// corner is the first rows and columns of a matrix, or a vector as it is.
+func corner(values []float32, whole, part []int) []float32 {
+	if slices.Equal(whole, part) {
+		return values
+	}
+	out := make([]float32, 0, part[0]*part[1])
+	for i := range part[0] {
+		out = append(out, values[i*whole[1]:][:part[1]]...)
+	}
+	return out
 }
 
 // sampleConfig is the folder's config.json with the part's sizes.
-func sampleConfig(dir, out string, layers, rows int) error {
+func sampleConfig(dir, out string, layers, rows, width int) error {
 	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err != nil {
 		return err
@@ -117,7 +137,7 @@ func sampleConfig(dir, out string, layers, rows int) error {
 	if err := json.Unmarshal(text, &fields); err != nil {
 		return err
 	}
-	fields["num_hidden_layers"], fields["vocab_size"] = layers, rows
+	fields["num_hidden_layers"], fields["vocab_size"], fields["intermediate_size"] = layers, rows, width
 	delete(fields, "layer_types")
 	delete(fields, "quantization_config") // 4-bit weights are written as what they stand for
 	if text, err = json.Marshal(fields); err != nil {
