@@ -14,7 +14,7 @@ import (
 // they were.
 func TestAverage(t *testing.T) {
 	o := small(t)
-	o.EMA, o.Validation = 0.8, nil
+	o.EMA, o.Validation = 0.4, nil // reached in step 5
 	r, err := prepare(context.Background(), cpu.NewPlain(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestAverage(t *testing.T) {
 		if err := r.trainStep(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		d := math.Min(0.8, float64(1+step)/float64(10+step))
+		d := math.Min(0.4, float64(1+step)/float64(10+step))
 		for i, w := range r.optimizer.weights() {
 			for j, v := range w {
 				wide[i][j] = d*wide[i][j] + (1-d)*float64(v)

@@ -66,6 +66,8 @@ func TestEverySettingCounts(t *testing.T) {
 		"Decay":           func(o *TrainOptions) { o.Decay = 3 },
 		"NEFTune":         func(o *TrainOptions) { o.NEFTune = 5 },
 		"Optimizer.Kind":  func(o *TrainOptions) { o.Optimizer.Kind = "lion" },
+		"Lion's beta1":    func(o *TrainOptions) { o.Optimizer.Kind, o.Optimizer.Beta1 = "lion", 0.8 },
+		"Lion's beta2":    func(o *TrainOptions) { o.Optimizer.Kind, o.Optimizer.Beta2 = "lion", 0.9 },
 		"Optimizer.Beta1": func(o *TrainOptions) { o.Optimizer.Beta1 = 0.8 },
 		"Optimizer.Beta2": func(o *TrainOptions) { o.Optimizer.Beta2 = 0.9 },
 		"Optimizer.Eps":   func(o *TrainOptions) { o.Optimizer.Eps = 1e-3 },

@@ -111,6 +111,9 @@ func TestRoundedProductsAgree(t *testing.T) {
 			names = append(names, k.name)
 		}
 	}
+	if len(names) == 0 {
+		t.Skip("no vector functions on this processor")
+	}
 	for _, s := range [][3]int{{1, 40, 30}, {3, 64, 50}, {7, 96, 70}, {24, 1100, 33}, {33, 1100, 65}, {50, 33, 17}, {40, 2100, 600}, {90, 600, 2100}} {
 		var want []float32
 		for i, name := range append(names, names[0]) {
