@@ -71,24 +71,28 @@ func (w *watch) watches(n *Node) bool {
 	return n.Step.Name == stage
 }
 
-// open reads what was seen under a key before. What was seen under another one is forgotten.
-func (w *watch) open(key cache.Key) {
+// open reads what was seen under a key before. What was seen under another one is forgotten; where the metric was another, other
+// names it.
+func (w *watch) open(key cache.Key) (other string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.load(key)
+	return w.load(key)
 }
 
 // load is open for a caller that holds mu.
-func (w *watch) load(key cache.Key) {
+func (w *watch) load(key cache.Key) (other string) {
 	w.forget(key)
 	data, err := os.ReadFile(w.path)
 	if err != nil {
-		return
+		return ""
 	}
 	head, rest, _ := bytes.Cut(data, []byte("\n"))
 	var h watchHead
-	if json.Unmarshal(head, &h) != nil || h.Schema != experimentSchema || h.Key != key || h.Metric != w.halving.Metric {
-		return
+	if json.Unmarshal(head, &h) != nil || h.Schema != experimentSchema || h.Key != key {
+		return ""
+	}
+	if h.Metric != w.halving.Metric {
+		return h.Metric
 	}
 	for line := range bytes.Lines(rest) {
 		var s seenStep
@@ -96,6 +100,7 @@ func (w *watch) load(key cache.Key) {
 			w.take(s)
 		}
 	}
+	return ""
 }
 
 // StoppedCurve is the metric that a stopped instance told until then, and its name; no points if nothing is known of it.

@@ -33,7 +33,10 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 		}
 	}
 	if x.watch.watches(n) {
-		if x.watch.open(key); x.watch.holds() {
+		if was := x.watch.open(key); was != "" {
+			x.warn(n.Step.Name, "was measured by %s until now; %s of the steps before those that run now is known only if it is told again, and who has no number at a rung goes no further: lpipe exp rm begins anew", was, x.watch.halving.Metric)
+		}
+		if x.watch.holds() {
 			return outcome{}, errPaused
 		}
 		defer x.watch.close()

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD demo=$PWD/build/tracking-demo
 export SERVICES_VENV=${SERVICES_VENV:-$PWD/build/services/mlflow/venv}
-[ -n "${KEEP-}" ] || trap 'tools/services/mlflow.sh down "$root/build/services/mlflow-demo"' EXIT
+[ -n "${KEEP-}" ] || trap '"$root/tools/services/mlflow.sh" down "$root/build/services/mlflow-demo"' EXIT
 eval "$(tools/services/mlflow.sh up "$root/build/services/mlflow-demo")"
 rm -rf "$demo"
 bin/lpipe -q init --demo "$demo"

@@ -270,6 +270,7 @@ func (p *program) sweep(c *cli.Context, pipeline *runner.Pipeline, o runner.Swee
 	summary, err := runner.RunSweep(c.Context, o)
 	end()
 	view.close()
+	track.outcomes(o, summary)
 	err = p.sweepDone(o, summary, err)
 	track.close(c.Context, err)
 	return err

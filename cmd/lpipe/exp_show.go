@@ -41,7 +41,7 @@ func (p *program) expShow(c *cli.Context) error {
 		return err
 	}
 	if by := c.StringSlice("group-by"); len(by) > 0 {
-		return p.showGroups(c, records, by)
+		return p.showGroups(c, records, by, measuredBy(experiments))
 	}
 	metric, goal := commonMetric(experiments)
 	column := c.String("sort")
@@ -61,7 +61,7 @@ func (p *program) expShow(c *cli.Context) error {
 		p.say("no instances to show; lpipe exp run makes some")
 		return nil
 	}
-	rows, hidden := showRows(records, metric, c.Bool("all") || c.Bool("csv"), c.Bool("csv"))
+	rows, hidden := showRows(records, measuredBy(experiments), c.Bool("all") || c.Bool("csv"), c.Bool("csv"))
 	if err := p.printRows(c, rows); err != nil {
 		return err
 	}
@@ -117,8 +117,27 @@ func experimentRows(records []*runner.ExperimentRecord) []experimentRow {
 	return rows
 }
 
-// showRows is the table with its head. An experiment's metric comes first.
-func showRows(records []*runner.ExperimentRecord, metric string, all, plain bool) (rows [][]string, hidden int) {
+// measuredBy are the metrics that an experiment goes by: its own, and that of its halving.
+func measuredBy(experiments []*runner.Experiment) (names []string) {
+	if metric, _ := commonMetric(experiments); metric != "" {
+		names = append(names, metric)
+	}
+	for _, e := range experiments {
+		if e.Halving != nil && !slices.Contains(names, e.Halving.Metric) {
+			names = append(names, e.Halving.Metric)
+		}
+	}
+	return names
+}
+
+// inOrder are the names of metrics with some of them first.
+func inOrder(metrics map[string]bool, first []string) []string {
+	names := slices.DeleteFunc(slices.Clone(first), func(name string) bool { return !metrics[name] })
+	return append(names, slices.DeleteFunc(sortedKeys(metrics), func(name string) bool { return slices.Contains(first, name) })...)
+}
+
+// showRows is the table with its head.
+func showRows(records []*runner.ExperimentRecord, first []string, all, plain bool) (rows [][]string, hidden int) {
 	vars := runner.VaryingVars(records)
 	metrics := map[string]bool{}
 	for _, r := range records {
@@ -126,10 +145,7 @@ func showRows(records []*runner.ExperimentRecord, metric string, all, plain bool
 			metrics[name] = true
 		}
 	}
-	names := sortedKeys(metrics)
-	if i := slices.Index(names, metric); i > 0 {
-		names = slices.Concat([]string{metric}, names[:i], names[i+1:])
-	}
+	names := inOrder(metrics, first)
 	if !all && len(names) > shownMetrics {
 		hidden = len(names) - shownMetrics
 		names = names[:shownMetrics]
@@ -187,7 +203,7 @@ func (p *program) printRows(c *cli.Context, rows [][]string) error {
 	return nil
 }
 
-func (p *program) showGroups(c *cli.Context, records []*runner.ExperimentRecord, by []string) error {
+func (p *program) showGroups(c *cli.Context, records []*runner.ExperimentRecord, by, first []string) error {
 	groups, err := runner.GroupExperiments(records, by)
 	if err != nil {
 		return err
@@ -201,7 +217,7 @@ func (p *program) showGroups(c *cli.Context, records []*runner.ExperimentRecord,
 			metrics[name] = true
 		}
 	}
-	names := sortedKeys(metrics)
+	names := inOrder(metrics, first)
 	if !c.Bool("all") && !c.Bool("csv") && len(names) > shownMetrics {
 		p.say("%s more: lpipe exp show --all", countText(len(names)-shownMetrics, "metric"))
 		names = names[:shownMetrics]

@@ -59,6 +59,20 @@ func (t *tracked) event(e runner.RunEvent) {
 	}
 }
 
+// outcomes records how the instances of a sweep came out; of those that halving measured, the number that it went by.
+func (t *tracked) outcomes(o runner.SweepOptions, s runner.SweepSummary) {
+	if t == nil {
+		return
+	}
+	for _, r := range s.Records {
+		numbers := map[string]float64{}
+		if h := o.Experiment.Halving; h != nil && r.Metrics[h.Metric] != nil {
+			numbers[h.Metric] = *r.Metrics[h.Metric]
+		}
+		t.recorder.Outcome(r.Instance, r.State, r.Stopped(), numbers)
+	}
+}
+
 // opened starts to send what is recorded from now on.
 func (t *tracked) opened(ctx context.Context, w *spool.Writer) {
 	t.spool = w

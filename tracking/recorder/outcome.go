@@ -39,6 +39,11 @@ func (r *Recorder) ended(u *unit, step *runner.Step, e runner.RunEvent) {
 		return
 	case runner.HowSkipped:
 		return
+	case runner.HowPaused: // its run goes on from the rung, or ends with the sweep
+		if ran {
+			r.curves(u, step, run)
+		}
+		return
 	}
 	r.begin(u)
 	values := r.values(u, step)
@@ -289,8 +294,31 @@ func sourceOf(p *runner.Pipeline, at string) (source, kind string) {
 	return string(text), kind
 }
 
+// Outcome records how an instance of a sweep came out, in the words of `exp show`, with numbers that no file of metrics has. One that
+// was stopped early counts as killed.
+func (r *Recorder) Outcome(instance, state string, stopped bool, numbers map[string]float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.units[instance]
+	if r.w == nil || u == nil || !u.begun {
+		return
+	}
+	u.stopped = stopped
+	r.w.Append(spool.Record{Run: instance, Tags: map[string]string{"lpipe.state": state}})
+	metrics := map[string]spool.Number{}
+	for name, value := range numbers {
+		metrics[name] = spool.Number(value)
+	}
+	if len(metrics) > 0 {
+		r.w.Append(spool.Record{Run: instance, Metrics: metrics})
+	}
+}
+
 // instanceEnd says how an instance of a sweep ended.
 func (r *Recorder) instanceEnd(name, how string) string {
+	if r.units[name].stopped {
+		return "KILLED"
+	}
 	if how != "KILLED" && r.units[name].broken {
 		return "FAILED"
 	}

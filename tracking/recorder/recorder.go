@@ -57,11 +57,12 @@ type Recorder struct {
 
 type unit struct {
 	Unit
-	steps  map[string]*runner.Step
-	names  map[string]string // of its stages, as parameters and metrics have them: "eval/a" for eval@a
-	begun  bool
-	broken bool // a stage of it failed
-	params int  // recorded of its stages
+	steps   map[string]*runner.Step
+	names   map[string]string // of its stages, as parameters and metrics have them: "eval/a" for eval@a
+	begun   bool
+	broken  bool // a stage of it failed
+	stopped bool // halving let it go no further
+	params  int  // recorded of its stages
 }
 
 // New records nothing yet.
