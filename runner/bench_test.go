@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,16 +36,23 @@ func benchRepro(b *testing.B, dir string) (runner.Summary, time.Duration) {
 
 func benchPipeline(b *testing.B, p *runner.Pipeline) runner.Summary {
 	b.Helper()
-	c, err := cache.Open(b.Context(), cache.Options{Dir: filepath.Join(p.Dir, ".lpipe", "cache")})
+	return benchOptions(b, runner.Options{Pipeline: p})
+}
+
+func benchOptions(b *testing.B, o runner.Options) runner.Summary {
+	b.Helper()
+	dir := o.Pipeline.Dir
+	c, err := cache.Open(b.Context(), cache.Options{Dir: filepath.Join(dir, ".lpipe", "cache")})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer c.Close()
-	state, err := cache.OpenState(filepath.Join(p.Dir, ".lpipe", "state"))
+	state, err := cache.OpenState(filepath.Join(dir, ".lpipe", "state"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	r, diags, err := runner.New(runner.Options{Pipeline: p, Cache: c, State: state, Environ: os.Environ()})
+	o.Cache, o.State, o.Environ = c, state, os.Environ()
+	r, diags, err := runner.New(o)
 	if err != nil || diags.HasErrors() {
 		b.Fatal(err, diags)
 	}
@@ -93,6 +101,55 @@ func BenchmarkFirstRun(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "µs/stage")
+}
+
+// BenchmarkToldAfter is how long after its command's end a stage is told as done, which is durable then: 1,000 stages of cp in
+// chains of ten.
+func BenchmarkToldAfter(b *testing.B) {
+	var late []time.Duration
+	for range b.N {
+		b.StopTimer()
+		dir := chainWorkspace(b, 100)
+		p, diags := runner.Decode(runner.DecodeOptions{Dir: dir, Kinds: shellOnly()})
+		if diags.HasErrors() {
+			b.Fatal(diags)
+		}
+		began := map[string]time.Time{}
+		b.StartTimer()
+		benchOptions(b, runner.Options{Pipeline: p, Report: func(e runner.RunEvent) {
+			switch e.Event {
+			case "start":
+				began[e.Stage] = e.Time
+			case "stage":
+				ended := began[e.Stage].Add(time.Duration(e.Seconds * float64(time.Second)))
+				late = append(late, time.Since(ended))
+			}
+		}})
+	}
+	slices.Sort(late)
+	for name, share := range map[string]float64{"median-ms": 0.5, "p90-ms": 0.9, "p99-ms": 0.99, "worst-ms": 1} {
+		b.ReportMetric(late[int(share*float64(len(late)-1))].Seconds()*1000, name)
+	}
+	over, _ := slices.BinarySearch(late, 50*time.Millisecond)
+	b.ReportMetric(float64(len(late)-over)/float64(len(late))*100, "%>50ms")
+}
+
+// chainWorkspace is chains of ten copies each.
+func chainWorkspace(b *testing.B, chains int) string {
+	b.Helper()
+	dir := b.TempDir()
+	var text strings.Builder
+	for c := range chains {
+		before := fmt.Sprintf("in%d", c)
+		os.WriteFile(filepath.Join(dir, before), []byte(fmt.Sprint("source ", c)), 0o644)
+		for i := range 10 {
+			name := fmt.Sprintf("s%d_%d", c, i)
+			fmt.Fprintf(&text, "stage \"shell\" \"%s\" {\n  in = { a = \"%s\" }\n  out = { b = \"out/%s\" }\n  command = \"cp %s out/%s\"\n}\n", name, before, name, before, name)
+			before = "out/" + name
+		}
+	}
+	os.WriteFile(filepath.Join(dir, "pipeline.hcl"), []byte(text.String()), 0o644)
+	return dir
 }
 
 // BenchmarkNothingToDo is a repro of 1,000 stages that are up to date, from reading the file to the end.
