@@ -4,7 +4,7 @@
 #
 #   LPIPE_CRASH_STRIDE=5        only every fifth change (from a start that the seed gives)
 #   LPIPE_CRASH_SEED=2          other survivors of a loss of power
-#   LPIPE_CRASH_ONLY='push, '   only rows whose name contains this: "<command>, <way>"
+#   LPIPE_CRASH_ONLY='^push, '  only rows whose name, "<command>, <way>", matches this regular expression
 #   SERVICES_BIN=DIR            where the S3 server is, or is built to (default: build/services/s3/bin)
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,9 +66,13 @@ func newPlace(t *testing.T, program string) *place {
 	return p
 }
 
+// patience is for a command that hangs. It is long since a busy machine, or one that pauses its processes, may take long for
+// what is quick otherwise.
+const patience = 15 * time.Minute
+
 // command is lpipe in one of the place's folders. GOMAXPROCS=1 keeps the order of calls almost the same in every run.
 func (p *place) command(folder string, args ...string) *exec.Cmd {
-	cmd := exec.Command(p.program, append([]string{"-C", filepath.Join(p.root, folder), "--lock-timeout", "5s"}, args...)...)
+	cmd := exec.Command(p.program, append([]string{"-C", filepath.Join(p.root, folder), "--lock-timeout", "2m"}, args...)...)
 	cmd.Args[0] = p.program
 	cmd.Dir = p.home
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "NO_COLOR=1", "LANG=C", "GOMAXPROCS=1", "AWS_EC2_METADATA_DISABLED=true"}
@@ -87,9 +92,15 @@ type said struct {
 func (s said) String() string { return fmt.Sprintf("exit %d\n%s%s", s.code, s.stdout, s.stderr) }
 
 func (p *place) run(folder string, args ...string) (said, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	return p.runUntil("", nil, folder, args...)
+}
+
+// runUntil is run, and does something as soon as the command says some words on its standard error.
+func (p *place) runUntil(words string, do func() error, folder string, args ...string) (said, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var out, errOut bytes.Buffer
+	var out bytes.Buffer
+	errOut := hearing{words: words, do: do}
 	cmd := p.command(folder, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Start(); err != nil {
@@ -98,7 +109,23 @@ func (p *place) run(folder string, args ...string) (said, error) {
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
 	defer stop()
 	cmd.Wait()
-	return said{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}, ctx.Err()
+	return said{cmd.ProcessState.ExitCode(), out.String(), errOut.text.String()}, cmp.Or(ctx.Err(), errOut.err)
+}
+
+// hearing is what was printed; once that has some words in it, it does something.
+type hearing struct {
+	text  bytes.Buffer // not embedded: its ReadFrom would be used instead of Write
+	words string
+	do    func() error
+	err   error
+}
+
+func (h *hearing) Write(b []byte) (int, error) {
+	h.text.Write(b)
+	if h.do != nil && bytes.Contains(h.text.Bytes(), []byte(h.words)) {
+		h.err, h.do = h.do(), nil
+	}
+	return len(b), nil
 }
 
 // must is a command that has to succeed, at once: it must not meet a lock.

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -83,10 +84,13 @@ func TestMatrix(t *testing.T) {
 			}
 		})
 	}
-	only := os.Getenv("LPIPE_CRASH_ONLY")
+	only, err := regexp.Compile(os.Getenv("LPIPE_CRASH_ONLY"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range scenarios() {
 		for _, what := range ways() {
-			if only == "" || strings.Contains(s.name+", "+what, only) {
+			if only.MatchString(s.name + ", " + what) {
 				jobs <- func(p *place) { m.row(p, s, what) }
 			}
 		}
@@ -198,7 +202,7 @@ func (m *matrix) disturb(p *place, x trial, disk *Disk) (Ended, error) {
 			return Verdict{Kill: n == x.n && x.what == "kill", Cut: n == x.n && x.what == "power"}
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return Run(ctx, p.command(x.scenario.folder(), x.scenario.args...), w)
 }
