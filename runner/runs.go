@@ -243,7 +243,7 @@ type stageMemory struct {
 
 func readMemory(path string) *memory {
 	m := &memory{path: path, stages: map[string]stageMemory{}}
-	if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &m.stages) != nil {
+	if data, err := os.ReadFile(path); err == nil && (json.Unmarshal(data, &m.stages) != nil || m.stages == nil) { // nil: "null"
 		m.stages = map[string]stageMemory{}
 	}
 	return m

@@ -170,7 +170,7 @@ func (r *Recorder) unfinished(ctx context.Context, head spool.Head) (*spool.Writ
 		if err == nil && info.Sent.Done && i < len(dirs)-kept {
 			err = spool.Drop(dir)
 		}
-		if err != nil || info.End == "FINISHED" || info.End != "" && i < len(dirs)-1 {
+		if err != nil || info.Size == 0 || info.End == "FINISHED" || info.End != "" && i < len(dirs)-1 {
 			continue
 		}
 		w, err := spool.Reopen(ctx, dir, r.o.Now)

@@ -112,6 +112,8 @@ func (w *Writer) scan() (end int64, err error) {
 	for {
 		record, err := r.next()
 		switch {
+		case err == io.EOF && r.at == 0:
+			return 0, fmt.Errorf("%w: it has no beginning", cache.ErrDamaged) // nobody would find what is added
 		case err == io.EOF:
 			return r.at, nil
 		case errors.Is(err, cache.ErrDamaged) && r.at > 0:
