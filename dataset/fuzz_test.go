@@ -115,3 +115,57 @@ func FuzzTokenFolder(f *testing.F) {
 		folder.Verify()
 	})
 }
+
+// FuzzPackIndex: an index of packs that opens names nothing outside of its token folder.
+func FuzzPackIndex(f *testing.F) {
+	dir := f.TempDir()
+	folder, path := filepath.Join(dir, "t"), filepath.Join(dir, "pack.idx")
+	w, err := CreateTokens(folder, Manifest{Tokenizer: "tok", Template: "chat", VocabSize: 10})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i := range 5 {
+		if err := w.Append(Sequence{ID: "a", IDs: []int32{1, 2, 3}, Mask: []bool{false, true, true}, Row: i}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	tokens, err := OpenTokens(folder)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer tokens.Close()
+	if _, err := CreatePacks(path, tokens, 6, Split); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole[:packHeader], whole[packPage:packPage+32], whole[2*packPage:])
+	f.Fuzz(func(t *testing.T, head, starts, pieces []byte) {
+		data := append(head[:min(len(head), packPage):min(len(head), packPage)], make([]byte, packPage-min(len(head), packPage))...)
+		data = append(data, starts[:min(len(starts), packPage)]...)
+		data = append(append(data, make([]byte, 2*packPage-len(data))...), pieces...)
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		p, err := OpenPacks(path, tokens)
+		if err != nil {
+			return
+		}
+		defer p.Close()
+		for i := range p.Len() {
+			sum := 0
+			for _, one := range p.Pack(i, nil) {
+				ids := tokens.IDs(one.Sequence, nil)
+				sum += len(ids[one.From : one.From+one.Count])
+			}
+			if sum > p.Length() {
+				t.Errorf("pack %d has %d tokens, more than %d", i, sum, p.Length())
+			}
+		}
+	})
+}
