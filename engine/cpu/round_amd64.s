@@ -109,6 +109,7 @@ TEXT ·zipPanelAVX512(SB), NOSPLIT, $0-32
 	MOVQ stride+24(FP), R8
 	SHLQ $1, R8
 	LEAQ (SI)(R8*8), R9
+	LEAQ (R9)(R8*8), R9
 	VMOVDQU64 zipLow<>(SB), Z4
 	VPBROADCASTQ sixteen<>(SB), Z5
 	VPADDW Z4, Z5, Z5

@@ -126,7 +126,8 @@ done:
 	RET
 
 // func transposeAVX(dst, src *float32, n, stride, width int)
-// Copies 8 rows of n values, stride values apart, to columns: dst[k*width+i] = src[i*stride+k]. n is a multiple of 8.
+// Copies 8 rows of n values, stride values apart, to columns: dst[k*width+i] = src[i*stride+k]. n is a multiple of 8. What follows in
+// the rows is fetched.
 TEXT ·transposeAVX(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
@@ -141,6 +142,14 @@ TEXT ·transposeAVX(SB), NOSPLIT, $0-40
 	JZ done
 loop:
 	LEAQ (SI)(R8*4), DX
+	PREFETCHT0 256(SI)
+	PREFETCHT0 256(SI)(R8*1)
+	PREFETCHT0 256(SI)(R8*2)
+	PREFETCHT0 256(SI)(R10*1)
+	PREFETCHT0 256(DX)
+	PREFETCHT0 256(DX)(R8*1)
+	PREFETCHT0 256(DX)(R8*2)
+	PREFETCHT0 256(DX)(R10*1)
 	VMOVUPS (SI), Y0
 	VMOVUPS (SI)(R8*1), Y1
 	VMOVUPS (SI)(R8*2), Y2
