@@ -254,6 +254,7 @@ func (x *sending) settle(ctx context.Context, at int64) error {
 			return err
 		}
 	}
+	x.queued = 0
 	if at == x.state.At {
 		return nil
 	}
