@@ -13,7 +13,7 @@ go build -trimpath -tags 'cuda urfave_cli_no_docs' -ldflags '-s -w' -o bin/lpipe
 go version -m bin/lpipe-cuda | grep -- '-tags='
 [ "${1:-test}" = build ] && exit
 go vet -tags cuda ./engine/... ./cmd/...
-go test -v -tags cuda ./engine/... >build/cuda-test.log 2>&1 || status=$?
+go test -v -timeout 40m -tags cuda ./engine/... >build/cuda-test.log 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:)[[:space:]]|^[[:space:]]*--- (FAIL|SKIP)' build/cuda-test.log || true
 [ "${status:-0}" = 0 ] || { echo "all output is in ${root}/build/cuda-test.log"; exit "$status"; }
 
