@@ -3,8 +3,10 @@ package engine
 import (
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"lpipe/engine/cpu"
 	"lpipe/engine/model"
@@ -22,7 +24,13 @@ func TestEverySettingCounts(t *testing.T) {
 		o := base
 		o.Out, o.CurveOut = filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "curve.jsonl")
 		change(&o)
-		return snapshot(t, o, train(t, o, 1))
+		var kept []string // not the files that repeat the settings
+		for line := range strings.Lines(snapshot(t, o, train(t, o, 1))) {
+			if !strings.HasPrefix(line, "adapter_config.json ") && !strings.HasPrefix(line, "lpipe_origin.json ") {
+				kept = append(kept, line)
+			}
+		}
+		return strings.Join(kept, "")
 	}
 	want := trained(func(*TrainOptions) {})
 	if again := trained(func(*TrainOptions) {}); again != want {
@@ -163,6 +171,39 @@ func TestLoRAPlusRates(t *testing.T) {
 	for i, rate := range plain.rates {
 		if rate != 1 {
 			t.Errorf("%s learns at %g times the rate without lora_plus", plain.params[i].Name, rate)
+		}
+	}
+}
+
+// TestCheckpointSettings: how many checkpoints the folder keeps, and how often they come, by steps and by the clock.
+func TestCheckpointSettings(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*TrainOptions)
+		want   []int // steps of the files that are left
+	}{
+		"every step, the usual two":  {func(o *TrainOptions) { o.CheckpointSteps = 1 }, []int{6, 7}},
+		"every step, four":           {func(o *TrainOptions) { o.CheckpointSteps, o.CheckpointKeep = 1, 4 }, []int{4, 5, 6, 7}},
+		"every third step":           {func(o *TrainOptions) { o.CheckpointSteps = 3 }, []int{3, 6}},
+		"often enough by the clock":  {func(o *TrainOptions) { o.CheckpointTime = time.Nanosecond }, []int{6, 7}},
+		"more seldom than it lasts":  {func(o *TrainOptions) { o.CheckpointTime = 24 * time.Hour }, nil},
+		"neither by steps nor clock": {func(*TrainOptions) {}, nil},
+	} {
+		o := small(t)
+		o.Steps, o.Validation, o.Scratch = 8, nil, filepath.Join(t.TempDir(), "scratch")
+		clock := time.Unix(0, 0)
+		o.Now = func() time.Time { clock = clock.Add(time.Second); return clock }
+		c.change(&o)
+		train(t, o, 1)
+		names, err := checkpointFiles(o.Scratch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, step := range c.want {
+			want = append(want, checkpointName(step))
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("%s: %v are left, want %v", name, names, want)
 		}
 	}
 }
