@@ -61,30 +61,34 @@ func (m *memory) Get(ctx context.Context, name string, offset, length int64) (io
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-func (m *memory) Put(ctx context.Context, name string, r io.ReadSeeker) error {
+func (m *memory) Put(_ context.Context, name string, r io.ReadSeeker) error {
+	_, err := m.put(name, r, false)
+	return err
+}
+
+func (m *memory) PutNew(_ context.Context, name string, r io.ReadSeeker) (bool, error) {
+	return m.put(name, r, true)
+}
+
+// put looks whether the name is free, and takes it, at one moment: of many that come at once one is the first.
+func (m *memory) put(name string, r io.ReadSeeker, fresh bool) (bool, error) {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
-		return err
+		return false, err
 	}
 	data, err := io.ReadAll(r)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.do("put", name); err != nil {
-		return err
-	}
-	if err == nil {
-		m.names[name], m.times[name] = data, time.Now()
-	}
-	return err
-}
-
-func (m *memory) PutNew(ctx context.Context, name string, r io.ReadSeeker) (bool, error) {
-	m.mu.Lock()
-	_, ok := m.names[name]
-	m.mu.Unlock()
-	if ok {
+	if _, taken := m.names[name]; taken && fresh {
 		return false, nil
 	}
-	return true, m.Put(ctx, name, r)
+	if err := m.do("put", name); err != nil {
+		return false, err
+	}
+	if err != nil {
+		return false, err
+	}
+	m.names[name], m.times[name] = data, time.Now()
+	return true, nil
 }
 
 func (m *memory) List(ctx context.Context, prefix string) iter.Seq2[Item, error] {
