@@ -38,12 +38,14 @@ func (w *weighed) Free(p cuda.Pointer) error {
 
 // A run takes the memory that was foretold, also where not all of what it might keep would fit: planning takes none.
 func TestCUDAMemoryForetold(t *testing.T) {
+	bf16 := bf16File(t)
 	for _, c := range []struct {
 		name   string
 		share  float64 // of what everything kept takes
 		change func(*TrainOptions)
 	}{
 		{"fp32", 2, func(*TrainOptions) {}},
+		{"fp32 of a bf16 file", 2, func(o *TrainOptions) { o.Model = bf16 }},
 		{"bf16, recomputed", 0.9, func(o *TrainOptions) { o.Precision = "bf16" }},
 		{"nf4, average", 2, func(o *TrainOptions) { o.Precision, o.Quantize, o.EMA = "bf16", "nf4", 0.9 }},
 	} {

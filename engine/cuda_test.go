@@ -42,6 +42,38 @@ func TestCUDALossCurve(t *testing.T) {
 	})
 }
 
+// With precision fp32 the losses of a model whose file is bfloat16 are those of the processor's device but for the order of sums.
+func TestCUDAFloat32OfBF16File(t *testing.T) {
+	dir := bf16File(t)
+	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
+		o := small(t)
+		o.Model, o.Steps, o.EvalEvery, o.EvalLimit = dir, 4, 0, 1
+		want := losses(t, cpu.New(cpu.Options{}), o)
+		got := losses(t, cuda.New(open(), cuda.Options{}), o)
+		for i, w := range want {
+			if !(math.Abs(got[i]-w) <= 2e-6*w) {
+				t.Errorf("step %d has loss %v, on the cpu %v", i+1, got[i], w)
+			}
+		}
+	})
+}
+
+// bf16File is the small model, saved as bfloat16.
+func bf16File(t *testing.T) string {
+	dev := cpu.New(cpu.Options{Threads: 1})
+	defer dev.Close()
+	m, err := model.Load(context.Background(), tied, dev, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	dir := filepath.Join(t.TempDir(), "bf16")
+	if err := m.Save(context.Background(), dir, model.SaveOptions{DType: "bfloat16"}); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // losses are those of a run's steps; the device is closed.
 func losses(t *testing.T, dev ops.Device, o TrainOptions) (all []float64) {
 	t.Helper()

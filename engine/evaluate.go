@@ -143,8 +143,8 @@ func (e *evaluation) openAnswers() (err error) {
 	return nil
 }
 
-// OpenModel loads a model to be run, with an adapter or without, so that no value is rounded: bfloat16 weights are held
-// as such, others as float32. An adapter whose training quantised its base gets the same quantised base.
+// OpenModel loads a model to be run, with an adapter or without, so that no weight is rounded: bfloat16 weights are held
+// as such, others as float32. Where there are tensor cores, products with bfloat16 ones are theirs. An adapter whose training quantised its base gets the same quantised base.
 func OpenModel(ctx context.Context, dev ops.Device, dir, adapter string) (*model.Model, error) {
 	config, err := model.ReadConfig(dir)
 	if err != nil {
@@ -168,6 +168,9 @@ func OpenModel(ctx context.Context, dev ops.Device, dir, adapter string) (*model
 	}
 	if config.DType == "bfloat16" {
 		options.Weights = ops.BF16Exact
+		if dev.Info().TensorCores {
+			options.Weights = ops.BF16
+		}
 	}
 	return model.Load(ctx, dir, dev, options)
 }

@@ -70,6 +70,11 @@ func (d *Device) weight(w ops.Weight, rows, cols, ranks int) matrix {
 	switch w.Type {
 	case ops.BF16:
 		return matrix{s.p, s.ld, true}
+	case ops.BF16Exact:
+		m := matrix{d.scratch.take(4 * rows * cols), cols, false}
+		d.p().ptrs(m.p, s.p).i64(rows).ints(cols, s.ld)
+		d.each("weight_wide", rows*cols)
+		return m
 	case ops.NF4:
 		m := matrix{d.scratch.take(4 * rows * cols), cols, false}
 		d.p().ptrs(m.p, s.p, s.absmax).ints(0).i64(rows * cols)
@@ -90,13 +95,17 @@ func (d *Device) shape(w ops.Weight, rows, cols int) {
 	}
 }
 
-// parts are a weight's storage as kernels that read any type take it.
-func (d *Device) parts(w ops.Weight) (p, absmax Pointer, ld int) {
+// parts are a weight's storage as kernels that read any type take it. They compute in float32 whatever it is, so that one number
+// does for both kinds of bfloat16.
+func (d *Device) parts(w ops.Weight) (p, absmax Pointer, typ, ld int) {
 	if w.Type == ops.F32 {
-		return d.f(w.Values, w.Rows*w.Cols), 0, w.Cols
+		return d.f(w.Values, w.Rows*w.Cols), 0, int(ops.F32), w.Cols
 	}
 	s := d.stored[w.Block-1]
-	return s.p, s.absmax, s.ld
+	if s.typ == ops.BF16Exact {
+		return s.p, 0, int(ops.BF16), s.ld
+	}
+	return s.p, s.absmax, int(s.typ), s.ld
 }
 
 // isHalf says whether products with weights of type t are bfloat16.

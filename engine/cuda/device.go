@@ -55,7 +55,8 @@ func New(m Machine, o Options) *Device {
 // Info describes the device.
 func (d *Device) Info() ops.Info {
 	s := d.m.Describe()
-	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory, Repeats: d.repeats.said, Counts: d.counts}
+	return ops.Info{Name: s.Name, Detail: s.Detail, Bytes: d.bytes, Scratch: d.scratch.size, Memory: s.Memory, Repeats: d.repeats.said, Counts: d.counts,
+		TensorCores: true}
 }
 
 // Failed returns the first error that is known by now.

@@ -149,8 +149,8 @@ func (d *Device) Logits(logits, x ops.Buf, w ops.Weight, rows ops.Ints, N, C, V 
 		in := d.scratch.take(4 * n * C)
 		d.p().ptrs(in, d.f(x, N*C), list).i64(n).i64(C)
 		d.each("gather", n*C)
-		p, absmax, ld := d.parts(w)
-		d.gemv(out, in, p, absmax, 0, 1, false, w.Type, ld, V, n, C, V)
+		p, absmax, typ, ld := d.parts(w)
+		d.gemv(out, in, p, absmax, 0, 1, false, typ, ld, V, n, C, V)
 		return
 	}
 	h := headCall{x: d.f(x, N*C), w: d.weight(w, V, C, 0), logits: out, c: C, v: V}

@@ -18,10 +18,10 @@ import (
 // small makes every chunk of the head a few rows.
 func small() cuda.Options { return cuda.Options{LogitBytes: 3000} }
 
-// Every kernel, with float weights: as exact as the processor's own device.
+// Every kernel, with float weights and with others whose products are float: as exact as the processor's own device.
 func TestKernelsFloat(t *testing.T) {
 	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
-		opstest.Run(t, func() ops.Device { return cuda.New(open(), small()) }, opstest.Options{Types: []ops.Type{ops.F32, ops.NF4}})
+		opstest.Run(t, func() ops.Device { return cuda.New(open(), small()) }, opstest.Options{Types: []ops.Type{ops.F32, ops.NF4, ops.BF16Exact}})
 	})
 }
 
@@ -115,7 +115,7 @@ func TestRandomWeight(t *testing.T) {
 		d := cuda.New(open(), cuda.Options{})
 		defer d.Close()
 		const rows, cols = 30, 64
-		for _, typ := range []ops.Type{ops.F32, ops.BF16, ops.NF4BF16} {
+		for _, typ := range []ops.Type{ops.F32, ops.BF16, ops.BF16Exact, ops.NF4BF16} {
 			w, got := d.AllocWeight(typ, rows, cols), make([]float32, rows*cols)
 			d.RandomWeight(w, 7, 0.02)
 			d.ReadWeight(got, w, 0)

@@ -59,19 +59,19 @@ func (d *Device) bordered(l *linear) bool {
 
 // linearFew reads each row of the weight once, for all tokens.
 func (d *Device) linearFew(l *linear) {
-	p, absmax, ld := d.parts(l.w)
-	d.gemv(l.out, l.x, p, absmax, l.bias, 1, false, l.w.Type, ld, l.f, l.n, l.c, l.f)
+	p, absmax, typ, ld := d.parts(l.w)
+	d.gemv(l.out, l.x, p, absmax, l.bias, 1, false, typ, ld, l.f, l.n, l.c, l.f)
 	kept := l.kept
 	for i := range l.lora {
 		a := &l.lora[i]
-		d.gemv(kept, l.x, d.f(a.A, a.R*l.c), 0, 0, 1, false, ops.F32, l.c, a.R, l.n, l.c, a.R)
-		d.gemv(l.out+Pointer(4*a.Col), kept, d.f(a.B, a.F*a.R), 0, 0, a.Scale, true, ops.F32, a.R, l.f, l.n, a.R, a.F)
+		d.gemv(kept, l.x, d.f(a.A, a.R*l.c), 0, 0, 1, false, int(ops.F32), l.c, a.R, l.n, l.c, a.R)
+		d.gemv(l.out+Pointer(4*a.Col), kept, d.f(a.B, a.F*a.R), 0, 0, a.Scale, true, int(ops.F32), a.R, l.f, l.n, a.R, a.F)
 		kept += Pointer(4 * l.n * a.R)
 	}
 }
 
-func (d *Device) gemv(y, x, w, absmax, bias Pointer, alpha float32, add bool, t ops.Type, ld, ldy, N, C, F int) {
-	d.p().ptrs(y, x, w, absmax, bias).f32(alpha).ints(number(add), int(t), ld, ldy, N, C, F)
+func (d *Device) gemv(y, x, w, absmax, bias Pointer, alpha float32, add bool, typ, ld, ldy, N, C, F int) {
+	d.p().ptrs(y, x, w, absmax, bias).f32(alpha).ints(number(add), typ, ld, ldy, N, C, F)
 	d.launch("gemv", [3]int{blocks(F, 4), 1, 1}, 128, 64)
 }
 
@@ -294,10 +294,10 @@ func (d *Device) LinearMerge(w ops.Weight, lora []ops.LoRA, C, F int) {
 		d.fail(errMergeNF4)
 		return
 	}
-	p, _, ld := d.parts(w)
+	p, _, typ, ld := d.parts(w)
 	for i := range lora {
 		l := &lora[i]
-		d.p().ptrs(p, d.f(l.A, l.R*C), d.f(l.B, l.F*l.R)).f32(l.Scale).ints(int(w.Type), ld, l.Col, l.F, l.R, C)
+		d.p().ptrs(p, d.f(l.A, l.R*C), d.f(l.B, l.F*l.R)).f32(l.Scale).ints(typ, ld, l.Col, l.F, l.R, C)
 		d.each("linear_merge", l.F*C)
 	}
 }

@@ -31,8 +31,8 @@ type integers struct {
 	host []int32
 }
 
-// stored is a weight in bfloat16 or NF4. Rows of bfloat16 are ld values apart; columns from round8(cols) and rows from
-// round8(rows) on are the border, which products without adapters do not see.
+// stored is a weight in bfloat16 or NF4. Rows of bfloat16 are ld values apart; with ops.BF16, columns from round8(cols) and rows
+// from round8(rows) on are the border, which products without adapters do not see.
 type stored struct {
 	p, absmax Pointer
 	typ       ops.Type
@@ -123,9 +123,6 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 		m.fail(errTooLarge)
 		return ops.Weight{}
 	}
-	if t == ops.BF16Exact { // there are no float32 products with bfloat16 weights here
-		t = ops.BF16
-	}
 	w := ops.Weight{Type: t, Rows: rows, Cols: cols}
 	if t == ops.F32 {
 		w.Values = m.Alloc(rows * cols)
@@ -134,6 +131,10 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 	}
 	s := stored{typ: t, rows: rows, cols: cols, ld: cols}
 	switch {
+	case t == ops.BF16Exact: // adapters are products of their own: no border
+		s.ld = round8(cols)
+		s.bytes = 2 * int64(rows) * int64(s.ld)
+		s.p = m.take(s.bytes, true)
 	case t == ops.BF16:
 		s.ld = round8(cols) + m.border
 		s.bytes = 2 * int64(round8(rows)+m.border) * int64(s.ld)
@@ -151,7 +152,7 @@ func (m *memory) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 	if m.err != nil {
 		return ops.Weight{}
 	}
-	if t != ops.NF4 {
+	if isHalf(t) {
 		m.halves++
 	}
 	m.stored = append(m.stored, s)
@@ -183,7 +184,7 @@ func (m *memory) FreeWeight(w ops.Weight) {
 		s := &m.stored[w.Block-1]
 		m.give(s.p, s.bytes)
 		m.give(s.absmax, 0)
-		if w.Type != ops.NF4 {
+		if isHalf(w.Type) {
 			m.halves--
 		}
 		*s = stored{}

@@ -17,8 +17,8 @@ func (d *Device) Embedding(out ops.Buf, w ops.Weight, ids ops.Ints, N, C int) {
 			panic("cuda: token id outside the vocabulary")
 		}
 	}
-	p, absmax, ld := d.parts(w)
-	d.p().ptrs(d.f(out, N*C), p, absmax, d.i(ids, N)).ints(int(w.Type), ld).i64(N).i64(C)
+	p, absmax, typ, ld := d.parts(w)
+	d.p().ptrs(d.f(out, N*C), p, absmax, d.i(ids, N)).ints(typ, ld).i64(N).i64(C)
 	d.each("embedding", N*C)
 }
 
@@ -42,13 +42,13 @@ func (d *Device) DoRAGain(gain, norms ops.Buf, w ops.Weight, lora []ops.LoRA, C,
 		d.p().ptr(p).f32(1).i64(F)
 		d.each("fill", F)
 	}
-	p, absmax, ld := d.parts(w)
+	p, absmax, typ, ld := d.parts(w)
 	for i := range lora {
 		l := &lora[i]
 		if !l.M.Present() {
 			continue
 		}
-		d.p().ptrs(g, s, p, absmax, d.f(l.A, l.R*C), d.f(l.B, l.F*l.R), d.f(l.M, l.F)).f32(l.Scale).ints(int(w.Type), ld, l.Col, l.R, C)
+		d.p().ptrs(g, s, p, absmax, d.f(l.A, l.R*C), d.f(l.B, l.F*l.R), d.f(l.M, l.F)).f32(l.Scale).ints(typ, ld, l.Col, l.R, C)
 		d.launch("dora_gain", [3]int{l.F, 1, 1}, rowThreads(C), reduceShared+64)
 	}
 }
@@ -191,8 +191,8 @@ func (d *Device) RandomWeight(w ops.Weight, seed uint64, deviation float64) {
 		return
 	}
 	d.shape(w, w.Rows, w.Cols)
-	p, absmax, ld := d.parts(w)
+	p, absmax, typ, ld := d.parts(w)
 	width := float32(deviation * math.Sqrt(3))
-	d.p().ptrs(p, absmax).u64(seed).f32(width).ints(int(w.Type)).i64(w.Rows).ints(w.Cols, ld)
+	d.p().ptrs(p, absmax).u64(seed).f32(width).ints(typ).i64(w.Rows).ints(w.Cols, ld)
 	d.each("random_weight", w.Rows*w.Cols)
 }

@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"lpipe/engine/ops"
@@ -37,7 +36,7 @@ func TestBF16(t *testing.T) {
 	want, b := f.tensors(t, "expected.safetensors"), f.tensors(t, "inputs.safetensors").batch("")
 	bothStorages(t, func(t *testing.T, dev ops.Device, stored ops.Type) {
 		logits := allLogits(t, load(t, dir, dev, Options{Weights: stored}), b)
-		exact := stored == ops.BF16Exact && !rounds(dev)
+		exact := stored == ops.BF16Exact
 		if exact {
 			near(t, "logits", logits, want.floats("logits_f32"), 1e-5, 6e-5, b.real())
 		}
@@ -83,9 +82,6 @@ func bothStorages(t *testing.T, run func(*testing.T, ops.Device, ops.Type)) {
 		}
 	})
 }
-
-// rounds says whether a device rounds the other operand of every bfloat16 weight.
-func rounds(dev ops.Device) bool { return strings.HasPrefix(dev.Info().Name, "cuda") }
 
 // apart is the largest and the mean difference of the rows that are on.
 func apart(got, want []float32, on []bool) (largest, mean float64) {

@@ -6,14 +6,36 @@ import (
 	"testing"
 
 	"lpipe/engine/cpu"
+	"lpipe/engine/cuda"
 	"lpipe/engine/ops"
 )
 
 // TestCompact: weights whose files hold bfloat16 are held so where float32 is asked for, and loss and gradients have the same bits;
 // others, and those that PiSSA or training changes, stay float32.
 func TestCompact(t *testing.T) {
-	dev := cpu.New(cpu.Options{Threads: 2})
-	defer dev.Close()
+	devices(t, testCompact)
+}
+
+// Tensor cores are taken where nobody asked for float32: by the head beside 4-bit weights of a bfloat16 model.
+func TestHeadBeside4Bit(t *testing.T) {
+	for name, c := range map[string]struct {
+		dev  ops.Device
+		asks ops.Type
+		want ops.Type
+	}{
+		"cpu, bf16": {cpu.NewPlain(), ops.BF16, ops.BF16Exact}, "gpu, bf16": {cuda.NewOutline(cuda.Description{}, cuda.Options{}), ops.BF16, ops.BF16},
+		"gpu, fp32": {cuda.NewOutline(cuda.Description{}, cuda.Options{}), ops.F32, ops.F32},
+	} {
+		m := load(t, filepath.Join("..", "testdata", "models", "tied"), c.dev, Options{NF4: true, Weights: c.asks})
+		if m.head.Type != c.want {
+			t.Errorf("%s: the head is held as %v", name, m.head.Type)
+		}
+		m.Free()
+		c.dev.Close()
+	}
+}
+
+func testCompact(t *testing.T, dev ops.Device) {
 	from := load(t, filepath.Join("..", "testdata", "models", "tied"), dev, Options{})
 	dir := filepath.Join(t.TempDir(), "half")
 	if err := from.Save(t.Context(), dir, SaveOptions{DType: "bfloat16"}); err != nil {

@@ -114,6 +114,7 @@ func (d *counter) AllocWeight(t ops.Type, rows, cols int) ops.Weight {
 	return w
 }
 
+func (d *counter) Info() ops.Info           { return ops.Info{} }
 func (d *counter) Write(ops.Buf, []float32) {}
 func (d *counter) Err() error               { return nil }
 func (d *counter) Failed() error            { return nil }

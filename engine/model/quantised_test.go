@@ -42,7 +42,7 @@ func TestQLoRAGradients(t *testing.T) {
 			devices(t, func(t *testing.T, dev ops.Device) {
 				o := Options{Method: TrainLoRA, Adapter: filepath.Join(f.dir, "adapter"), Weights: c.options.Weights}
 				m := load(t, filepath.Join(f.dir, "model_nf4"), dev, o)
-				if c.options.Weights == ops.BF16 && rounds(dev) {
+				if c.options.Weights == ops.BF16 && dev.Info().TensorCores {
 					roughly(t, m, b, f.Items, want)
 					return
 				}

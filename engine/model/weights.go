@@ -70,8 +70,8 @@ func (p place) values() ops.Buf {
 // their gradients.
 func (m *Model) allocate(t, narrow ops.Type) {
 	c, d := m.Config, m.dev
-	if t == ops.BF16 && narrow.Is4Bit() {
-		t = ops.BF16Exact // products with 4-bit weights are float32, so is the head's
+	if t == ops.BF16 && narrow.Is4Bit() && !d.Info().TensorCores {
+		t = ops.BF16Exact // products with 4-bit weights are float32 there, so is the head's
 	}
 	size, vectors := 0, 0
 	for _, t := range c.tensors() {

@@ -107,6 +107,9 @@ type Info struct {
 	Memory  int64  // bytes that the device has, if it has a memory of its own; 0: the process's, or not known
 	Repeats string // what Repeat found out last: how long a pass takes as a recording and without; "": nothing yet
 	Counts  bool   // nothing is computed, only memory is counted: see Outliner
+	// TensorCores make products of bfloat16 numbers some ten times as fast as those of float32 ones: where nobody asked for float32,
+	// BF16 is to be taken instead of BF16Exact.
+	TensorCores bool
 }
 
 // Snapshotter is a Device that copies buffers to the host while it goes on computing.

@@ -108,7 +108,7 @@ __device__ inline float block_max(float v, float *scratch) {
     return scratch[32];
 }
 
-// Storage types of weights, as package ops numbers them.
+// Storage types of weights, as package ops numbers them; ops.BF16Exact comes as BF16.
 enum { F32 = 0, BF16 = 1, NF4 = 2, NF4BF16 = 3 };
 
 // nf4_table sets table to what the 16 codes stand for (package nf4).

@@ -45,6 +45,13 @@ KERNEL(weight_float)(float *out, const uint8_t *codes, const float *absmax, int 
 }
 EXPORT(weight_float)
 
+// weight_wide sets out [rows, C] to a bf16 weight whose rows are ld values apart.
+KERNEL(weight_wide)(float *out, const bf16 *w, int64_t rows, int C, int ld) {
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < rows * C; i += (int64_t)gridDim.x * blockDim.x)
+        out[i] = wide(w[i / C * ld + i % C]);
+}
+EXPORT(weight_wide)
+
 // border_b writes an adapter's B into the columns that border a weight: w[f, at + r] = scale*B[f-col, r] for its rows
 // col … col+F-1, 0 for the others. w begins at column `at` already.
 KERNEL(border_b)(bf16 *w, const float *b, float scale, int rows, int col, int F, int R, int wide_r, int ld) {
