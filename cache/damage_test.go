@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestRacyEdit rewrites a file with the same size as fast as it can: every version must be seen, though many
@@ -325,6 +327,32 @@ func TestLargeFileSettles(t *testing.T) {
 	p.add("big", true)
 	if e := p.state.entry(p.dir, "big"); !e.settled || time.Since(start) > 10*time.Second {
 		t.Errorf("a large output would be hashed again: %+v", e)
+	}
+}
+
+// TestSettle: a write right after a file was settled shows in its times, whether its mtime could be moved or time had to pass.
+func TestSettle(t *testing.T) {
+	for name, links := range map[string]int{"moved": 1, "waited": 2} {
+		p := newProject(t, "hardlink")
+		path := p.write("big", "first")
+		if links == 2 {
+			noError(t, os.Link(path, p.path("other")))
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		noError(t, err)
+		defer f.Close()
+		s, err := fstat(int(f.Fd()), path)
+		noError(t, err)
+		settled, err := s.settle(int(f.Fd()), unix.AT_FDCWD, path, path)
+		noError(t, err)
+		if !settled.settled(time.Now(), true) || (settled.mtime == s.mtime) != (links == 2) {
+			t.Errorf("%s: not settled: %+v, before %+v", name, settled, s)
+		}
+		_, err = f.WriteAt([]byte("again"), 0)
+		noError(t, err)
+		if now, err := lstat(path); err != nil || settled.unchanged(now, true) {
+			t.Errorf("%s: a write does not show: %+v, %+v, %v", name, settled, now, err)
+		}
 	}
 }
 

@@ -39,8 +39,8 @@ func (p *hashers) take() *hashing {
 func (p *hashers) give(h *hashing) { p.pool.Put(h) }
 
 // file hashes dir/name, open folder dirfd, and returns the stat of the version that it hashed, and when it began.
-// seen, if not nil, is its stat of just before, which spares one. With settle it first waits until a later write to a large
-// file must show in its times.
+// seen, if not nil, is its stat of just before, which spares one. With settle a later write to a large file must show in its
+// times: where that is not so yet, its mtime is moved into the past, or time passes first.
 func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, seen *fileStat, settle bool) (ID, fileStat, time.Time, error) {
 	path := filepath.Join(dir, name)
 	fd := -1
@@ -60,7 +60,9 @@ func (p *hashers) file(ctx context.Context, dirfd int, dir, name string, seen *f
 		seen = nil
 		at := time.Now()
 		if settle && before.size >= 1<<20 && !before.settled(at, true) && before.settled(at.Add(2*tick), true) {
-			time.Sleep(tick + time.Millisecond)
+			if before, err = before.settle(fd, dirfd, name, path); err != nil {
+				return ID{}, fileStat{}, time.Time{}, err
+			}
 			at = time.Now()
 		}
 		id, err := p.sum(ctx, fd, path, before.size)

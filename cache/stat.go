@@ -70,6 +70,22 @@ func (s fileStat) granularity() time.Duration {
 	return tick
 }
 
+// settle makes a file settled that was written a moment ago, open as fd and named in an open folder, and returns its stat then. With
+// an mtime in the past every later write must change it. Where that cannot be set, or there are other names to the file, under
+// which somebody may know its times, it lets as much time pass.
+func (s fileStat) settle(fd, dirfd int, name, path string) (fileStat, error) {
+	now := time.Now()
+	past := unix.NsecToTimespec(now.Add(-2 * tick).UnixNano())
+	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
+	if s.nlink == 1 && unix.UtimesNanoAt(dirfd, name, []unix.Timespec{omit, past}, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		if t, err := fstat(fd, path); err != nil || t.settled(now, true) {
+			return t, err
+		}
+	}
+	time.Sleep(tick + time.Millisecond)
+	return fstat(fd, path)
+}
+
 func lstat(path string) (fileStat, error) {
 	var s unix.Stat_t
 	if err := retry(func() error { return unix.Lstat(path, &s) }); err != nil {
