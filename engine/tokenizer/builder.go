@@ -10,13 +10,11 @@ import (
 // builder collects a vocabulary from its files. Tokens come first, merges refer
 // to them.
 type builder struct {
-	v       *vocabulary
-	index   tokenIndex
-	raw     map[int32]bool // entries that are not spelled byte-level
-	scratch []byte
+	v     *vocabulary
+	index tokenIndex
+	raw   map[int32]bool // entries that are not spelled byte-level
 	// ignoreMerges: a pretoken that is an entry of the vocabulary is not merged.
 	ignoreMerges bool
-	guess        int32 // what the next merge probably makes
 }
 
 func newBuilder() *builder {
@@ -116,44 +114,6 @@ func (b *builder) id(token []byte) (int32, bool) {
 		return b.v.byteIDs[token[0]], true
 	}
 	return b.index.find(token)
-}
-
-// merge adds the next merge, as the file spells it.
-func (b *builder) merge(left, right []byte) error {
-	s, okLeft := appendSpelled(b.scratch[:0], left)
-	cut := len(s)
-	s, okRight := appendSpelled(s, right)
-	b.scratch = s
-	if !okLeft || !okRight || cut == 0 || len(s) == cut {
-		return fmt.Errorf("merge %q %q is not spelled byte-level", left, right)
-	}
-	l, ok := b.id(s[:cut])
-	if !ok {
-		return fmt.Errorf("merge %q %q: the vocabulary has no token %q", left, right, left)
-	}
-	r, ok := b.id(s[cut:])
-	if !ok {
-		return fmt.Errorf("merge %q %q: the vocabulary has no token %q", left, right, right)
-	}
-	// The n-th merge nearly always makes the n-th token.
-	to := b.guess
-	if !bytes.Equal(b.v.bytes(to), s) {
-		if to, ok = b.id(s); !ok {
-			return fmt.Errorf("merge %q %q: the vocabulary has no token for the two together", left, right)
-		}
-	}
-	b.guess = to + 1
-	b.v.pairs = append(b.v.pairs, pair{l, r, to})
-	return nil
-}
-
-// mergeLine adds a merge written as two spellings with a space between.
-func (b *builder) mergeLine(line []byte) error {
-	i := bytes.IndexByte(line, ' ')
-	if i < 0 {
-		return fmt.Errorf("merge %q has no space between two tokens", line)
-	}
-	return b.merge(line[:i], line[i+1:])
 }
 
 // add makes added tokens; one that the vocabulary has must have the same id there.

@@ -44,12 +44,18 @@ func charByte(c rune) (b byte, ok bool) {
 // appendSpelled appends the bytes that s spells; ok is false when s is no spelling.
 func appendSpelled(dst, s []byte) (out []byte, ok bool) {
 	for i := 0; i < len(s); {
-		if c := s[i]; c > ' ' && c < 0x7F {
+		c := s[i]
+		if c > ' ' && c < 0x7F {
 			dst = append(dst, c)
 			i++
 			continue
 		}
-		r, size := utf8.DecodeRune(s[i:])
+		r, size := rune(c), 1
+		if c >= 0xC2 && c < 0xE0 && i+1 < len(s) && s[i+1]&0xC0 == 0x80 { // of two bytes, as all others that spell one
+			r, size = rune(c&0x1F)<<6|rune(s[i+1]&0x3F), 2
+		} else if c >= utf8.RuneSelf {
+			return dst, false
+		}
 		b, ok := charByte(r)
 		if !ok {
 			return dst, false

@@ -197,24 +197,6 @@ func readVocab(r *jsonReader, b *builder) error {
 	})
 }
 
-// readMerges reads one merge a line; a first line "#version…" is a comment.
-func readMerges(data []byte, b *builder) error {
-	b.v.pairs = make([]pair, 0, len(data)/10)
-	b.guess = 256
-	for n := 1; len(data) > 0; n++ {
-		line, rest, _ := bytes.Cut(data, []byte{'\n'})
-		data = rest
-		line = bytes.TrimSuffix(line, []byte{'\r'})
-		if len(line) == 0 || n == 1 && bytes.HasPrefix(line, []byte("#version")) {
-			continue
-		}
-		if err := b.mergeLine(line); err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
-		}
-	}
-	return nil
-}
-
 // addedTokens collects the added tokens where there is no tokenizer.json, and
 // says which file to blame for them.
 func (f folder) addedTokens(config *tokenizerConfig, b *builder) ([]addedToken, string, error) {

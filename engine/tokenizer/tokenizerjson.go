@@ -106,15 +106,14 @@ func readModel(r *jsonReader, b *builder) error {
 
 // readMergeList reads merges as "a b" or, since tokenizers 0.20, as ["a", "b"].
 func readMergeList(r *jsonReader, b *builder) error {
-	b.guess = 256
-	n := 0
+	merges, n := newMergeReader(b, len(b.v.spans)), 0
 	var left []byte
-	return r.array(func() error {
+	err := r.array(func() error {
 		n++
 		if r.peek() == '"' {
 			line, err := r.string()
 			if err == nil {
-				err = b.mergeLine(line)
+				err = merges.spaced(line)
 			}
 			return inMerge(n, err)
 		}
@@ -124,7 +123,7 @@ func readMergeList(r *jsonReader, b *builder) error {
 			if parts++; parts == 1 {
 				left = append(left[:0], s...)
 			} else if err == nil && parts == 2 {
-				err = b.merge(left, s)
+				err = merges.merge(left, s)
 			}
 			return err
 		})
@@ -133,6 +132,8 @@ func readMergeList(r *jsonReader, b *builder) error {
 		}
 		return inMerge(n, err)
 	})
+	b.v.pairs = merges.pairs
+	return err
 }
 
 func inMerge(n int, err error) error {

@@ -1,6 +1,9 @@
 package tokenizer
 
-import "unicode/utf8"
+import (
+	"sync"
+	"unicode/utf8"
+)
 
 // Merging need not begin with bytes. A unit is a character, a character behind a space, or two
 // ASCII characters, whose bytes become one token before any merge reaches across their ends.
@@ -116,9 +119,11 @@ func newUnits(v *vocabulary) *unitTables {
 	if !partsComeFirst(v) {
 		return t
 	}
-	p := unitProver{v: v,
-		byLeft:  ranksBy(v, func(p pair) int32 { return p.left }),
-		byRight: ranksBy(v, func(p pair) int32 { return p.right })}
+	p := unitProver{v: v}
+	var wg sync.WaitGroup
+	wg.Go(func() { p.byLeft = ranksBy(v, func(p pair) int32 { return p.left }) })
+	p.byRight = ranksBy(v, func(p pair) int32 { return p.right })
+	wg.Wait()
 	for id, kind := range v.kinds {
 		text := v.bytes(int32(id))
 		if kind == absent || len(text) < 2 || len(text) > 1+utf8.UTFMax || !utf8.Valid(text) {

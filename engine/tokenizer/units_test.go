@@ -71,11 +71,13 @@ func vocabularyOf(t *testing.T, tokens []string, merges [][2]string) *vocabulary
 	if err := b.finishTokens(); err != nil {
 		t.Fatal(err)
 	}
+	r := newMergeReader(b, len(merges))
 	for _, m := range merges {
-		if err := b.merge([]byte(spell([]byte(m[0]))), []byte(spell([]byte(m[1])))); err != nil {
+		if err := r.merge([]byte(spell([]byte(m[0]))), []byte(spell([]byte(m[1])))); err != nil {
 			t.Fatal(err)
 		}
 	}
+	b.v.pairs = r.pairs
 	return b.finish()
 }
 
