@@ -42,11 +42,14 @@ type BenchResult struct {
 	// GFLOPS counts what the mathematics needs, GEMMGFLOPS is what the device reaches on the model's largest product.
 	GFLOPS     float64 `json:"gflops"`
 	GEMMGFLOPS float64 `json:"gemm_gflops"`
-	// PeakGFLOPS and ReadGB are what bare loops reach in the same run, with multiply-adds and with reading memory: 0 where the
-	// device has none. Of decoding ReadShare is how much of the latter reading each weight once a token amounts to.
-	PeakGFLOPS float64 `json:"peak_gflops,omitempty"`
-	ReadGB     float64 `json:"read_gb_per_s,omitempty"`
-	ReadShare  float64 `json:"read_share,omitempty"`
+	// PeakGFLOPS, PeakBF16GFLOPS and ReadGB are what bare loops reach in the same run, with multiply-adds of float32 numbers and of
+	// bfloat16 pairs and with reading memory: 0 where the device has none. GEMMShare is how much of the peak for its numbers the
+	// largest product reaches; of decoding ReadShare is how much of ReadGB reading each weight once a token amounts to.
+	PeakGFLOPS     float64 `json:"peak_gflops,omitempty"`
+	PeakBF16GFLOPS float64 `json:"peak_bf16_gflops,omitempty"`
+	ReadGB         float64 `json:"read_gb_per_s,omitempty"`
+	GEMMShare      float64 `json:"gemm_share,omitempty"`
+	ReadShare      float64 `json:"read_share,omitempty"`
 	// Repeated says what recording passes would save, and whether it does (see ops.Repeater).
 	Repeated string `json:"repeated,omitempty"`
 	Device   string `json:"device"`
@@ -316,12 +319,24 @@ func (b *bench) limits() {
 		if measured != nil {
 			l := measured.Measure(b.Now)
 			r.PeakGFLOPS, r.ReadGB = max(r.PeakGFLOPS, l.GFLOPS), max(r.ReadGB, l.ReadGB)
+			r.PeakBF16GFLOPS = max(r.PeakBF16GFLOPS, l.BF16GFLOPS)
 		}
 		r.GEMMGFLOPS = max(r.GEMMGFLOPS, b.product())
+	}
+	if peak := r.peak(b.stored == ops.BF16 && !b.Decode); peak > 0 {
+		r.GEMMShare = r.GEMMGFLOPS / peak
 	}
 	if b.Decode && r.ReadGB > 0 {
 		r.ReadShare = r.TokensPerSecond / float64(b.B) * float64(b.weights) / (r.ReadGB * 1e9)
 	}
+}
+
+// peak is that of the numbers that a product multiplies; pairs of bfloat16 are widened where the processor has nothing for them.
+func (r *BenchResult) peak(pairs bool) float64 {
+	if pairs && r.PeakBF16GFLOPS > 0 {
+		return r.PeakBF16GFLOPS
+	}
+	return r.PeakGFLOPS
 }
 
 // product times the model's largest linear alone.

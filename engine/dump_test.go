@@ -98,9 +98,10 @@ func TestDumpErrors(t *testing.T) {
 }
 
 func TestBench(t *testing.T) {
-	for _, decode := range []bool{false, true} {
+	for _, c := range []struct{ decode, bf16 bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+		decode := c.decode
 		dev := cpu.New(cpu.Options{Threads: 1})
-		r, err := Bench(context.Background(), dev, BenchOptions{Model: untied, B: 2, T: 24, Rank: 4, Steps: 3, LR: 1e-2, Decode: decode})
+		r, err := Bench(context.Background(), dev, BenchOptions{Model: untied, B: 2, T: 24, Rank: 4, Steps: 3, LR: 1e-2, Decode: decode, BF16: c.bf16})
 		dev.Close()
 		if err != nil {
 			t.Fatal(err)
@@ -114,6 +115,13 @@ func TestBench(t *testing.T) {
 		}
 		if !decode && r.Losses[3] >= r.Losses[0] {
 			t.Errorf("losses %v", r.Losses)
+		}
+		peak := r.PeakGFLOPS
+		if c.bf16 && !decode && r.PeakBF16GFLOPS > 0 { // decoding widens bfloat16 numbers
+			peak = r.PeakBF16GFLOPS
+		}
+		if want := r.GEMMGFLOPS / peak; peak > 0 && r.GEMMShare != want {
+			t.Errorf("%+v: share %v of the peak, want %v: %+v", c, r.GEMMShare, want, r)
 		}
 	}
 }

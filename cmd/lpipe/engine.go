@@ -174,8 +174,12 @@ func (p *program) engineBench(c *cli.Context, dev ops.Device) error {
 		{"device", deviceText(ops.Info{Name: result.Device, Detail: result.Detail, Threads: result.Threads})},
 	}
 	if result.PeakGFLOPS > 0 {
-		rows = append(rows, []string{"bare loops", fmt.Sprintf("%.0f GFLOP/s of multiply-adds, of which the largest product has %.2f; %.1f GB/s read",
-			result.PeakGFLOPS, result.GEMMGFLOPS/result.PeakGFLOPS, result.ReadGB)})
+		pairs := ""
+		if result.PeakBF16GFLOPS > 0 {
+			pairs = fmt.Sprintf(", %.0f of bfloat16 pairs", result.PeakBF16GFLOPS)
+		}
+		rows = append(rows, []string{"bare loops", fmt.Sprintf("%.0f GFLOP/s of float32 multiply-adds%s; the largest product has %.2f of that for its numbers; %.1f GB/s read",
+			result.PeakGFLOPS, pairs, result.GEMMShare, result.ReadGB)})
 	}
 	if result.ReadShare > 0 {
 		rows = append(rows, []string{"weights read", fmt.Sprintf("once a token: %.2f of what the memory gives", result.ReadShare)})

@@ -8,8 +8,9 @@ import (
 // Limits is what the machine does at most, on all of the device's threads, in loops that do nothing else. A figure is 0 where
 // there is no such loop for the kernel.
 type Limits struct {
-	GFLOPS float64 // multiply-adds of float32 numbers in registers, two operations each
-	ReadGB float64 // 10⁹ bytes a second read from memory
+	GFLOPS     float64 // multiply-adds of float32 numbers in registers, two operations each
+	BF16GFLOPS float64 // the same of bfloat16 numbers; 0 where the processor multiplies them as float32
+	ReadGB     float64 // 10⁹ bytes a second read from memory
 }
 
 // Measure finds the limits, in some 50 ms. now is the clock.
@@ -18,9 +19,10 @@ func (d *Device) Measure(now func() time.Time) Limits {
 	if loop == nil {
 		return Limits{}
 	}
-	const turns = 1 << 20
-	took := d.everywhere(now, func(int) { loop(turns) })
-	l := Limits{GFLOPS: float64(d.threads()) * turns * float64(work) / took / 1e9}
+	l := Limits{GFLOPS: d.repeat(now, loop, work)}
+	if loop, work = d.k.pairFMA(); loop != nil {
+		l.BF16GFLOPS = d.repeat(now, loop, work)
+	}
 	const each = 32 << 20 // values: far more than caches hold
 	m, err := allocate[float32](each * d.threads())
 	if err != nil {
@@ -30,9 +32,16 @@ func (d *Device) Measure(now func() time.Time) Limits {
 	for i := 0; i < len(m.values); i += 1024 {
 		m.values[i] = 1 // so that every page is there
 	}
-	took = d.everywhere(now, func(thread int) { readAll(m.values[thread*each:][:each]) })
+	took := d.everywhere(now, func(thread int) { readAll(m.values[thread*each:][:each]) })
 	l.ReadGB = 4 * float64(len(m.values)) / took / 1e9
 	return l
+}
+
+// repeat is how many 10⁹ operations a second a loop makes, each of whose turns has work of them.
+func (d *Device) repeat(now func() time.Time, loop func(n int), work int) float64 {
+	const turns = 1 << 20
+	took := d.everywhere(now, func(int) { loop(turns) })
+	return float64(d.threads()) * turns * float64(work) / took / 1e9
 }
 
 func (d *Device) threads() int { return len(d.pool.workers) }

@@ -7,6 +7,9 @@ func fma512(n int)
 func fma256(n int)
 
 //go:noescape
+func pairs512(n int)
+
+//go:noescape
 func readAVX(x *float32, n int)
 
 // fma is a loop of multiply-adds, and how many operations each of its turns makes; nil for the kernel in Go.
@@ -18,6 +21,14 @@ func (k *kernel) fma() (loop func(n int), work int) {
 		return fma256, 12 * 8 * 2
 	}
 	return nil, 0
+}
+
+// pairFMA is the same of bfloat16 pairs; nil for kernels without an instruction for them.
+func (k *kernel) pairFMA() (loop func(n int), work int) {
+	if k.pairs == nil {
+		return nil, 0
+	}
+	return pairs512, 24 * 32 * 2
 }
 
 func readAll(x []float32) {

@@ -1,4 +1,5 @@
 #include "textflag.h"
+#include "bf16_amd64.h"
 
 // What the processor does at most: loops that wait for nothing but its own units.
 
@@ -37,6 +38,26 @@ again:
 	VFMADD231PS Y14, Y15, Y11
 	DECQ CX
 	JNZ again
+	VZEROUPPER
+	RET
+
+#define PAIRS8(first) \
+	VDPBF16PS(30, 31, first+0); VDPBF16PS(30, 31, first+1); VDPBF16PS(30, 31, first+2); VDPBF16PS(30, 31, first+3); \
+	VDPBF16PS(30, 31, first+4); VDPBF16PS(30, 31, first+5); VDPBF16PS(30, 31, first+6); VDPBF16PS(30, 31, first+7)
+
+// func pairs512(n int)
+// 24 products of 16 pairs of bfloat16 numbers, n times.
+TEXT ·pairs512(SB), NOSPLIT, $0-8
+	MOVQ n+0(FP), CX
+	VPXORD Z30, Z30, Z30
+	VPXORD Z31, Z31, Z31
+	PCALIGN $32
+more:
+	PAIRS8(0)
+	PAIRS8(8)
+	PAIRS8(16)
+	DECQ CX
+	JNZ more
 	VZEROUPPER
 	RET
 

@@ -4,4 +4,6 @@ package cpu
 
 func (k *kernel) fma() (loop func(n int), work int) { return nil, 0 }
 
+func (k *kernel) pairFMA() (loop func(n int), work int) { return nil, 0 }
+
 func readAll([]float32) {}
