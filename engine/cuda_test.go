@@ -58,6 +58,26 @@ func TestCUDAFloat32OfBF16File(t *testing.T) {
 	})
 }
 
+// Preferences: the processor's losses, and two packs a step.
+func TestCUDAPreferences(t *testing.T) {
+	var c dpoCase
+	readCase(t, "dpo", &c)
+	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
+		o := dpoOptions(t, c, "texts")
+		o.Steps, o.EvalEvery, o.Validation = 3, 0, nil
+		want := losses(t, cpu.New(cpu.Options{}), o)
+		got := losses(t, cuda.New(open(), cuda.Options{}), o)
+		for i, w := range want {
+			if !(math.Abs(got[i]-w) <= 1e-5*w) {
+				t.Errorf("step %d has loss %v, on the cpu %v", i+1, got[i], w)
+			}
+		}
+		if math.Abs(want[0]-math.Ln2) > 1e-15 || !(want[2] < want[0]) {
+			t.Errorf("losses %v", want)
+		}
+	})
+}
+
 // bf16File is the small model, saved as bfloat16.
 func bf16File(t *testing.T) string {
 	dev := cpu.New(cpu.Options{Threads: 1})

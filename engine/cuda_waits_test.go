@@ -49,13 +49,24 @@ func driverWaits(t *testing.T, path string) int {
 // A training step of several packs waits once for the device, whatever its optimiser does, and that of a checkpoint no more often; a step
 // whose numbers nobody reads does not wait.
 func TestCUDAWaitsOnceAStep(t *testing.T) {
+	waitsOnceAStep(t, small)
+}
+
+// So does one of preferences, whose gradients depend on the losses of their own pass.
+func TestCUDAWaitsOnceAStepOfPairs(t *testing.T) {
+	var c dpoCase
+	readCase(t, "dpo", &c)
+	waitsOnceAStep(t, func(t testing.TB) TrainOptions { return dpoOptions(t, c, "texts") }) // two packs a step
+}
+
+func waitsOnceAStep(t *testing.T, options func(testing.TB) TrainOptions) {
 	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
 		calls := filepath.Join(t.TempDir(), "calls")
 		t.Setenv("FAKE_CUDA_LOG", calls)
 		times := 0
 		dev := cuda.New(waiting{open(), &times}, cuda.Options{})
 		defer dev.Close()
-		o := small(t)
+		o := options(t)
 		o.Steps, o.EvalEvery, o.EMA, o.LoRA.Dropout = 5, 0, 0.9, 0
 		o.CheckpointSteps, o.Scratch = 2, filepath.Join(t.TempDir(), "scratch")
 		var seen, driver []int

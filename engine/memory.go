@@ -68,7 +68,7 @@ func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, 
 		return nil, err
 	}
 	r := &Needs{Memory: memory, Layers: config.Layers, Limit: limit, Process: process}
-	r.Optimizer = 4*o.Optimizer.moments()*r.Trained + model.RoomBytes(o.BatchTokens)
+	r.Optimizer = 4*o.Optimizer.moments()*r.Trained + model.RoomBytes(o.queuedLosses())
 	if o.EMA > 0 {
 		r.EMA = 4 * (r.Trained + int64(m.Largest()))
 	}
@@ -94,6 +94,14 @@ func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, 
 	r.Total = fixed + r.Activations
 	r.Again = r.Recompute.Flops(config) / trainFlops(config, r.Trained, o.Method, n)
 	return r, nil
+}
+
+// queuedLosses is how many losses of tokens a step leaves on the device. Pairs have one more of the reference.
+func (o *TrainOptions) queuedLosses() int {
+	if o.Beta > 0 {
+		return 2 * o.BatchTokens
+	}
+	return o.BatchTokens
 }
 
 // sparing says whether training computes norms and SwiGLU's products again even where they would fit: on the CPU that takes 1 % of

@@ -21,7 +21,6 @@ import (
 type preference struct {
 	pairs            int
 	loss             float64
-	shares           float64 // of a step's loss, so far
 	chosen, rejected float64 // rewards
 	right            int     // pairs whose chosen answer has the higher reward
 	// Sums of log p of the answers.
@@ -31,8 +30,8 @@ type preference struct {
 // logps are log p of the two answers of a pair.
 type logps struct{ chosen, rejected float64 }
 
-// add counts a pair and returns how much its loss grows with log p of the rejected answer: beta·σ(rejected - chosen).
-func (p *preference) add(beta float64, trained, reference logps) float64 {
+// add counts a pair.
+func (p *preference) add(beta float64, trained, reference logps) {
 	chosen, rejected := beta*(trained.chosen-reference.chosen), beta*(trained.rejected-reference.rejected)
 	margin := chosen - rejected
 	p.pairs++
@@ -44,7 +43,6 @@ func (p *preference) add(beta float64, trained, reference logps) float64 {
 	}
 	p.logpChosen += trained.chosen
 	p.logpRejected += trained.rejected
-	return beta / (1 + math.Exp(margin))
 }
 
 // metrics are the means over the pairs, under TRL's names behind prefix.
@@ -57,29 +55,28 @@ func (p *preference) metrics(prefix string) map[string]float64 {
 	}
 }
 
-// preferenceStep adds to the gradients those of one pack, of a step with so many pairs, and counts them.
-func (r *run) preferenceStep(b model.Batch, pack []int32, pairs int, sums *preference) error {
-	reference, err := r.reference(b, r.plan.set, pack)
-	if err != nil {
-		return err
+// ends are where the texts of a pack's pairs end in it, two of each.
+func (s *rowSet) ends(pack []int32) []int32 {
+	all, from := make([]int32, 0, 2*len(pack)), int32(0)
+	for _, k := range pack {
+		to := from + s.length[k]
+		all = append(all, from+int32(s.halves.Split(int(s.rows[k]))), to)
+		from = to
 	}
-	return r.model.StepWeighted(b, func(weights, losses []float32) error {
-		set := r.plan.set
-		for i, answers := range set.logps(losses, pack) {
-			weight := float32(sums.add(r.Beta, answers, reference[i]) / float64(pairs))
-			n, split := int(set.length[pack[i]]), set.halves.Split(int(set.rows[pack[i]]))
-			fill(weights[:split], weight)
-			fill(weights[split:n], -weight)
-			weights = weights[n:]
-		}
-		return nil
-	})
+	return all
 }
 
-func fill(s []float32, v float32) {
-	for i := range s {
-		s[i] = v
+// settlePairs counts the pairs of packs, of a step with so many, and returns their part of its loss: the mean over all pairs.
+func (r *run) settlePairs(sums *preference, packs [][]int32, settled []model.PairLosses, pairs int) (loss float64) {
+	for i, pack := range packs {
+		before := sums.loss
+		reference := r.plan.set.logps(settled[i].Reference, pack)
+		for j, answers := range r.plan.set.logps(settled[i].Trained, pack) {
+			sums.add(r.Beta, answers, reference[j])
+		}
+		loss += (sums.loss - before) / float64(pairs)
 	}
+	return loss
 }
 
 // reference is log p of a pack's answers by the base model.

@@ -126,9 +126,14 @@ func TestPreferenceIsTRLs(t *testing.T) {
 		sums := preference{}
 		for _, pack := range packs {
 			before := sums
-			if err := r.preferenceStep(r.batch.fill(r.plan.set, pack), pack, len(want.Pairs), &sums); err != nil {
+			if err := r.pass(r.batch.fill(r.plan.set, pack), pack, len(want.Pairs)); err != nil {
 				t.Fatal(err)
 			}
+			settled, err := r.model.Settle()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.settlePairs(&sums, [][]int32{pack}, settled.Pairs, len(want.Pairs))
 			if len(pack) > 1 {
 				continue
 			}

@@ -230,7 +230,7 @@ func (r *run) openModel(ctx context.Context, config model.Config) (err error) {
 	}
 	r.model.NEFTune = r.NEFTune
 	r.model.SetRecompute(r.memory.Recompute)
-	if err := r.model.Room(r.BatchTokens); err != nil {
+	if err := r.model.Room(r.queuedLosses()); err != nil {
 		return err
 	}
 	if _, err := r.model.Prepare(r.plan.capacity); err != nil {

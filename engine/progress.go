@@ -166,7 +166,7 @@ func (r *run) estimate(ctx context.Context) error {
 	var took time.Duration
 	for range 2 { // the first pays for memory
 		began := r.Now()
-		if err := r.pass(b, packs[0], 1, &preference{}); err != nil {
+		if err := r.pass(b, packs[0], 1); err != nil {
 			return err
 		}
 		if _, err := r.model.Settle(); err != nil {

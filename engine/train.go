@@ -208,7 +208,7 @@ func (r *run) trainStep(ctx context.Context) error {
 		return fmt.Errorf("step %d: %w", n, err)
 	}
 	norm, made := r.optimizer.outcome(settled)
-	loss := s.loss(settled)
+	loss := r.lossOf(s, settled)
 	r.Step, r.Place = n, r.plan.place(n)
 	r.Tokens += int64(s.tokens)
 	if !made {
@@ -252,10 +252,7 @@ func (r *run) begin(n int) *step {
 
 // gradients queues the passes of a step, which leave theirs in the model. While the device computes one pack, the next is laid out.
 func (r *run) gradients(ctx context.Context, s *step) error {
-	whole := s.targets
-	if r.Pairs != "" {
-		whole = int(r.plan.place(s.n) - r.plan.place(s.n-1))
-	}
+	whole := r.whole(s)
 	r.model.ZeroGrad()
 	for i, pack := range s.packs {
 		if err := ctx.Err(); err != nil {
@@ -266,7 +263,7 @@ func (r *run) gradients(ctx context.Context, s *step) error {
 			b = r.batch.fill(r.plan.set, pack)
 		}
 		b.Seed = newRandom(r.Seed, forDropout, uint64(s.n)).at(uint64(i))
-		if err := r.pass(b, pack, whole, &s.prefers); err != nil {
+		if err := r.pass(b, pack, whole); err != nil {
 			return fmt.Errorf("step %d: %w", s.n, err)
 		}
 		s.tokens += b.T
@@ -274,21 +271,27 @@ func (r *run) gradients(ctx context.Context, s *step) error {
 	return nil
 }
 
-// pass queues one pack: its gradients, and its share of the step's loss, which is a mean over the targets of all packs, counted by
-// whole, or over all pairs. Preferences must see the losses of tokens, and wait for them.
-func (r *run) pass(b model.Batch, pack []int32, whole int, prefers *preference) error {
-	if r.Pairs == "" {
-		return r.model.QueueStep(b, whole)
+// pass queues one pack: its gradients, and its share of the step's loss.
+func (r *run) pass(b model.Batch, pack []int32, whole int) error {
+	if r.Pairs != "" {
+		return r.model.QueuePairs(b, r.plan.set.ends(pack), r.Beta, whole)
 	}
-	before := prefers.loss
-	err := r.preferenceStep(b, pack, whole, prefers)
-	prefers.shares += (prefers.loss - before) / float64(whole)
-	return err
+	return r.model.QueueStep(b, whole)
 }
 
-// loss is the step's.
-func (s *step) loss(settled model.Settled) float64 {
-	loss := s.prefers.shares
+// whole is what the loss of a step is a mean over: the targets of all packs, or all pairs.
+func (r *run) whole(s *step) int {
+	if r.Pairs != "" {
+		return int(r.plan.place(s.n) - r.plan.place(s.n-1))
+	}
+	return s.targets
+}
+
+// lossOf is a step's loss.
+func (r *run) lossOf(s *step, settled model.Settled) (loss float64) {
+	if r.Pairs != "" {
+		return r.settlePairs(&s.prefers, s.packs, settled.Pairs, r.whole(s))
+	}
 	for _, share := range settled.Losses {
 		loss += share
 	}

@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"math"
+	"slices"
 
 	"lpipe/engine/ops"
 )
@@ -123,6 +124,18 @@ func (d *Device) ScaleRows(x, s ops.Buf, N, C int) {
 	}
 	d.p().ptrs(d.f(x, N*C), d.f(s, N)).i64(N).i64(C)
 	d.each("scale_rows", N*C)
+}
+
+// PairWeights sets how much a loss of preferences grows with that of each token.
+func (d *Device) PairWeights(weight, nll, reference ops.Buf, ends ops.Ints, beta float64, pairs, N, K int) {
+	if !d.begin("PairWeights", "NP", N, K) {
+		return
+	}
+	if e := d.host(ends, 2*K); !slices.IsSorted(e) || K > 0 && (e[0] < 0 || int(e[2*K-1]) > N) {
+		panic("cuda: pairs outside the batch")
+	}
+	d.p().ptrs(d.f(weight, N), d.f(nll, N), d.f(reference, N), d.i(ends, 2*K)).f64(beta).f64(float64(pairs)).ints(N, K)
+	d.launch("pair_weights", [3]int{K + 1, 1, 1}, eachThreads, reduceShared)
 }
 
 // SumSquares adds Σ x² of n values to sum.

@@ -270,31 +270,6 @@ func (m *Model) Step(b Batch, tokens int) (float64, error) {
 	return m.meanLoss(tokens)
 }
 
-// StepWeighted is Step for a loss that is any function of the tokens' losses, -log p(target). weigh gets them, one for each
-// token of the batch, as TokenLosses gives them, and sets how much the whole loss grows with each; where there is no
-// target the weight means nothing. The head must be frozen.
-func (m *Model) StepWeighted(b Batch, weigh func(weights, losses []float32) error) error {
-	if m.dhead.Present() {
-		return errors.New("tokens are weighted only where the head is frozen: train an adapter")
-	}
-	if err := m.forwardTrained(b); err != nil {
-		return err
-	}
-	m.loss(m.plan.nll, 1, true)
-	if _, err := m.meanLoss(1); err != nil { // reads the tokens' losses
-		return err
-	}
-	n := m.plan.N
-	weights := m.host.weights[:n]
-	if err := weigh(weights, m.host.nll); err != nil {
-		return err
-	}
-	m.dev.Write(m.plan.amount, weights)
-	m.dev.ScaleRows(m.plan.dnorm, m.plan.amount, n, m.Config.C) // a token's gradient is linear in its weight
-	m.backward()
-	return m.dev.Failed()
-}
-
 // forwardTrained is the forward pass of a training step, with dropout and noise.
 func (m *Model) forwardTrained(b Batch) error {
 	if m.Method == Frozen {
@@ -325,13 +300,21 @@ func (m *Model) WithoutAdapters(passes func() error) error {
 
 // Loss is Step without backward pass, gradients and dropout.
 func (m *Model) Loss(b Batch, tokens int) (float64, error) {
-	if err := m.begin(b, false); err != nil {
+	if err := m.forwardOnly(b); err != nil {
 		return 0, err
+	}
+	m.loss(m.plan.nll, 1/float32(tokens), false)
+	return m.meanLoss(tokens)
+}
+
+// forwardOnly is the forward pass of a model that is run.
+func (m *Model) forwardOnly(b Batch) error {
+	if err := m.begin(b, false); err != nil {
+		return err
 	}
 	m.dropout(0, 0)
 	m.forward(nil)
-	m.loss(m.plan.nll, 1/float32(tokens), false)
-	return m.meanLoss(tokens)
+	return nil
 }
 
 // TokenLosses are the -log p(target) of the last Step or Loss, one for each token of its batch, at the place of the token
@@ -351,11 +334,9 @@ func (m *Model) meanLoss(tokens int) (float64, error) {
 // Logits runs a batch forward and hands each token's logits [V] to yield, in order; the slice is valid
 // during the call.
 func (m *Model) Logits(b Batch, yield func(token int, logits []float32) error) error {
-	if err := m.begin(b, false); err != nil {
+	if err := m.forwardOnly(b); err != nil {
 		return err
 	}
-	m.dropout(0, 0)
-	m.forward(nil)
 	return m.eachLogits(yield)
 }
 

@@ -181,7 +181,7 @@ func (m *Model) release() {
 // host holds what goes to the device and comes back from it.
 type host struct {
 	ids, positions, starts, targets, slots []int32
-	nllMemory, nll, weights                []float32
+	nllMemory, nll                         []float32
 
 	logitsMemory ops.Buf
 	rowsMemory   ops.Ints
@@ -192,7 +192,7 @@ type host struct {
 func (h *host) grow(n int) {
 	h.ids, h.positions, h.starts = make([]int32, n), make([]int32, n), make([]int32, n)
 	h.targets, h.slots = make([]int32, n), make([]int32, n)
-	h.nllMemory, h.weights = make([]float32, n), make([]float32, n)
+	h.nllMemory = make([]float32, n)
 }
 
 // begin checks a batch and brings it to the device.

@@ -1,20 +1,28 @@
 package model
 
-import "lpipe/engine/ops"
+import (
+	"errors"
+	"slices"
+
+	"lpipe/engine/ops"
+)
 
 // queued are training passes whose losses the host has not read yet. They wait on the device, so that a step of many passes needs
 // one transfer, and the host is never in the way of the device before it.
 type queued struct {
 	buf    ops.Buf // loss, squares and factor of StepSums, then the losses of tokens, pass after pass
 	host   []float32
-	room   int // tokens that there should be place for
-	used   int // tokens
+	room   int // losses that there should be place for
+	used   int // losses
 	passes []queuedPass
-	losses []float64 // of passes that had to be read early
+	early  Settled // of passes that had to be read before Settle
 }
 
-// queuedPass is how many tokens a pass had, and what its loss is divided by.
-type queuedPass struct{ n, tokens int }
+// queuedPass is how many tokens a pass had, and what its loss is divided by. A pass of pairs has those of the reference before its own.
+type queuedPass struct {
+	n, tokens int
+	pairs     bool
+}
 
 // stepSums is how many values stand before the losses of tokens.
 const stepSums = 3
@@ -25,9 +33,13 @@ type StepSums struct{ Loss, Squares, Factor ops.Buf }
 
 // Settled is what Settle reads.
 type Settled struct {
-	Losses          []float64 // of each QueueStep: what Step returns
-	Squares, Factor float32   // of StepSums
+	Losses          []float64    // of each QueueStep: what Step returns
+	Pairs           []PairLosses // of each QueuePairs
+	Squares, Factor float32      // of StepSums
 }
+
+// PairLosses are the -log p(target) of a batch of pairs, one for each token as TokenLosses has them: with the adapter, and without.
+type PairLosses struct{ Trained, Reference []float32 }
 
 // StepSums are valid until the next call of Model that makes room for more tokens.
 func (m *Model) StepSums() StepSums {
@@ -36,15 +48,15 @@ func (m *Model) StepSums() StepSums {
 	return StepSums{b.Slice(0, 1), b.Slice(1, 2), b.Slice(2, 3)}
 }
 
-// Room lets so many tokens be queued before QueueStep must wait.
-func (m *Model) Room(tokens int) error {
-	m.queued.room = max(m.queued.room, tokens)
-	m.roomFor(tokens)
+// Room lets so many losses be queued before passes must wait: QueueStep leaves one of each token, QueuePairs two.
+func (m *Model) Room(losses int) error {
+	m.queued.room = max(m.queued.room, losses)
+	m.roomFor(losses)
 	return m.dev.Err()
 }
 
 // RoomBytes is what Room takes.
-func RoomBytes(tokens int) int64 { return 4 * int64(stepSums+tokens) }
+func RoomBytes(losses int) int64 { return 4 * int64(stepSums+losses) }
 
 // roomFor makes the buffer as large as n tokens need. What it holds before the losses stays; there must be none of those.
 func (m *Model) roomFor(n int) {
@@ -66,30 +78,70 @@ func (m *Model) QueueStep(b Batch, tokens int) error {
 	if err := m.forwardTrained(b); err != nil {
 		return err
 	}
-	q, n := &m.queued, m.plan.N
-	if stepSums+q.used+n > q.buf.Len {
+	nll, err := m.keep(queuedPass{n: m.plan.N, tokens: tokens}, m.plan.N)
+	if err != nil {
+		return err
+	}
+	m.loss(nll, 1/float32(tokens), true)
+	m.backward()
+	return m.dev.Failed()
+}
+
+// QueuePairs queues what direct preference optimisation makes of one batch of pairs: a pass of the base model, for the reference, a
+// training pass, and the gradients of the loss, which is a mean over so many pairs (see ops.Device.PairWeights). ends are where texts
+// end in the batch, two of each pair. Settle returns the losses of both passes. The head must be frozen.
+func (m *Model) QueuePairs(b Batch, ends []int32, beta float64, pairs int) error {
+	if m.dhead.Present() {
+		return errors.New("tokens are weighted only where the head is frozen: train an adapter")
+	}
+	n := b.B * b.T
+	nll, err := m.keep(queuedPass{n: n, pairs: true}, 2*n)
+	if err != nil {
+		return err
+	}
+	reference, trained := nll.Slice(0, n), nll.Slice(n, 2*n)
+	if err := m.WithoutAdapters(func() error { return m.forwardOnly(b) }); err != nil {
+		return err
+	}
+	m.loss(reference, 1, false)
+	if err := m.forwardTrained(b); err != nil {
+		return err
+	}
+	m.loss(trained, 1, true)
+	p, d := &m.plan, m.dev
+	list := p.slots.Slice(0, len(ends)) // a training pass has no cache
+	d.WriteInts(list, ends)
+	d.PairWeights(p.amount, trained, reference, list, beta, pairs, n, len(ends)/2)
+	d.ScaleRows(p.dnorm, p.amount, n, m.Config.C) // a token's gradient is linear in its weight
+	m.backward()
+	return d.Failed()
+}
+
+// keep is where a pass leaves so many losses. What was queued before is read when they do not fit beside it.
+func (m *Model) keep(pass queuedPass, losses int) (ops.Buf, error) {
+	q := &m.queued
+	if stepSums+q.used+losses > q.buf.Len {
 		if _, err := m.drain(); err != nil {
-			return err
+			return ops.Buf{}, err
 		}
-		m.roomFor(n)
+		m.roomFor(losses)
 		if err := m.dev.Failed(); err != nil {
-			return err
+			return ops.Buf{}, err
 		}
 	}
 	at := stepSums + q.used
-	m.loss(q.buf.Slice(at, at+n), 1/float32(tokens), true)
-	q.used += n
-	q.passes = append(q.passes, queuedPass{n, tokens})
-	m.backward()
-	return m.dev.Failed()
+	q.used += losses
+	q.passes = append(q.passes, pass)
+	return q.buf.Slice(at, at+losses), nil
 }
 
 // Settle waits for what was queued and returns what came of it since the last call.
 func (m *Model) Settle() (Settled, error) {
 	sums, err := m.drain()
-	losses := m.queued.losses
-	m.queued.losses = nil
-	return Settled{Losses: losses, Squares: sums[1], Factor: sums[2]}, err
+	s := m.queued.early
+	m.queued.early = Settled{}
+	s.Squares, s.Factor = sums[1], sums[2]
+	return s, err
 }
 
 // drain reads all of the buffer that is used.
@@ -107,7 +159,12 @@ func (m *Model) drain() (sums []float32, err error) {
 	}
 	nll := host[stepSums:]
 	for _, p := range q.passes {
-		q.losses = append(q.losses, sumOf(nll[:p.n])/float64(p.tokens))
+		if p.pairs {
+			q.early.Pairs = append(q.early.Pairs, PairLosses{Reference: slices.Clone(nll[:p.n]), Trained: slices.Clone(nll[p.n : 2*p.n])})
+			nll = nll[2*p.n:]
+			continue
+		}
+		q.early.Losses = append(q.early.Losses, sumOf(nll[:p.n])/float64(p.tokens))
 		nll = nll[p.n:]
 	}
 	q.passes, q.used = q.passes[:0], 0

@@ -141,6 +141,14 @@ type Device interface {
 	// Shapes: x [N, C]; s [N].
 	ScaleRows(x, s Buf, N, C int)
 
+	// PairWeights sets how much a loss of preferences grows with that of each token (Rafailov et al. 2023, arXiv 2305.18290, equation 7,
+	// whose mean it is over so many pairs). Pair k < K is two texts: the chosen one, tokens ends[2k-1] … ends[2k]-1 where
+	// ends[-1] is 0, and the rejected one, up to ends[2k+1]-1. With reward = beta·(Σ reference - Σ nll) of a text, in float64,
+	//	weight[n] = ±beta/(1 + exp(reward(chosen) - reward(rejected)))/pairs
+	// + in the chosen text, - in the rejected one. Behind the last pair it is 0.
+	// Shapes: weight, nll, reference [N]; ends [2·K], rising.
+	PairWeights(weight, nll, reference Buf, ends Ints, beta float64, pairs, N, K int)
+
 	// SumSquares adds Σ x² of n values to sum, which holds one value. The sum is taken in float64.
 	SumSquares(sum, x Buf, n int)
 

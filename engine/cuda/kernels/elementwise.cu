@@ -1,4 +1,4 @@
-// Operations on values one by one. Twins: engine/cpu/plain.go, elementwise.go, lion.go, dora.go.
+// Operations on values one by one. Twins: engine/cpu/plain.go, elementwise.go, lion.go, dora.go, pair_weights.go.
 #include "common.h"
 
 #define EACH(i, n) \
@@ -15,6 +15,25 @@ EXPORT(scale)
 // x[n] *= s[n].
 KERNEL(scale_rows)(float *x, const float *s, int64_t N, int64_t C) { EACH(i, N * C) x[i] *= s[i / C]; }
 EXPORT(scale_rows)
+
+// beta * (sum of reference - sum of nll) over tokens from … to-1, by a block.
+__device__ inline double reward(const float *nll, const float *reference, double beta, int from, int to, double *scratch) {
+    double now = 0, before = 0;
+    for (int n = from + threadIdx.x; n < to; n += blockDim.x) now += nll[n], before += reference[n];
+    now = block_add(now, scratch);
+    return beta * (block_add(before, scratch) - now);
+}
+
+// pair_weights: what the loss of preferences grows with each token's. A block takes a pair, the last one what is behind them.
+// See ops.Device.PairWeights.
+KERNEL(pair_weights)(float *weight, const float *nll, const float *reference, const int *ends, double beta, double pairs, int N, int K) {
+    double *scratch = (double *)shared_memory;
+    int k = blockIdx.x, from = k > 0 ? ends[2 * k - 1] : 0, mid = k < K ? ends[2 * k] : N, to = k < K ? ends[2 * k + 1] : N;
+    double chosen = reward(nll, reference, beta, from, mid, scratch), rejected = reward(nll, reference, beta, mid, to, scratch);
+    float w = k < K ? (float)(beta / (1.0 + exp(chosen - rejected)) / pairs) : 0.0f;
+    for (int n = from + threadIdx.x; n < to; n += blockDim.x) weight[n] = n < mid ? w : -w;
+}
+EXPORT(pair_weights)
 
 // h = gate / (1 + exp(-gate)) * up.
 KERNEL(swiglu)(float *h, const float *gateup, int64_t N, int64_t F) {

@@ -57,7 +57,7 @@ func Run(t *testing.T, open func() ops.Device, o Options) {
 		{"LinearMerge", true, linearMerge}, {"DoRA", true, dora}, {"RoPE", false, rope}, {"Attention", false, attention},
 		{"AttentionCached", false, attentionCached}, {"QKNorm", false, qkNorm}, {"SwiGLU", false, swiGLU}, {"HeadLoss", true, headLoss},
 		{"Logits", true, logits}, {"Values", false, values}, {"AdamW", false, adamW}, {"Lion", false, lion}, {"Noise", false, embeddingNoise},
-		{"ScaleRows", false, scaleRows},
+		{"ScaleRows", false, scaleRows}, {"PairWeights", false, pairWeights},
 	} {
 		if o.Only != nil && !slices.Contains(o.Only, c.name) {
 			continue

@@ -57,3 +57,33 @@ func scaleRows(r *trial) {
 	}
 	r.check("x", b, want)
 }
+
+func pairWeights(r *trial) {
+	K, behind, total := r.pick(0, 1, 5), r.pick(0, 1, 40), r.pick(1, 7)
+	ends, N := make([]int32, 2*K), 0
+	for i := range ends {
+		N += r.pick(1, 3, 300)
+		ends[i] = int32(N)
+	}
+	N += max(behind, 1-N)
+	r.note("N %d K %d", N, K)
+	nll, reference, beta := r.noise(N, 1), r.noise(N, 1), 0.1
+	weight, want := r.out("weight", N), zeros(N)
+	r.d.PairWeights(weight, r.buf("nll", nll), r.buf("reference", reference), r.int32s(ends), beta, total, N, K)
+	from := 0
+	for k := range K {
+		mid, to, margin := int(ends[2*k]), int(ends[2*k+1]), 0.0
+		for n := from; n < to; n++ {
+			gain := beta * (float64(reference[n]) - float64(nll[n]))
+			if want[n] = 1; n >= mid {
+				want[n], gain = -1, -gain
+			}
+			margin += gain
+		}
+		for n := from; n < to; n++ {
+			want[n] *= beta / (1 + math.Exp(margin)) / float64(total)
+		}
+		from = to
+	}
+	r.check("weight", weight, want)
+}
