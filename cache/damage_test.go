@@ -217,6 +217,49 @@ func TestOpenDetectsDamage(t *testing.T) {
 	}
 }
 
+// TestAppend: bytes come only as they should be; a good object stays where it is, whatever was said of its size.
+func TestAppend(t *testing.T) {
+	p := newProject(t)
+	p.write("d/f", "some bytes")
+	p.write("d/empty", "")
+	d := p.add("d", false)
+	tree, err := p.cache.ReadTree(d.ID)
+	noError(t, err)
+	file := Object{ID: tree.Entries[1].ID, Size: 10}
+	asked := []byte("before ")
+	for _, c := range []struct {
+		o    Object
+		want string
+		err  error
+	}{
+		{file, "some bytes", nil},
+		{Object{ID: tree.Entries[0].ID}, "", nil},
+		{Object{ID: d.ID, Tree: true, Size: int64(len(tree.Encode()))}, string(tree.Encode()), nil},
+		{Object{ID: file.ID, Size: 9}, "", ErrDamaged},
+		{Object{ID: file.ID, Size: 11}, "", ErrDamaged},
+		{Object{ID: d.ID, Tree: true, Size: 3}, "", ErrDamaged},
+		{Object{ID: Sum([]byte("another")), Size: 7}, "", ErrNotFound},
+	} {
+		got, err := p.cache.Append(asked, c.o)
+		if !errors.Is(err, c.err) || string(got) != "before "+c.want {
+			t.Errorf("%+v: %q, %v", c.o, got, err)
+		}
+	}
+	if !p.cache.Has(file.ID) || !p.cache.Has(d.ID) {
+		t.Error("a good object was set aside")
+	}
+	flip(t, p.cache.Path(file.ID), 3)
+	flip(t, p.cache.treePath(d.ID), 3)
+	for _, o := range []Object{file, {ID: d.ID, Tree: true, Size: int64(len(tree.Encode()))}} {
+		if got, err := p.cache.Append(asked, o); !errors.Is(err, ErrDamaged) || string(got) != "before " {
+			t.Errorf("damaged: %q, %v", got, err)
+		}
+		if _, err := p.cache.Append(asked, o); !errors.Is(err, ErrNotFound) {
+			t.Errorf("afterwards: %v", err)
+		}
+	}
+}
+
 func TestFsckRepair(t *testing.T) {
 	p := newProject(t, "copy")
 	p.write("a", "aaaa")

@@ -33,7 +33,7 @@ func TestFormats(t *testing.T) {
 		Record:      Record{Stage: "clean", Kind: "preprocess", Started: time.Unix(1700000000, 0).UTC(), Seconds: 1.5},
 	}).Encode(key)
 	noError(t, err)
-	rec := record{fileStat{ino: 77, size: 6, mtime: 1700000000123456789, ctime: 1700000001000000000, nlink: 2}, true, 28333333}
+	rec := record{ino: 77, size: 6, mtime: 1700000000123456789, ctime: 1700000001000000000, nlink: 2, settled: true, used: 28333333}
 	facts := folderFacts{stat: fileStat{ino: 78, mtime: 1700000000123456789, ctime: 1700000001000000000}, whole: true, sum: tree.Content(id), list: []known{
 		{typ: knownFile, entry: entry{name: "a.txt", fileStat: fileStat{ino: 77, size: 6, mtime: 1700000000123456789, ctime: 1700000001000000000, mode: 0o100644, nlink: 2}, id: file, settled: true, linked: true}},
 		{typ: knownLink, entry: entry{name: "link"}, text: "a.txt"},

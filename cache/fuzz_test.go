@@ -35,7 +35,7 @@ func FuzzResult(f *testing.F) {
 func FuzzRecords(f *testing.F) {
 	id := Sum([]byte("x"))
 	head := append([]byte(recordMagic), make([]byte, recordSize-len(recordMagic))...)
-	f.Add(append(head, record{fileStat: fileStat{ino: 1, size: 2}, settled: true}.append(nil, id)...))
+	f.Add(append(head, record{ino: 1, size: 2, settled: true}.append(nil, id)...))
 	f.Add(head)
 	path := f.TempDir() + "/stat"
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"slices"
 
 	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
 )
 
 // Has tells whether the cache holds a file's bytes or a tree under id, and that they are good: an object whose
@@ -142,6 +144,41 @@ func (c *Cache) Open(id ID) (io.ReadCloser, error) {
 		c.setAside(path, id)
 		return damaged("object %s: its file was changed", id)
 	}, id}, nil
+}
+
+// Append adds an object's bytes to b, verified: other bytes, or another number of them, are ErrDamaged. For what counts when
+// tens of thousands of small objects are read: it is Open without a hasher, and with two system calls less, for each.
+func (c *Cache) Append(b []byte, o Object) ([]byte, error) {
+	path, start := c.ObjectPath(o), len(b)
+	fd := -1
+	err := retry(func() (err error) { fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); return err })
+	if err == unix.ENOENT {
+		return b, fmt.Errorf("object %s: %w", o.ID, ErrNotFound)
+	}
+	if err != nil {
+		return b, pathError("open", path, err)
+	}
+	defer unix.Close(fd)
+	b = slices.Grow(b, int(o.Size))
+	for left := o.Size; left > 0; {
+		n := 0
+		if err := retry(func() (err error) { n, err = unix.Read(fd, b[len(b):len(b)+int(left)]); return err }); err != nil {
+			return b[:start], pathError("read", path, err)
+		}
+		if n == 0 {
+			break
+		}
+		b, left = b[:len(b)+n], left-int64(n)
+	}
+	if int64(len(b)-start) == o.Size && Sum(b[start:]) == o.ID {
+		return b, nil
+	}
+	if !o.Tree {
+		c.rehash(o.ID) // sets it aside, unless it is whoever told its size that was wrong
+	} else if _, err := c.readTree(o.ID); err != nil {
+		return b[:start], err
+	}
+	return b[:start], damaged("object %s: not the %d bytes that it should be", o.ID, o.Size)
 }
 
 // verified is a file that must hash to id by its end.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,16 +19,28 @@ type records struct {
 	path string
 
 	mu      sync.Mutex
-	known   map[ID]record
-	ino     uint64 // of the file that was read
-	read    int64  // bytes of it
-	pending []byte // records to append
+	known   *IDMap[record] // nil until something was asked
+	ino     uint64         // of the file that was read
+	read    int64          // bytes of it
+	pending []byte         // records to append
 }
 
 type record struct {
-	fileStat
-	settled bool
-	used    uint32 // minutes since 1970 when content was added that was there already: young for a gc
+	ino          uint64
+	size         int64
+	mtime, ctime int64
+	nlink        uint32
+	used         uint32 // minutes since 1970 when content was added that was there already: young for a gc
+	settled      bool
+}
+
+func recordOf(s fileStat, settled bool, used uint32) record {
+	return record{s.ino, s.size, s.mtime, s.ctime, s.nlink, used, settled}
+}
+
+// stat is what the record knows of the file.
+func (k record) stat() fileStat {
+	return fileStat{ino: k.ino, size: k.size, mtime: k.mtime, ctime: k.ctime, nlink: k.nlink}
 }
 
 const (
@@ -48,7 +59,7 @@ func (r *records) intact(id ID, now fileStat) bool {
 		r.refresh()
 	}
 	for range 2 {
-		if k, ok := r.known[id]; ok && k.settled && k.unchanged(now, true) {
+		if k, ok := r.known.Get(id); ok && k.settled && k.stat().unchanged(now, true) {
 			return true
 		}
 		if !r.refresh() { // perhaps another process placed it
@@ -65,8 +76,7 @@ func (r *records) has(id ID) bool {
 	if r.known == nil {
 		r.refresh()
 	}
-	_, ok := r.known[id]
-	return ok
+	return r.known.Has(id)
 }
 
 // note records that id's file is good.
@@ -76,15 +86,15 @@ func (r *records) note(id ID, s fileStat, settled bool) {
 	if r.known == nil {
 		r.refresh()
 	}
-	old, ok := r.known[id]
-	if ok && old.settled == settled && old.same(s) && old.nlink == s.nlink {
-		return
+	old, ok := r.known.Get(id)
+	now := recordOf(s, settled, old.used)
+	if !ok || now != old {
+		r.put(id, now)
 	}
-	r.put(id, record{s, settled, old.used})
 }
 
 func (r *records) put(id ID, k record) {
-	r.known[id] = k
+	r.known.Put(id, k)
 	if r.pending = k.append(r.pending, id); len(r.pending) > flushSize {
 		r.appendPending()
 	}
@@ -98,7 +108,7 @@ func (r *records) use(id ID, s fileStat, at time.Time) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k, ok := r.known[id]
+	k, ok := r.known.Get(id)
 	now := uint32(at.Unix() / 60)
 	if !ok || now-k.used < uint32(defaultGrace/2/time.Minute) {
 		return
@@ -144,7 +154,7 @@ func (r *records) appendPending() {
 // refresh reads what was appended since the last time and tells whether there was anything.
 func (r *records) refresh() bool {
 	if r.known == nil {
-		r.known = map[ID]record{}
+		r.known = &IDMap[record]{}
 	}
 	f, err := os.Open(r.path)
 	if err != nil {
@@ -158,22 +168,26 @@ func (r *records) refresh() bool {
 	if st.ino != r.ino || st.size < r.read {
 		r.ino, r.read = st.ino, 0 // rewritten by a gc
 	}
-	if st.size-r.read < recordSize {
-		return false
+	from := r.read
+	b := make([]byte, min(st.size-from, flushSize)/recordSize*recordSize) // a piece at a time: of a million objects it is 80 MB
+	for len(b) > 0 && r.take(f, b) {
+		b = b[:min(int64(len(b)), (st.size-r.read)/recordSize*recordSize)]
 	}
-	b := make([]byte, (st.size-r.read)/recordSize*recordSize)
-	n, err := f.ReadAt(b, r.read)
-	if err != nil && err != io.EOF {
-		return false
+	return r.read > from
+}
+
+// take reads the next records, as many as fill b.
+func (r *records) take(f *os.File, b []byte) bool {
+	if _, err := f.ReadAt(b, r.read); err != nil {
+		return false // a gc rewrites under another name, so nobody has cut it
 	}
-	b = b[:n/recordSize*recordSize]
-	if r.read == 0 && (len(b) == 0 || string(b[:len(recordMagic)]) != recordMagic) {
+	if r.read == 0 && string(b[:len(recordMagic)]) != recordMagic {
 		return false // another version's
 	}
 	r.read += int64(len(b))
 	for ; len(b) > 0; b = b[recordSize:] {
 		if id, k, ok := decodeRecord(b[:recordSize]); ok {
-			r.known[id] = k
+			r.known.Put(id, k)
 		}
 	}
 	return true
@@ -222,7 +236,8 @@ func (r *records) lastUse(id ID) int64 {
 	if r.known == nil {
 		r.refresh()
 	}
-	return int64(r.known[id].used) * int64(time.Minute)
+	k, _ := r.known.Get(id)
+	return int64(k.used) * int64(time.Minute)
 }
 
 // compact rewrites the file with one record for each object that is still there.
@@ -232,13 +247,14 @@ func (r *records) compact(live func(ID) bool) error {
 	defer r.mu.Unlock()
 	r.refresh()
 	b := append([]byte(recordMagic), make([]byte, recordSize-len(recordMagic))...)
-	for id, k := range r.known {
+	left := &IDMap[record]{}
+	for id, k := range r.known.All() {
 		if live(id) {
 			b = k.append(b, id)
-		} else {
-			delete(r.known, id)
+			left.Put(id, k)
 		}
 	}
+	r.known = left
 	f, err := os.CreateTemp(filepath.Join(filepath.Dir(r.path), "tmp"), "stat-*")
 	if err != nil {
 		return err

@@ -40,7 +40,7 @@ func (r *Remote) Lacks(ctx context.Context, contents []cache.Content) ([]cache.C
 	if err != nil {
 		return nil, r.wrap("look into", err)
 	}
-	absent := func(c cache.Content) bool { _, there := x.places[c.ID]; return !there && !c.ID.IsZero() }
+	absent := func(c cache.Content) bool { return !x.has(c.ID) && !c.ID.IsZero() }
 	if slices.ContainsFunc(contents, absent) {
 		if x, err = r.load(ctx); err != nil {
 			return nil, r.wrap("look into", err)
@@ -61,7 +61,7 @@ func (r *Remote) News(ctx context.Context, contents []cache.Content, keys []cach
 	if err != nil {
 		return nil, nil, r.wrap("look into", err)
 	}
-	contents = slices.DeleteFunc(slices.Clone(contents), func(c cache.Content) bool { _, there := x.places[c.ID]; return there || c.ID.IsZero() })
+	contents = slices.DeleteFunc(slices.Clone(contents), func(c cache.Content) bool { return x.has(c.ID) || c.ID.IsZero() })
 	keys = slices.DeleteFunc(slices.Clone(keys), func(k cache.Key) bool { return x.results[k] })
 	return contents, keys, nil
 }
@@ -214,7 +214,11 @@ const moves = 3
 
 // moved tells whether some of the objects are elsewhere now.
 func moved(was, now *index, list []cache.Object) bool {
-	return slices.ContainsFunc(list, func(o cache.Object) bool { return was.places[o.ID] != now.places[o.ID] })
+	return slices.ContainsFunc(list, func(o cache.Object) bool {
+		before, _ := was.place(o.ID)
+		at, _ := now.place(o.ID)
+		return at != before
+	})
 }
 
 // bringFrom gets objects from where the index says: parts of packs, and large objects by themselves.
@@ -262,7 +266,7 @@ func (f *fetcher) plan(ctx context.Context, list []cache.Object) ([]piece, []cac
 	if err != nil {
 		return nil, nil, err
 	}
-	if slices.ContainsFunc(list, func(o cache.Object) bool { _, ok := x.places[o.ID]; return !ok }) {
+	if slices.ContainsFunc(list, func(o cache.Object) bool { return !x.has(o.ID) }) {
 		if x, err = f.r.load(ctx); err != nil {
 			return nil, nil, err
 		}
@@ -270,7 +274,7 @@ func (f *fetcher) plan(ctx context.Context, list []cache.Object) ([]piece, []cac
 	packs := map[cache.ID][]located{}
 	var large []cache.Object
 	for _, o := range list {
-		at, ok := x.places[o.ID]
+		at, ok := x.place(o.ID)
 		if !ok {
 			return nil, nil, fmt.Errorf("object %s is not there (push it from where it was made): %w", o.ID, cache.ErrNotFound)
 		}

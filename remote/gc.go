@@ -193,7 +193,7 @@ func (g *collector) reach(ctx context.Context, contents []cache.Content) ([]cach
 				return nil, err
 			}
 		}
-		trees := slices.DeleteFunc(need.trees, func(o cache.Object) bool { _, ok := g.x.places[o.ID]; return !ok })
+		trees := slices.DeleteFunc(need.trees, func(o cache.Object) bool { return !g.x.has(o.ID) })
 		if len(trees) == 0 {
 			ids := make([]cache.ID, 0, len(need.seen))
 			for id := range need.seen {
@@ -216,7 +216,7 @@ func (g *collector) drop(roots cache.GCRoots, all []stored) []stored {
 	slices.SortFunc(all, func(a, b stored) int { return b.started().Compare(a.started()) })
 	last := map[string]int{}
 	total := int64(0)
-	for id, at := range g.x.places {
+	for id, at := range g.x.places.All() {
 		if g.refs[id] > 0 {
 			total += at.size
 		}
@@ -244,7 +244,8 @@ func (g *collector) drop(roots cache.GCRoots, all []stored) []stored {
 		}
 		for _, id := range s.reaches {
 			if g.refs[id]--; g.refs[id] == 0 {
-				total -= g.x.places[id].size
+				at, _ := g.x.place(id)
+				total -= at.size
 			}
 		}
 		dropped = append(dropped, s)

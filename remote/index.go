@@ -50,10 +50,20 @@ type contents struct {
 	results []cache.Key
 }
 
+// room is about how many bytes encode gives, and hardly ever less.
+func (c *contents) room() int {
+	const entry = 32 + 1 + 5 // of a size that is below 32 GiB
+	n := 64 + len(c.objects)*entry + len(c.results)*32
+	for _, p := range c.packs {
+		n += 48 + len(p.entries)*entry
+	}
+	return n
+}
+
 // encode gives an index: magic, packs (count; hash, size, count of entries, entries), objects (count, entries),
 // results (count, keys). An entry is the hash, 1 byte (1: tree), size. Numbers are uvarints.
 func (c *contents) encode() []byte {
-	b := []byte(indexMagic)
+	b := append(make([]byte, 0, c.room()), indexMagic...)
 	b = binary.AppendUvarint(b, uint64(len(c.packs)))
 	for _, p := range c.packs {
 		b = append(b, p.id[:]...)
@@ -166,35 +176,57 @@ func (r *reader) entries() []cache.Object {
 // index is what all indexes of a bucket say together.
 type index struct {
 	files   map[cache.ID]*contents // by index
-	places  map[cache.ID]place
+	places  cache.IDMap[spot]
+	packs   []cache.ID // that spots are in
 	results map[cache.Key]bool
 }
 
+// spot is a place as an index keeps it.
+type spot struct {
+	offset, size int64
+	pack         uint32 // 1 + its number in index.packs; 0: by itself
+	tree         bool
+}
+
 func newIndex() *index {
-	return &index{files: map[cache.ID]*contents{}, places: map[cache.ID]place{}, results: map[cache.Key]bool{}}
+	return &index{files: map[cache.ID]*contents{}, results: map[cache.Key]bool{}}
 }
 
 func (x *index) add(id cache.ID, c *contents) {
 	x.files[id] = c
 	for _, p := range c.packs {
+		x.packs = append(x.packs, p.id)
 		at := int64(len(packMagic))
 		for _, o := range p.entries {
-			x.places[o.ID] = place{p.id, at, o.Size, o.Tree}
+			x.places.Put(o.ID, spot{at, o.Size, uint32(len(x.packs)), o.Tree})
 			at += o.Size
 		}
 	}
 	for _, o := range c.objects {
-		x.places[o.ID] = place{size: o.Size, tree: o.Tree}
+		x.places.Put(o.ID, spot{size: o.Size, tree: o.Tree})
 	}
 	for _, k := range c.results {
 		x.results[k] = true
 	}
 }
 
+// has tells whether the bucket has an object.
+func (x *index) has(id cache.ID) bool { return x.places.Has(id) }
+
+// place says where an object is, if the bucket has it.
+func (x *index) place(id cache.ID) (place, bool) {
+	s, ok := x.places.Get(id)
+	at := place{offset: s.offset, size: s.size, tree: s.tree}
+	if s.pack > 0 {
+		at.pack = x.packs[s.pack-1]
+	}
+	return at, ok
+}
+
 // includes tells whether all that an older index named is still named.
 func (x *index) includes(old *index) bool {
-	for id := range old.places {
-		if _, ok := x.places[id]; !ok {
+	for id := range old.places.All() {
+		if !x.has(id) {
 			return false
 		}
 	}

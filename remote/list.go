@@ -37,11 +37,11 @@ func (r *Remote) List(ctx context.Context) (Listing, error) {
 	if err != nil {
 		return Listing{}, r.wrap("list", err)
 	}
-	l := Listing{Objects: len(x.places)}
-	packs := map[cache.ID]bool{}
-	for _, at := range x.places {
+	l := Listing{Objects: x.places.Len()}
+	packs := map[uint32]bool{}
+	for _, at := range x.places.All() {
 		l.Bytes += at.size
-		if !at.pack.IsZero() {
+		if at.pack > 0 {
 			packs[at.pack] = true
 		}
 	}

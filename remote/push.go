@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"sync"
@@ -21,7 +20,7 @@ import (
 // Content that a result names is sent too. If it is interrupted, what was sent is found by the next push as far
 // as it got whole packs done, and nobody else sees any of it.
 func (r *Remote) Push(ctx context.Context, contents []cache.Content, keys []cache.Key, progress func(Progress)) (Stats, error) {
-	p := pusher{r: r, keys: keys, contents: contents, progress: progress, start: r.bucket.requests()}
+	p := pusher{r: r, keys: keys, contents: contents, progress: progress, start: r.bucket.requests(), buffers: make(chan *bytes.Buffer, r.o.Jobs)}
 	err := p.run(ctx)
 	p.stats.Requests = r.bucket.requests() - p.start
 	if err != nil {
@@ -38,9 +37,10 @@ type pusher struct {
 	start    int
 	begun    time.Time
 
-	small, big []cache.Object
-	results    []cache.Key
-	buffers    sync.Pool // of *bytes.Buffer
+	trees, files []cache.Object // that travel in packs
+	big          []cache.Object
+	results      []cache.Key
+	buffers      chan *bytes.Buffer // that packs were in
 
 	mu    sync.Mutex
 	stats Stats
@@ -56,7 +56,7 @@ func (p *pusher) run(ctx context.Context) error {
 	if err := p.plan(ctx, x); err != nil {
 		return err
 	}
-	if len(p.small)+len(p.big)+len(p.results) == 0 {
+	if len(p.trees)+len(p.files)+len(p.big)+len(p.results) == 0 {
 		return nil
 	}
 	// What the index promises may go while we send the rest, unless a gc knows that we are here: then look again.
@@ -97,7 +97,7 @@ func (p *pusher) run(ctx context.Context) error {
 
 // plan lists what the bucket lacks. A tree that the index names is there with all that it names.
 func (p *pusher) plan(ctx context.Context, x *index) error {
-	p.small, p.big, p.results = nil, nil, nil
+	p.trees, p.files, p.big, p.results = nil, nil, nil, nil
 	seen := map[cache.ID]bool{}
 	all := p.contents
 	for _, k := range p.keys {
@@ -116,12 +116,7 @@ func (p *pusher) plan(ctx context.Context, x *index) error {
 			return err
 		}
 	}
-	p.told = Progress{TotalObjects: len(p.small) + len(p.big)}
-	for _, list := range [][]cache.Object{p.small, p.big} {
-		for _, o := range list {
-			p.told.TotalBytes += o.Size
-		}
-	}
+	p.told = Progress{TotalObjects: len(p.trees) + len(p.files) + len(p.big), TotalBytes: total(p.trees) + total(p.files) + total(p.big)}
 	return nil
 }
 
@@ -129,7 +124,7 @@ func (p *pusher) content(ctx context.Context, x *index, c cache.Content, seen ma
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, there := x.places[c.ID]; there || seen[c.ID] || c.ID.IsZero() {
+	if x.has(c.ID) || seen[c.ID] || c.ID.IsZero() {
 		return nil
 	}
 	seen[c.ID] = true
@@ -155,46 +150,43 @@ func (p *pusher) content(ctx context.Context, x *index, c cache.Content, seen ma
 }
 
 func (p *pusher) add(o cache.Object) {
-	if o.Size < p.r.o.Small {
-		p.small = append(p.small, o)
-	} else {
+	switch {
+	case o.Size >= p.r.o.Small:
 		p.big = append(p.big, o)
+	case o.Tree:
+		p.trees = append(p.trees, o)
+	default:
+		p.files = append(p.files, o)
 	}
 }
 
 // objects sends packs and large objects side by side.
 func (p *pusher) objects(ctx context.Context) error {
-	packs := cut(p.small, p.r.o.PackSize)
-	return p.r.each(ctx, len(packs)+len(p.big), func(ctx context.Context, i int) error {
+	packs := cut(p.trees, p.files, p.r.o.PackSize)
+	err := p.r.each(ctx, len(packs)+len(p.big), func(ctx context.Context, i int) error {
 		if i < len(p.big) {
 			return p.object(ctx, p.big[i])
 		}
 		return p.pack(ctx, packs[i-len(p.big)])
 	})
+	p.buffers = nil // half of all memory that a push takes: the indexes that follow need some too
+	return err
 }
 
-// cut divides objects into packs, trees apart from files.
-func cut(list []cache.Object, size int64) [][]cache.Object {
-	var packs [][]cache.Object
-	for _, trees := range []bool{true, false} {
-		var now []cache.Object
-		var sum int64
-		for _, o := range list {
-			if o.Tree != trees {
-				continue
-			}
-			if now = append(now, o); sum+o.Size >= size {
-				packs, now, sum = append(packs, now), nil, 0
-				continue
-			}
-			sum += o.Size
-		}
-		if len(now) > 0 {
-			packs = append(packs, now)
-		}
+// cut divides objects into packs, trees apart from files. The packs are parts of the two lists.
+func cut(trees, files []cache.Object, size int64) [][]cache.Object {
+	if total(trees)+total(files) < size && len(trees) > 0 && len(files) > 0 {
+		return [][]cache.Object{slices.Concat(trees, files)} // few of each: one request
 	}
-	if len(packs) == 2 && total(packs[0])+total(packs[1]) < size {
-		return [][]cache.Object{append(packs[0], packs[1]...)} // few of each: one request
+	var packs [][]cache.Object
+	for _, list := range [][]cache.Object{trees, files} {
+		from, sum := 0, int64(0)
+		for i, o := range list {
+			if sum += o.Size; sum >= size || i == len(list)-1 {
+				packs = append(packs, list[from:i+1:i+1])
+				from, sum = i+1, 0
+			}
+		}
 	}
 	return packs
 }
@@ -214,12 +206,14 @@ func (p *pusher) pack(ctx context.Context, list []cache.Object) error {
 	}
 	defer p.r.bytes.Release(min(size, p.r.o.InFlight))
 	b := p.buffer(packRoom(list))
-	defer p.buffers.Put(b)
+	defer func() { p.buffers <- b }()
 	b.WriteString(packMagic)
 	for _, o := range list {
-		if err := p.copy(b, o); err != nil {
+		whole, err := p.r.cache.Append(b.AvailableBuffer(), o)
+		if err != nil {
 			return err
 		}
+		b.Write(whole) // where it stands already
 	}
 	sent, err := p.r.putPack(ctx, b, list)
 	if err != nil {
@@ -245,28 +239,16 @@ func (r *Remote) putPack(ctx context.Context, b *bytes.Buffer, list []cache.Obje
 	return pack{id, int64(b.Len()), list}, r.put(ctx, packName(id), b.Bytes())
 }
 
-// buffer is an empty one with that much room, used before if there is one: packs are all that a push keeps in memory.
+// buffer is an empty one with that much room, used before if there is one.
 func (p *pusher) buffer(size int64) *bytes.Buffer {
-	b, ok := p.buffers.Get().(*bytes.Buffer)
-	if !ok || int64(b.Cap()) < size {
-		return bytes.NewBuffer(make([]byte, 0, max(size, p.r.o.PackSize+p.r.o.PackSize/16)))
+	select {
+	case b := <-p.buffers:
+		if b.Reset(); int64(b.Cap()) >= size {
+			return b
+		}
+	default:
 	}
-	b.Reset()
-	return b
-}
-
-// copy appends an object's verified bytes.
-func (p *pusher) copy(b *bytes.Buffer, o cache.Object) error {
-	f, err := p.r.cache.Open(o.ID)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	n, err := io.Copy(b, struct{ io.Reader }{f})
-	if err == nil && n != o.Size {
-		err = fmt.Errorf("object %s: %d bytes instead of %d: %w", o.ID, n, o.Size, cache.ErrDamaged)
-	}
-	return err
+	return bytes.NewBuffer(make([]byte, 0, max(size, p.r.o.PackSize+p.r.o.PackSize/16)))
 }
 
 // object sends a large object by itself, hashing what goes out.

@@ -21,8 +21,8 @@ import (
 // Options are what may be tuned. The zero value is good.
 type Options struct {
 	Jobs     int   // requests at once; 0: 16
-	InFlight int64 // bytes held in memory at once; 0: 32 MiB
-	PackSize int64 // of packs; 0: 8 MiB
+	InFlight int64 // bytes held in memory at once; 0: 24 MiB
+	PackSize int64 // of packs; 0: 4 MiB
 	Small    int64 // objects below this go into packs; 0: 1 MiB
 	Retry    Retry
 	Indexes  string           // folder that keeps indexes already read; "": in the cache's
@@ -66,10 +66,10 @@ func New(bucket Bucket, c *cache.Cache, o Options) *Remote {
 		o.Jobs = 16
 	}
 	if o.InFlight == 0 {
-		o.InFlight = 32 << 20
+		o.InFlight = 24 << 20
 	}
 	if o.PackSize == 0 {
-		o.PackSize = 8 << 20
+		o.PackSize = 4 << 20
 	}
 	if o.Small == 0 {
 		o.Small = 1 << 20

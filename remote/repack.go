@@ -131,7 +131,9 @@ func (r *Remote) repack(ctx context.Context, list []moving) ([]pack, error) {
 	for i, o := range list {
 		from[o.ID], objects[i] = o, o.Object
 	}
-	groups := cut(objects, r.o.PackSize)
+	tree := func(o cache.Object) bool { return o.Tree }
+	file := func(o cache.Object) bool { return !o.Tree }
+	groups := cut(only(objects, tree), only(objects, file), r.o.PackSize)
 	packs := make([]pack, len(groups))
 	err := r.each(ctx, len(groups), func(ctx context.Context, i int) (err error) {
 		packs[i], err = r.copyPack(ctx, groups[i], from)

@@ -36,12 +36,12 @@ func TestRepairKeepsWhatIsWhole(t *testing.T) {
 		},
 		"a pack of files": func(b *memory, r *Remote, gone cache.Content) {
 			tree, _ := r.cache.ReadTree(gone.ID)
-			name := packName(r.index.places[tree.Entries[4].ID].pack)
+			name := packName(packOf(r, tree.Entries[4].ID))
 			b.names[name] = flipped(b.names[name], 200)
 		},
 		"a pack of files, and every index": func(b *memory, r *Remote, gone cache.Content) {
 			tree, _ := r.cache.ReadTree(gone.ID)
-			delete(b.names, packName(r.index.places[tree.Entries[4].ID].pack))
+			delete(b.names, packName(packOf(r, tree.Entries[4].ID)))
 			for name, data := range b.names {
 				if strings.HasPrefix(name, "index/") {
 					b.names[name] = flipped(data, len(data)/2)
@@ -95,4 +95,10 @@ func TestRepairKeepsWhatIsWhole(t *testing.T) {
 			})
 		}
 	}
+}
+
+// packOf is the pack that an object is in.
+func packOf(r *Remote, id cache.ID) cache.ID {
+	at, _ := r.index.place(id)
+	return at.pack
 }

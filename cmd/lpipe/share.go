@@ -170,6 +170,7 @@ func (p *program) bring(c *cli.Context, place bool) error {
 	if err != nil {
 		return err
 	}
+	defer p.collector.thrifty()()
 	targets, parts, err := splitParts(pr, c.Args().Slice())
 	if err != nil {
 		return err
