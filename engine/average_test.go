@@ -14,7 +14,7 @@ import (
 // they were.
 func TestAverage(t *testing.T) {
 	o := small(t)
-	o.EMA, o.Validation = 0.4, nil // reached in step 5
+	o.EMA, o.Validation, o.Warmup = 0.4, nil, 0 // reached in step 5; the first step counts
 	r, err := prepare(context.Background(), cpu.NewPlain(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -66,8 +66,20 @@ func TestWSDLowest(t *testing.T) {
 			t.Errorf("step %d: %v, want %v", step, got, want)
 		}
 	}
-	if s.Decay = 100; s.At(3) != 1 {
-		t.Errorf("a long decay begins at %v", s.At(3))
+	if s.Decay = 100; s.At(3) != 1 || s.At(11) != 0.25 {
+		t.Errorf("a long decay begins at %v and ends at %v", s.At(3), s.At(11))
+	}
+}
+
+// TestLowest: lr_min is a rate, not a share of lr, and each schedule falls to it over its whole length.
+func TestLowest(t *testing.T) {
+	for kind, half := range map[string]float64{"linear": 1.25, "cosine": 1.25, "wsd": 1.25, "constant": 2} {
+		s := Schedule{Kind: kind, Rate: 2, Min: 0.5, Warmup: 2, Decay: 8, Steps: 10}
+		for step, want := range map[int]float64{2: 1, 3: 2, 7: half, 11: 2*half - 2} { // the last is the one behind the end
+			if got := s.At(step); math.Abs(got-want) > 1e-12 {
+				t.Errorf("%s, step %d: %v, want %v", kind, step, got, want)
+			}
+		}
 	}
 }
 
@@ -76,7 +88,7 @@ func TestAmount(t *testing.T) {
 		v     float64
 		steps int
 		want  int
-	}{{0, 100, 0}, {0.03, 100, 3}, {0.03, 120, 4}, {0.1, 7, 1}, {1, 100, 1}, {50, 100, 50}, {0.999, 10, 10}} {
+	}{{0, 100, 0}, {0.03, 100, 3}, {0.03, 120, 4}, {0.03, 110, 4}, {0.1, 7, 1}, {1, 100, 1}, {50, 100, 50}, {0.999, 10, 10}} {
 		if got := Amount(c.v, c.steps); got != c.want {
 			t.Errorf("Amount(%v, %d) = %d, want %d", c.v, c.steps, got, c.want)
 		}
@@ -91,6 +103,7 @@ func TestScheduleErrors(t *testing.T) {
 	for name, s := range map[string]Schedule{
 		"kind": {Kind: "step", Rate: 1}, "zero": {Kind: "linear"}, "nan": {Kind: "linear", Rate: math.NaN()},
 		"min": {Kind: "linear", Rate: 1, Min: 2}, "warmup": {Kind: "linear", Rate: 1, Warmup: -1},
+		"decay": {Kind: "wsd", Rate: 1, Decay: -1}, "min below 0": {Kind: "linear", Rate: 1, Min: -0.1}, "infinite": {Kind: "linear", Rate: math.Inf(1)},
 	} {
 		if s.Check() == nil {
 			t.Errorf("%s: accepted", name)

@@ -126,6 +126,8 @@ func TestEarlyStopSettings(t *testing.T) {
 		{EarlyStop{Metric: "validation/a/loss", Patience: 2, MinDelta: 0.5}, "", 3},
 		{EarlyStop{Metric: "validation/a/loss", Patience: 2, MinDelta: 0.15}, "", -1}, // against 4 and then 3.8, 3.8 and 3.6 count
 		{EarlyStop{Patience: 1}, "validation/b/loss", 1},
+		{EarlyStop{Metric: "validation/a/loss", Patience: 1}, "validation/b/loss", -1}, // its own comes first
+		{EarlyStop{Metric: "validation/b/loss", Patience: 1}, "validation/a/loss", 1},
 		{EarlyStop{Patience: 1}, "", -1}, // the mean falls
 	} {
 		r := &run{TrainOptions: TrainOptions{EarlyStop: &c.stop, SelectBy: c.by}}
