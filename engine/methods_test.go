@@ -107,10 +107,10 @@ func TestTrainQuantised(t *testing.T) {
 	}
 }
 
-// TestTrainSkips: a step without a finite gradient changes no weight and is counted; a good one starts the count anew.
+// TestTrainSkips: a step without a finite gradient changes no weight and no average and is counted; a good one starts the count anew.
 func TestTrainSkips(t *testing.T) {
 	o := small(t)
-	o.Steps, o.Validation, o.Out, o.CurveOut = 20, nil, "", ""
+	o.Steps, o.Validation, o.Out, o.CurveOut, o.EMA = 20, nil, "", "", 0.9
 	var messages bytes.Buffer
 	o.Log = &messages
 	r, err := prepare(context.Background(), cpu.NewPlain(), o)
@@ -125,11 +125,14 @@ func TestTrainSkips(t *testing.T) {
 		if bad {
 			r.dev.Scale(weights, float32(math.Inf(1)), weights.Len)
 		}
-		before := r.optimizer.step
+		before, average := r.optimizer.step, averages(r)
 		err := r.trainStep(context.Background())
 		if bad {
 			if r.optimizer.step != before {
 				t.Error("the optimiser made a step")
+			}
+			if !reflect.DeepEqual(averages(r), average) {
+				t.Error("the average took the step in")
 			}
 			r.dev.Write(weights, kept)
 		}
@@ -155,6 +158,16 @@ func TestTrainSkips(t *testing.T) {
 	if err := poison(true); err == nil || !strings.Contains(err.Error(), "training diverged") || !strings.Contains(err.Error(), "at step 6") {
 		t.Errorf("after three: %v", err)
 	}
+}
+
+// averages copies a run's averages.
+func averages(r *run) (all [][]float32) {
+	for _, b := range r.average.bufs {
+		values := make([]float32, b.Len)
+		r.dev.Read(values, b)
+		all = append(all, values)
+	}
+	return all
 }
 
 // resumed saves a run and makes sure that a new one goes on with the optimiser's count of steps.
