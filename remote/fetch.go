@@ -55,15 +55,21 @@ func (r *Remote) Lacks(ctx context.Context, contents []cache.Content) ([]cache.C
 	return lacking, nil
 }
 
-// News gives those of the contents and keys that the bucket does not have: one request.
+// News gives those of the contents and keys that the bucket does not have: one request. With a key to sign with, also those whose
+// results stand there unsigned although they were made here: a listing more, and a request for each that was not seen signed before.
 func (r *Remote) News(ctx context.Context, contents []cache.Content, keys []cache.Key) ([]cache.Content, []cache.Key, error) {
 	x, err := r.load(ctx)
 	if err != nil {
 		return nil, nil, r.wrap("look into", err)
 	}
 	contents = slices.DeleteFunc(slices.Clone(contents), func(c cache.Content) bool { return x.has(c.ID) || c.ID.IsZero() })
-	keys = slices.DeleteFunc(slices.Clone(keys), func(k cache.Key) bool { return x.results[k] })
-	return contents, keys, nil
+	absent := slices.DeleteFunc(slices.Clone(keys), func(k cache.Key) bool { return x.results[k] })
+	there := slices.DeleteFunc(slices.Clone(keys), func(k cache.Key) bool { return !x.results[k] })
+	unsigned, err := r.unvouched(ctx, there)
+	if err != nil {
+		return nil, nil, r.wrap("look into", err)
+	}
+	return contents, append(absent, unsigned...), nil
 }
 
 // ErrNoEntry says that a folder has nothing under a name.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,18 @@ func FuzzModelEntry(f *testing.F) {
 		}
 		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(twice, written) {
 			t.Errorf("%s\nnot\n%s", twice, written)
+		}
+	})
+}
+
+// FuzzSigned: what can be read says the same when it is written again. Its checksum is set right, as else nothing behind it would be reached.
+func FuzzSigned(f *testing.F) {
+	f.Add([]byte("keys\n" + strings.Repeat("0", 64) + " 1 2\n"))
+	f.Add([]byte("keys\n\n  \n"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		known := parseSigned(append([]byte(signedMagic+cache.Sum(body).String()+"\n"), body...), "keys")
+		if again := parseSigned(formatSigned(known, "keys"), "keys"); !maps.Equal(again, known) {
+			t.Errorf("%v instead of %v", again, known)
 		}
 	})
 }

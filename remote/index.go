@@ -345,7 +345,7 @@ func (r *Remote) forget(x *index) {
 		return
 	}
 	for _, n := range names {
-		if id, err := cache.ParseID(n.Name()); err != nil || x.files[id] == nil {
+		if id, err := cache.ParseID(n.Name()); n.Name() != signedName && (err != nil || x.files[id] == nil) {
 			os.Remove(filepath.Join(r.o.Indexes, n.Name()))
 		}
 	}

@@ -40,6 +40,7 @@ type pusher struct {
 	trees, files []cache.Object // that travel in packs
 	big          []cache.Object
 	results      []cache.Key
+	again        []cache.Key        // results that an index names and that we may sign
 	buffers      chan *bytes.Buffer // that packs were in
 
 	mu    sync.Mutex
@@ -56,7 +57,7 @@ func (p *pusher) run(ctx context.Context) error {
 	if err := p.plan(ctx, x); err != nil {
 		return err
 	}
-	if len(p.trees)+len(p.files)+len(p.big)+len(p.results) == 0 {
+	if len(p.trees)+len(p.files)+len(p.big)+len(p.results)+len(p.again) == 0 {
 		return nil
 	}
 	// What the index promises may go while we send the rest, unless a gc knows that we are here: then look again.
@@ -97,19 +98,26 @@ func (p *pusher) run(ctx context.Context) error {
 
 // plan lists what the bucket lacks. A tree that the index names is there with all that it names.
 func (p *pusher) plan(ctx context.Context, x *index) error {
-	p.trees, p.files, p.big, p.results = nil, nil, nil, nil
+	p.trees, p.files, p.big, p.results, p.again = nil, nil, nil, nil, nil
 	seen := map[cache.ID]bool{}
 	all := p.contents
 	for _, k := range p.keys {
-		if x.results[k] {
+		if x.results[k] && p.r.signer == nil {
 			continue
 		}
 		result, err := p.r.cache.Result(k)
 		if err != nil {
 			return err
 		}
+		switch {
+		case !x.results[k]:
+			p.results = append(p.results, k)
+		case result.From == "":
+			p.again = append(p.again, k)
+		default:
+			continue
+		}
 		all = append(all[:len(all):len(all)], result.Contents()...)
-		p.results = append(p.results, k)
 	}
 	for _, c := range all {
 		if err := p.content(ctx, x, c, seen); err != nil {
@@ -285,59 +293,58 @@ func (p *pusher) moved(objects int, sent, passed int64) {
 	}
 }
 
-// putResults sends results, whose content is there and in an index by now. Where somebody else's stands already,
-// theirs stays: two results of one key are interchangeable.
+// putResults sends results, whose content is there and in an index by now.
 func (p *pusher) putResults(ctx context.Context) error {
-	if len(p.results) == 0 {
-		return nil
-	}
-	err := p.r.each(ctx, len(p.results), func(ctx context.Context, i int) error {
-		k := p.results[i]
-		data, err := p.result(k)
+	all := slices.Concat(p.results, p.again)
+	err := p.r.each(ctx, len(all), func(ctx context.Context, i int) error {
+		k := all[i]
+		result, made, err := p.result(k)
 		if err != nil {
 			return err
 		}
-		var made bool
+		if i >= len(p.results) {
+			return p.settle(ctx, k, result, made)
+		}
+		data, err := result.Encode(k)
+		if err != nil {
+			return err
+		}
+		var first bool
 		err = p.r.o.Retry.do(ctx, func() (err error) {
-			made, err = p.r.bucket.PutNew(ctx, resultName(k), bytes.NewReader(data))
+			first, err = p.r.bucket.PutNew(ctx, resultName(k), bytes.NewReader(data))
 			return err
 		})
-		if made || err != nil {
+		if first || err != nil {
 			return err
 		}
-		_, err = p.r.Result(ctx, k)
-		if errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrUntrusted) || errors.Is(err, cache.ErrNotFound) {
-			return p.r.put(ctx, resultName(k), data) // what stands there helps nobody, or went meanwhile
-		}
-		return err
+		return p.settle(ctx, k, result, made)
 	})
-	if err != nil {
+	p.stats.Results = len(p.results)
+	if err != nil || len(p.results) == 0 {
 		return err
 	}
-	p.stats.Results = len(p.results)
 	return p.r.publish(ctx, &contents{results: p.results})
 }
 
 // result is what is sent of a result: signed if it was made here.
-func (p *pusher) result(k cache.Key) ([]byte, error) {
-	result, err := p.r.cache.Result(k)
-	if err != nil {
-		return nil, err
+func (p *pusher) result(k cache.Key) (result *cache.Result, made bool, err error) {
+	if result, err = p.r.cache.Result(k); err != nil {
+		return nil, false, err
 	}
 	from := result.From
 	result.From = ""
 	if p.r.signer != nil && from == "" {
-		if result, err = sign(k, result, p.r.signer); err != nil {
-			return nil, err
-		}
-	} else if p.r.signer != nil && trusted(k, result, p.r.o.Trust) != nil {
+		result, err = sign(k, result, p.r.signer)
+		return result, true, err
+	}
+	if p.r.signer != nil && trusted(k, result, p.r.o.Trust) != nil {
 		p.mu.Lock()
 		if !slices.Contains(p.stats.Unsigned, from) {
 			p.stats.Unsigned = append(p.stats.Unsigned, from)
 		}
 		p.mu.Unlock()
 	}
-	return result.Encode(k)
+	return result, from == "", nil
 }
 
 // verifying is a file whose bytes must hash to id when it is read from start to end: a Put that reads it fails

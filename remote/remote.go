@@ -37,6 +37,7 @@ type Stats struct {
 	Objects  int   // sent or brought
 	Bytes    int64 // of these objects
 	Results  int
+	Signed   int      // results that stood there already without a signature that counts
 	Unsigned []string // remotes that results came from which a push that signs sent without its signature
 	Requests int
 }

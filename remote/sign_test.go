@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,4 +131,116 @@ func TestSignedReplacesUnsigned(t *testing.T) {
 			t.Errorf("signed: %v, %d requests", err, r.Requests()-before)
 		}
 	})
+}
+
+// TestSignedLater: who has a key signs what was pushed before there was one, or what a stranger put in its place, and not what came
+// from others; what is signed costs a listing from then on.
+func TestSignedLater(t *testing.T) {
+	team, private, err := ed25519.GenerateKey(nil)
+	noError(t, err)
+	for name, trust := range map[string][]ed25519.PublicKey{"trust": {team}, "no trust": nil} {
+		buckets(t, func(t *testing.T, b Bucket) {
+			mine := newCache(t)
+			content, other := folder(t, mine, 1, 10), folder(t, mine, 2, 10)
+			one, two, came := result(t, mine, "a", content), result(t, mine, "b", content), result(t, mine, "c", content)
+			theirs, err := mine.Result(came)
+			noError(t, err)
+			theirs.From = "elsewhere"
+			noError(t, mine.PutResult(came, theirs))
+			keys := []cache.Key{one, two, came}
+			_, err = New(b, mine, Options{Retry: quick}).Push(t.Context(), nil, keys, nil)
+			noError(t, err)
+
+			push := func(news, signed, atMost int) {
+				t.Helper()
+				r := New(b, mine, Options{Retry: quick, Trust: trust})
+				r.SignWith(private)
+				_, send, err := r.News(t.Context(), nil, keys)
+				noError(t, err)
+				if len(send) != news || atMost > 0 && r.Requests() > atMost {
+					t.Errorf("%s: %d are to be sent, %d requests", name, len(send), r.Requests())
+				}
+				if len(send) > 0 {
+					stats, err := r.Push(t.Context(), nil, send, nil)
+					noError(t, err)
+					if stats.Signed != signed {
+						t.Errorf("%s: %d were signed instead of %d", name, stats.Signed, signed)
+					}
+				}
+				reader := New(b, newCache(t), Options{Retry: quick, Trust: []ed25519.PublicKey{team}})
+				for i, k := range keys {
+					got, err := reader.Result(t.Context(), k)
+					if i < 2 && (err != nil || got.Outputs["out"] != content) || i == 2 && !errors.Is(err, cache.ErrUntrusted) {
+						t.Errorf("%s: %d: %v, %v", name, i, got, err)
+					}
+				}
+			}
+			push(2, 2, 0) // the index names them, unsigned
+			push(0, 0, 4) // both are looked at
+			push(0, 0, 2) // and remembered
+
+			planted, err := (&cache.Result{Outputs: map[string]cache.Content{"out": other}, Description: "a"}).Encode(one)
+			noError(t, err)
+			noError(t, b.Put(t.Context(), resultName(one), strings.NewReader(string(planted))))
+			push(1, 1, 3)
+			noError(t, b.Delete(t.Context(), resultName(two)))
+			push(1, 0, 0) // as an index names it still
+		})
+	}
+}
+
+// TestSignaturesOfOthersStay: two people may sign one result; what a stranger says of other outputs goes.
+func TestSignaturesOfOthersStay(t *testing.T) {
+	_, ann, err := ed25519.GenerateKey(nil)
+	noError(t, err)
+	_, bob, err := ed25519.GenerateKey(nil)
+	noError(t, err)
+	b, mine := newMemory(), newCache(t)
+	content := folder(t, mine, 1, 10)
+	k := result(t, mine, "a", content)
+	for _, key := range []ed25519.PrivateKey{ann, bob, ann} {
+		r := New(b, mine, Options{Retry: quick})
+		r.SignWith(key)
+		_, err := r.Push(t.Context(), nil, []cache.Key{k}, nil)
+		noError(t, err)
+	}
+	got, err := New(b, mine, Options{}).Result(t.Context(), k)
+	noError(t, err)
+	if len(got.Signatures) != 2 {
+		t.Errorf("%d signatures", len(got.Signatures))
+	}
+	bad := *got
+	bad.Outputs = map[string]cache.Content{"out": {ID: cache.Sum([]byte("x")), Size: 1, Files: 1}}
+	if both := withSignatures(k, &cache.Result{Outputs: got.Outputs}, &bad); len(both.Signatures) != 2 {
+		t.Error("signatures of the same text were dropped")
+	}
+	if both := withSignatures(k, &bad, &cache.Result{Signatures: got.Signatures[:1]}); len(both.Signatures) != 2 {
+		t.Errorf("%d signatures of another text were kept", len(both.Signatures)-1)
+	}
+}
+
+// TestSignedFile: what doc/format.md says of it.
+func TestSignedFile(t *testing.T) {
+	one, two := cache.SumKey("one"), cache.SumKey("two")
+	known := map[cache.Key]stamp{one: {300, 1767323045000000007}, two: {200, 2}}
+	lines := []string{one.String() + " 300 1767323045000000007\n", two.String() + " 200 2\n"}
+	slices.Sort(lines)
+	body := "keys\n" + lines[0] + lines[1]
+	want := "lpipe signed 1 " + cache.Sum([]byte(body)).String() + "\n" + body
+	if got := string(formatSigned(known, "keys")); got != want {
+		t.Errorf("%s\nnot\n%s", got, want)
+	}
+	if got := parseSigned([]byte(want), "keys"); !maps.Equal(got, known) {
+		t.Errorf("%v", got)
+	}
+	for i := range want {
+		bad := []byte(want)
+		bad[i] ^= 1
+		if got := parseSigned(bad, "keys"); len(got) > 0 {
+			t.Errorf("byte %d is wrong, and it says %v", i, got)
+		}
+	}
+	if got := parseSigned([]byte(want), "others"); len(got) > 0 {
+		t.Errorf("of other keys: %v", got)
+	}
 }

@@ -83,6 +83,9 @@ func (p *program) pushProject(ctx context.Context, pr *project, targets []string
 		}
 		stats, err = r.Push(ctx, news.contents, news.keys, progress)
 		stats.Requests = r.Requests() // with those that asked for the news
+		if err == nil && stats.Signed > 0 {
+			p.say("signed %s that stood there without a signature that counts", countText(stats.Signed, "result"))
+		}
 		for _, from := range stats.Unsigned {
 			p.warn("results that came from %s are sent as they came, not signed by you: lpipe repro --force makes them here", from)
 		}
