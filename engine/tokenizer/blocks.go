@@ -72,7 +72,8 @@ type blockScanner struct {
 	digits int
 	tables *classTables
 	masks  [batchBlocks]classMasks
-	at     [65]uint32 // where each character begins, in mixed
+	begins [batchBlocks]uint64 // by block: which bytes begin a pretoken
+	at     [65]uint32          // where each character begins, in mixed
 
 	// What stood before the block: bit 0 says it of the last character.
 	letter, number, blank, newline, other uint64
@@ -97,26 +98,35 @@ func (b *blockScanner) scan(s []byte, i int, dst []uint32, few int) ([]uint32, i
 	for i < len(s) && len(dst) < few {
 		blocks := b.masks[:min(batchBlocks, (len(s)-i-1)/64)]
 		b.tables.classify(blocks, s[i:])
-		for k := range blocks {
-			m := &blocks[k]
+		from, done := i, 0
+		for ; done < len(blocks); done++ {
+			m := &blocks[done]
 			m.letter |= b.overLetter
 			m.number |= b.overNumber
 			b.overLetter, b.overNumber = m.over, 0
 			if m.open != 0 && !b.resolve(m, s, i) {
-				blocks = nil
 				break
 			}
-			starts := b.starts(m, 64, s, i, i+64, nil) &^ m.tail
-			for ; starts != 0; starts &= starts - 1 {
-				dst = append(dst, uint32(i+bits.TrailingZeros64(starts)))
-			}
+			b.begins[done] = b.starts(m, 64, s, i, i+64, nil) &^ m.tail
 			i += 64
 		}
-		if len(blocks) == 0 {
+		dst = appendPositions(dst, b.begins[:done], uint32(from))
+		if done == 0 || done < len(blocks) {
 			dst, i = b.mixed(s, i, dst)
 		}
 	}
 	return dst, i
+}
+
+// positionsPlain appends the positions of the bits of masks, the first of which is that of byte from.
+func positionsPlain(dst []uint32, masks []uint64, from uint32) []uint32 {
+	for _, m := range masks {
+		for ; m != 0; m &= m - 1 {
+			dst = append(dst, from+uint32(bits.TrailingZeros64(m)))
+		}
+		from += 64
+	}
+	return dst
 }
 
 // resolve adds the open characters of the block at s[i:]. Where these are white space, or make

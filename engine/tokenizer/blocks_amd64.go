@@ -1,6 +1,10 @@
 package tokenizer
 
-import "golang.org/x/sys/cpu"
+import (
+	"slices"
+
+	"golang.org/x/sys/cpu"
+)
 
 // classify is classifyPlain, by the widest vectors there are.
 func (t *classTables) classify(masks []classMasks, s []byte) {
@@ -18,6 +22,22 @@ func (t *classTables) classify(masks []classMasks, s []byte) {
 //
 //go:noescape
 func classify512(masks *classMasks, s *byte, n int, tables *classTables)
+
+// appendPositions is positionsPlain.
+func appendPositions(dst []uint32, masks []uint64, from uint32) []uint32 {
+	if len(masks) == 0 || !cpu.X86.HasAVX512VBMI2 || !cpu.X86.HasAVX512BW {
+		return positionsPlain(dst, masks, from)
+	}
+	n := len(dst)
+	dst = slices.Grow(dst, 64*len(masks))
+	return dst[:n+positions512(&dst[:n+1][n], &masks[0], len(masks), from)]
+}
+
+// positions512 is positionsPlain with AVX-512 VBMI2, which packs the numbers of a mask's bits. It may write 64 positions for
+// each mask, and returns how many count.
+//
+//go:noescape
+func positions512(dst *uint32, masks *uint64, n int, from uint32) int
 
 // settled is settledPlain, or more: the number of blocks of 64 bytes at the beginning of s, which
 // is the beginning of a character, that are valid and of which NFC needs no closer look. What

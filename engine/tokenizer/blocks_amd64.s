@@ -244,6 +244,62 @@ settled:
 	MOVQ AX, ret+24(FP)
 	RET
 
+// The numbers 0 to 63.
+DATA places<>+0(SB)/8, $0x0706050403020100
+DATA places<>+8(SB)/8, $0x0F0E0D0C0B0A0908
+DATA places<>+16(SB)/8, $0x1716151413121110
+DATA places<>+24(SB)/8, $0x1F1E1D1C1B1A1918
+DATA places<>+32(SB)/8, $0x2726252423222120
+DATA places<>+40(SB)/8, $0x2F2E2D2C2B2A2928
+DATA places<>+48(SB)/8, $0x3736353433323130
+DATA places<>+56(SB)/8, $0x3F3E3D3C3B3A3938
+GLOBL places<>(SB), RODATA|NOPTR, $64
+
+// STORE writes 16 positions: numbers in a quarter of Z1, and Z4 added.
+#define STORE(quarter, to) \
+	VEXTRACTI32X4 $quarter, Z1, X2; \
+	VPMOVZXBD X2, Z2; \
+	VPADDD Z4, Z2, Z2; \
+	VMOVDQU32 Z2, to
+
+// func positions512(dst *uint32, masks *uint64, n int, from uint32) int
+//
+// Half of the 64 positions are written for every mask, since most have fewer: that spares a branch.
+TEXT ·positions512(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ masks+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVL from+24(FP), BX
+	MOVQ DI, R15
+	VMOVDQU8 places<>(SB), Z0
+	VPBROADCASTD BX, Z4
+	MOVL $64, R9
+	VPBROADCASTD R9, Z5
+
+mask:
+	MOVQ (SI), AX
+	KMOVQ AX, K1
+	POPCNTQ AX, DX
+	VPCOMPRESSB.Z Z0, K1, Z1
+	STORE(0, (DI))
+	STORE(1, 64(DI))
+	CMPQ DX, $32
+	JLS  written
+	STORE(2, 128(DI))
+	STORE(3, 192(DI))
+
+written:
+	LEAQ (DI)(DX*4), DI
+	VPADDD Z5, Z4, Z4
+	ADDQ $8, SI
+	DECQ CX
+	JNZ  mask
+	VZEROUPPER
+	SUBQ R15, DI
+	SHRQ $2, DI
+	MOVQ DI, ret+32(FP)
+	RET
+
 // func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *cacheLine, mask uint64, masks *[17][2]uint64)
 //
 // For each pretoken: its key of two words, the hash, and its cache line asked for.

@@ -13,3 +13,7 @@ func (t *cacheTable) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
 func (t *cacheTable) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
 	return t.emitPlain(dst, wanted)
 }
+
+func appendPositions(dst []uint32, masks []uint64, from uint32) []uint32 {
+	return positionsPlain(dst, masks, from)
+}

@@ -162,3 +162,25 @@ func TestLookUpEqualsItsTwin(t *testing.T) {
 		}
 	}
 }
+
+// TestPositions compares the positions of random masks, of few bits and of many.
+func TestPositions(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for round := range 2000 {
+		masks := make([]uint64, rng.IntN(batchBlocks+1))
+		for i := range masks {
+			for range rng.IntN(3) {
+				masks[i] |= rng.Uint64()
+			}
+			masks[i] &^= rng.Uint64() << rng.IntN(64)
+		}
+		if round%5 == 0 && len(masks) > 0 {
+			masks[0] = ^uint64(0)
+		}
+		before, from := make([]uint32, rng.IntN(9), 9), rng.Uint32N(1<<31)
+		got, want := appendPositions(before, masks, from), positionsPlain(slices.Clone(before), masks, from)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%x from %d: %d, plainly %d", masks, from, got, want)
+		}
+	}
+}

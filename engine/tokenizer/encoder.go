@@ -1,9 +1,6 @@
 package tokenizer
 
-import (
-	"slices"
-	"unsafe"
-)
+import "unsafe"
 
 // Mode says which added tokens are recognised in a text.
 type Mode int
@@ -30,6 +27,7 @@ type Encoder struct {
 	valid, nfc []byte // scratch
 	replaced   int64
 	merger     merger
+	density    float64 // ids a byte in the last longer text; 0: none was yet
 }
 
 // Replaced counts the ill-formed parts that became U+FFFD since the encoder was made.
@@ -110,7 +108,7 @@ func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 		return e.encodeNormal(e.encodeNormal(dst, s[:cut]), s[cut:])
 	}
 	e.blocks.reset(e.v.pre.digits, e.v.tables)
-	bounds, i := e.bounds[:0], 0
+	bounds, i, before := e.bounds[:0], 0, len(dst)
 	for i < len(s) {
 		bounds, i = e.blocks.scan(s, i, bounds, someBounds)
 		if i == len(s) {
@@ -123,12 +121,16 @@ func (e *Encoder) encodeNormal(dst []int32, s []byte) []int32 {
 		bounds = append(bounds[:0], bounds[len(bounds)-1])
 	}
 	e.bounds = bounds
+	if len(s) >= longText {
+		e.density = float64(len(dst)-before) / float64(len(s))
+	}
 	return dst
 }
 
 const (
 	someBounds = 2048    // that many positions and some more stay in the nearest cache
 	maxText    = 1 << 31 // positions have 32 bits
+	longText   = 1 << 12 // that many bytes tell how many ids the next ones make
 )
 
 // encodePlainly encodes a text that is too long for blocks and cannot be cut.
@@ -153,7 +155,7 @@ func (e *Encoder) pieces(dst []int32, s []byte, bounds []uint32) []int32 {
 		table.prepare(batch, s, bounds[k:])
 		for done := 0; done < len(batch); done++ {
 			if room := 4 * (len(batch) - done); cap(dst)-len(dst) < room {
-				dst = slices.Grow(dst, room+(len(s)-int(bounds[k]))/3)
+				dst = e.grown(dst, room, len(s)-int(bounds[k]))
 			}
 			found := 0
 			dst, found = table.emit(dst, batch[done:])
@@ -168,6 +170,19 @@ func (e *Encoder) pieces(dst []int32, s []byte, bounds []uint32) []int32 {
 		dst = e.piece(dst, s[bounds[k]:bounds[k+1]])
 	}
 	return dst
+}
+
+// grown is dst with room for that many more ids, and for what the rest of the text probably makes. Its memory is made by make,
+// for append would clear what nobody uses yet.
+func (e *Encoder) grown(dst []int32, room, rest int) []int32 {
+	density := e.density
+	if density == 0 {
+		density = 1. / 3
+	}
+	size := len(dst) + room + int(float64(rest)*density*1.05)
+	next := make([]int32, len(dst), max(size, cap(dst)+cap(dst)/4))
+	copy(next, dst)
+	return next
 }
 
 // missed appends the ids of a pretoken that has none in its own cache line.
