@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"lpipe/engine/cpu"
@@ -86,6 +87,65 @@ func testAdamW(t *testing.T, name string) {
 		}
 		if worst > 2e-5 {
 			t.Errorf("%s differs by %g", p.Name, worst)
+		}
+	}
+}
+
+// TestDecaySparesBiases and norms, as transformers' Trainer does: without a gradient all that moves shrinks by rate times decay.
+func TestDecaySparesBiases(t *testing.T) {
+	for _, kind := range []string{"adamw", "lion"} {
+		dev := cpu.New(cpu.Options{})
+		defer dev.Close()
+		m, err := model.Load(context.Background(), tied, dev, model.Options{Method: model.TrainFull})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Free()
+		o := newOptimizer(m, Optimizer{Kind: kind, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Decay: 0.5}, 0)
+		defer o.free()
+		before := o.weights()
+		m.ZeroGrad()
+		o.apply(0.5)
+		if _, err := m.Settle(); err != nil {
+			t.Fatal(err)
+		}
+		for i, after := range o.weights() {
+			p := o.params[i]
+			factor := float32(0.75)
+			if len(p.Shape) == 1 {
+				factor = 1
+			}
+			for j, v := range after {
+				if want := factor * before[i][j]; math.Abs(float64(v-want)) > 1e-7 {
+					t.Fatalf("%s: %s[%d] of %v is %v, want %v", kind, p.Name, j, before[i][j], v, want)
+				}
+			}
+		}
+	}
+}
+
+// TestStepWithoutLoss: gradients that are finite do not count where the loss is not.
+func TestStepWithoutLoss(t *testing.T) {
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	m, err := model.Load(context.Background(), tied, dev, model.Options{Method: model.TrainFull})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	o := newOptimizer(m, Optimizer{Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Decay: 0.5, Clip: 1}, 0)
+	defer o.free()
+	before := o.weights()
+	for _, loss := range []float64{math.NaN(), math.Inf(1)} {
+		m.ZeroGrad()
+		dev.Write(m.StepSums().Loss, []float32{float32(loss)})
+		o.apply(0.5)
+		settled, err := m.Settle()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, made := o.outcome(settled); made || o.step != 0 || !reflect.DeepEqual(o.weights(), before) {
+			t.Errorf("a loss of %v made a step", loss)
 		}
 	}
 }

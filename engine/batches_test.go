@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -191,5 +193,58 @@ func TestPackedIsSeparate(t *testing.T) {
 	}
 	if worst > 5e-6*high {
 		t.Errorf("gradients differ by %g of %g", worst, high)
+	}
+}
+
+// TestTrainCounts: two epochs see each token up to a row's last target twice, and train on each target twice.
+func TestTrainCounts(t *testing.T) {
+	o := small(t)
+	o.Steps, o.Epochs, o.Validation = 0, 2, nil
+	data, err := dataset.OpenTokens(o.Train)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	tokens, targets := 0, 0
+	for i := range data.Len() {
+		last := 0
+		for at, trained := range data.Mask(i, nil) {
+			if trained {
+				last = at + 1
+				targets++
+			}
+		}
+		tokens += last
+	}
+	got := train(t, o, 0)
+	if got.Tokens != int64(2*tokens) || got.Trained != int64(2*targets) || got.Epochs != 2 || got.Rows != data.Len() {
+		t.Errorf("%+v; the data has %d tokens, %d targets", got, tokens, targets)
+	}
+}
+
+// TestNoiseIsDrawnAnew for every step and every pack of it: of a set of one row, on weights that do not move, no two passes have the same
+// loss.
+func TestNoiseIsDrawnAnew(t *testing.T) {
+	o := small(t)
+	o.Train, o.Validation, o.NEFTune, o.LoRA.Dropout = tokenFolder(t, 1, 5), nil, 20, 0
+	o.Schedule, o.Warmup, o.Optimizer.Decay = Schedule{Kind: "constant", Rate: 1e-30}, 0, 0
+	data, err := dataset.OpenTokens(o.Train)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	row := len(data.Mask(0, nil)) - 1 // its last token is no target
+	losses := func(rows int) (all []float64) {
+		o.SequenceLength, o.BatchTokens, o.Steps, o.Out = row, rows*row, 3, filepath.Join(t.TempDir(), "out")
+		o.Report = func(p Progress) { all = append(all, p.Metrics["train/loss"]) }
+		train(t, o, 0)
+		return all
+	}
+	one, two := losses(1), losses(2)
+	if one[0] == one[1] || one[1] == one[2] {
+		t.Errorf("steps have the same noise: %v", one)
+	}
+	if math.Abs(one[0]-two[0]) < 1e-6 {
+		t.Errorf("two packs have the same noise: their mean is %v, one's is %v", two[0], one[0])
 	}
 }

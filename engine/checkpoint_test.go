@@ -1,13 +1,19 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"lpipe/engine/cpu"
 )
 
 func sampleCheckpoint(step int) *checkpoint {
@@ -125,5 +131,50 @@ func TestCheckpointWriteFails(t *testing.T) {
 	entries, _ := os.ReadDir(dir)
 	if len(entries) != 2 {
 		t.Errorf("litter: %v", entries)
+	}
+}
+
+// TestOneCheckpointAtATime: a run that is stopped while a checkpoint is being written waits for it before it writes the last one, which
+// uses the same memory.
+func TestOneCheckpointAtATime(t *testing.T) {
+	o := small(t)
+	o.Scratch, o.CheckpointSteps, o.Validation = filepath.Join(t.TempDir(), "scratch"), 1, nil
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var busy atomic.Bool
+	calls := 0
+	o.Saved = func(string) {
+		if !busy.CompareAndSwap(false, true) {
+			t.Error("two are written at once")
+			return
+		}
+		calls++
+		cancel()
+		time.Sleep(100 * time.Millisecond)
+		busy.Store(false)
+	}
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	if _, err := Train(ctx, dev, o); !errors.Is(err, context.Canceled) || calls < 2 {
+		t.Errorf("%v after %d checkpoints", err, calls)
+	}
+}
+
+// TestValidationDiverged: a validation loss that is no number ends the run and is no best one.
+func TestValidationDiverged(t *testing.T) {
+	o := small(t)
+	r, err := prepare(t.Context(), cpu.NewPlain(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	weights := r.model.Parameters()[1].Weights
+	values := make([]float32, weights.Len)
+	for i := range values {
+		values[i] = float32(math.NaN())
+	}
+	r.dev.Write(weights, values)
+	if err := r.evaluateIfDue(t.Context()); err == nil || !strings.Contains(err.Error(), "validation/loss after step 0 is NaN: training diverged") || r.Best != nil {
+		t.Errorf("%v, best %v", err, r.Best)
 	}
 }

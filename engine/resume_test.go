@@ -42,3 +42,17 @@ func TestResumesFromEveryStep(t *testing.T) {
 		}
 	}
 }
+
+// TestGoesOnAfterEarlyStop: a run that goes on from the checkpoint of one that stopped early has patience of its own.
+func TestGoesOnAfterEarlyStop(t *testing.T) {
+	o := small(t)
+	o.EvalEvery, o.EarlyStop = 2, &EarlyStop{Patience: 2, MinDelta: 10}
+	o.CheckpointOut = filepath.Join(t.TempDir(), "checkpoint")
+	if first := train(t, o, 0); first.Steps != 4 || !first.Stopped {
+		t.Fatalf("%+v", first)
+	}
+	o.Checkpoint, o.Out, o.CheckpointOut = o.CheckpointOut, filepath.Join(t.TempDir(), "out"), ""
+	if second := train(t, o, 0); second.Steps != 10 || !second.Stopped {
+		t.Errorf("stopped after step %d, want 10: the first evaluation is that of step 6", second.Steps)
+	}
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"lpipe/engine/safetensors"
@@ -90,6 +91,46 @@ func TestSampleShares(t *testing.T) {
 	greedy := sampler{}
 	if got := greedy.next([]float32{1, 3, 3, 2}, nil, 0.99); got != 1 {
 		t.Errorf("greedy chose %d, want the first of the best, 1", got)
+	}
+}
+
+// TestSamplingTies: what lies exactly on a limit, as transformers' processors decide; a penalty counts without drawing too; and
+// rounding that leaves something behind the last token draws that one.
+func TestSamplingTies(t *testing.T) {
+	equal := []float32{1, 1, 1, 1}
+	for _, c := range []struct {
+		s      Sampling
+		logits []float32
+		seen   []int32
+		u      float64
+		kept   int
+		want   int32
+	}{
+		{Sampling{Temperature: 1, TopP: 0.5}, equal, nil, 0, 2, 0},
+		{Sampling{Temperature: 1, TopP: 0.75}, equal, nil, 0, 3, 0},
+		{Sampling{Temperature: 1, TopP: 1}, equal, nil, 0, 4, 0},
+		{Sampling{Temperature: 1, MinP: 1}, []float32{2, 1, 2, 0}, nil, 0.9, 2, 2},
+		{Sampling{Temperature: 1, TopK: 2}, []float32{1, 2, 1, 0}, nil, 0, 3, 1},
+		{Sampling{Temperature: 1}, equal, nil, 1, 4, 3},
+		{Sampling{RepetitionPenalty: 2}, []float32{3, 2}, []int32{0}, 0, 0, 1},
+		{Sampling{RepetitionPenalty: 2}, []float32{-1, -1.5}, []int32{0, 0}, 0, 0, 1},
+		{Sampling{RepetitionPenalty: 2}, []float32{-1, -2.5}, []int32{0, 0}, 0, 0, 0}, // once, however often it came
+	} {
+		s := sampler{Sampling: c.s}
+		if got := s.next(slices.Clone(c.logits), c.seen, c.u); got != c.want || len(s.kept) != c.kept {
+			t.Errorf("%+v of %v: token %d of %d kept, want %d of %d", c.s, c.logits, got, len(s.kept), c.want, c.kept)
+		}
+	}
+}
+
+func TestSamplingErrors(t *testing.T) {
+	for want, s := range map[string]Sampling{
+		"temperature": {Temperature: -1}, "temperature:": {Temperature: math.NaN()}, "top_k": {TopK: -1}, "top_p": {TopP: -0.1},
+		"top_p:": {TopP: 1.1}, "min_p": {MinP: -0.1}, "min_p:": {MinP: 1.1}, "repetition_penalty": {RepetitionPenalty: -1},
+	} {
+		if err := s.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v", s, err)
+		}
 	}
 }
 
