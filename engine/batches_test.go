@@ -248,3 +248,61 @@ func TestNoiseIsDrawnAnew(t *testing.T) {
 		t.Errorf("two packs have the same noise: their mean is %v, one's is %v", two[0], one[0])
 	}
 }
+
+// TestSpread: a limit takes rows evenly spaced over the whole set.
+func TestSpread(t *testing.T) {
+	s := &rowSet{rows: make([]int32, 10)}
+	for limit, want := range map[int][]int32{4: {0, 2, 5, 7}, 1: {0}, 10: {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 0: {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 11: {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}} {
+		if got := s.spread(limit); !slices.Equal(got, want) {
+			t.Errorf("%d of 10: %v, want %v", limit, got, want)
+		}
+	}
+}
+
+// TestEpochsDiffer: each has every row once, in an order of its own.
+func TestEpochsDiffer(t *testing.T) {
+	var data rowList
+	for range 20 {
+		data = append(data, dataset.Sequence{IDs: []int32{1, 2}, Mask: []bool{false, true}})
+	}
+	set, err := newRowSet(data, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPlan(set, planOptions{Seed: 1, SequenceLength: 8, BatchTokens: 8, Epochs: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var orders [3][]int32
+	for i := range orders {
+		for at := range int64(20) {
+			orders[i] = append(orders[i], p.at(int64(20*i)+at))
+		}
+		all := slices.Sorted(slices.Values(orders[i]))
+		if len(slices.Compact(all)) != 20 {
+			t.Errorf("epoch %d: %v", i, orders[i])
+		}
+	}
+	if slices.Equal(orders[0], orders[1]) || slices.Equal(orders[1], orders[2]) {
+		t.Error("epochs have the same order")
+	}
+	if _, err := newRowSet(rowList{{IDs: []int32{1, -1}, Mask: []bool{false, true}}}, 10); err == nil || !strings.Contains(err.Error(), "token -1 at position 1") {
+		t.Errorf("a negative token: %v", err)
+	}
+}
+
+// TestTrainNumbers: the mean of the last tenth of the steps that had a loss, and the last one's.
+func TestTrainNumbers(t *testing.T) {
+	var curve []point
+	for step := range 31 {
+		loss := float64(step)
+		p := point{Step: step, Loss: &loss}
+		if step == 0 || step == 29 {
+			p.Loss = nil // evaluated only, and skipped
+		}
+		curve = append(curve, p)
+	}
+	if got := trainNumbers(curve); got.Last != 30 || got.Loss != 29 { // of 29 losses the last two: 28 and 30
+		t.Errorf("%+v", got)
+	}
+}

@@ -85,7 +85,6 @@ func (r *run) restore(c *checkpoint) error {
 	if err := r.restoreBest(c); err != nil {
 		return err
 	}
-	r.setSchedule()
 	r.clock.savedStep = s.Step
 	r.logf("going on after step %d of %d", s.Step, r.plan.steps())
 	return nil

@@ -9,14 +9,17 @@ import (
 // TestResumesFromEveryStep goes on from the checkpoint of each step, those among them that were evaluated or sampled: nothing is
 // done twice, so that early stopping counts as before, and each sample stands once.
 func TestResumesFromEveryStep(t *testing.T) {
-	o := small(t)
-	o.Model, o.SequenceLength = dpoModel(t), 32
-	o.EvalEvery, o.SampleEvery, o.SelectBest, o.EMA = 2, 2, true, 0.5
+	o := spoiled(t)
+	o.SampleEvery, o.SelectBest, o.EMA = 2, true, 0.5
 	o.EarlyStop = &EarlyStop{Patience: 3, MinDelta: 10} // never so much better: ends at step 6
 	o.SamplesOut = filepath.Join(t.TempDir(), "samples.jsonl")
 	o.Scratch, o.CheckpointSteps, o.CheckpointKeep = filepath.Join(t.TempDir(), "scratch"), 1, 100
 	all := func() string {
-		text := snapshot(t, o, train(t, o, 0))
+		result := train(t, o, 0)
+		if result.Selected != 0 {
+			t.Errorf("the best weights are those of step %d", result.Selected)
+		}
+		text := snapshot(t, o, result)
 		samples, err := os.ReadFile(o.SamplesOut)
 		if err != nil {
 			t.Fatal(err)
@@ -37,10 +40,29 @@ func TestResumesFromEveryStep(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(o.Scratch, name), content, 0o666); err != nil {
 			t.Fatal(err)
 		}
+		o.Saved = func(path string) {
+			if filepath.Base(path) == name {
+				t.Errorf("%s was written again", name)
+			}
+		}
 		if got := all(); got != want {
 			t.Errorf("from %s: other bits:\n%s\nwant:\n%s", name, got, want)
 		}
 	}
+}
+
+// spoiled is a run that begins with an adapter that has learned its rows, and unlearns them at far too high a rate: the best weights are
+// the first.
+func spoiled(t *testing.T) TrainOptions {
+	t.Helper()
+	o := small(t)
+	o.Model, o.Validation[0].Path = dpoModel(t), o.Train
+	o.Steps, o.BatchTokens, o.LoRA.Dropout = 40, 400, 0
+	train(t, o, 0)
+	o.From, o.Out = o.Out, filepath.Join(t.TempDir(), "spoiled")
+	o.Schedule, o.Warmup = Schedule{Kind: "constant", Rate: 0.3}, 0
+	o.Steps, o.BatchTokens, o.EvalEvery = 12, 100, 2
+	return o
 }
 
 // TestGoesOnAfterEarlyStop: a run that goes on from the checkpoint of one that stopped early has patience of its own.
@@ -54,5 +76,19 @@ func TestGoesOnAfterEarlyStop(t *testing.T) {
 	o.Checkpoint, o.Out, o.CheckpointOut = o.CheckpointOut, filepath.Join(t.TempDir(), "out"), ""
 	if second := train(t, o, 0); second.Steps != 10 || !second.Stopped {
 		t.Errorf("stopped after step %d, want 10: the first evaluation is that of step 6", second.Steps)
+	}
+}
+
+// TestBestOfARunThatKeptNone: who goes on from it with select = "best" gets the best of what follows, even if a step before was better.
+func TestBestOfARunThatKeptNone(t *testing.T) {
+	o := spoiled(t)
+	o.CheckpointOut = filepath.Join(t.TempDir(), "checkpoint")
+	if first := train(t, o, 0); first.Best.Step >= 8 {
+		t.Fatalf("the best is that of step %d", first.Best.Step)
+	}
+	o.Checkpoint, o.Out, o.CheckpointOut = o.CheckpointOut, filepath.Join(t.TempDir(), "out"), ""
+	o.Steps, o.SelectBest = 16, true
+	if second := train(t, o, 0); second.Selected <= 12 {
+		t.Errorf("step %d is selected", second.Selected)
 	}
 }
