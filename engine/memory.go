@@ -63,7 +63,7 @@ func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, 
 	if err != nil {
 		return nil, err
 	}
-	m, memory, err := model.Outline(config, options)
+	m, memory, err := model.Outline(config, options, dev)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ compile "$fake/libcuda.so.1" tools/cuda/fake/libcuda.cpp engine/cuda/host/shim.c
 compile "$fake/libcublasLt.so.13" tools/cuda/fake/libcublaslt.cpp -ldl
 echo "with a driver that computes on the processor:"
 export LD_LIBRARY_PATH=$fake
-go test -tags cuda -run '(Kernels(Float|Half|OwnProducts)|Repeat.*)/gpu' ./engine/cuda
+go test -tags cuda -run '(Kernels(Float|Half|OwnProducts)|Repeat.*|RoundedBits)/gpu' ./engine/cuda
 go test -tags cuda ./engine/cuda/driver
-go test -tags cuda -run 'CUDADecodes.*/gpu' ./engine/model
+go test -tags cuda -run '(CUDA(Decodes|Keeps).*|Compact)/gpu' ./engine/model
 go test -tags cuda -run 'CUDA(Waits|Queued|Checkpoint).*/gpu' ./engine

@@ -14,11 +14,11 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 	if !d.begin("Linear", "NCF", N, C, F) {
 		return
 	}
-	l := linear{out: d.f(y, N*F), x: d.f(x, N*C), bias: d.opt(bias, F), w: w, lora: lora, n: N, c: C, f: F}
+	l := linear{out: d.f(y, N*F), x: d.input(x, N, C), bias: d.opt(bias, F), w: w, lora: lora, n: N, c: C, f: F}
 	l.kept = d.opt(xa, N*l.ranks())
 	d.shape(w, F, C)
 	switch {
-	case N <= fewRows && !l.dropped():
+	case N <= fewRows && !l.dropped() && !l.x.half:
 		d.linearFew(&l)
 	case d.bordered(&l):
 		d.linearBordered(&l)
@@ -29,10 +29,11 @@ func (d *Device) Linear(y, xa, x ops.Buf, w ops.Weight, bias ops.Buf, lora []ops
 
 // linear is one call's arguments.
 type linear struct {
-	out, x, bias, kept Pointer // kept is xa: adapter after adapter [N, R]
-	w                  ops.Weight
-	lora               []ops.LoRA
-	n, c, f            int
+	out, bias, kept Pointer // kept is xa: adapter after adapter [N, R]
+	x               matrix
+	w               ops.Weight
+	lora            []ops.LoRA
+	n, c, f         int
 }
 
 // ranks is ΣR.
@@ -60,11 +61,11 @@ func (d *Device) bordered(l *linear) bool {
 // linearFew reads each row of the weight once, for all tokens.
 func (d *Device) linearFew(l *linear) {
 	p, absmax, typ, ld := d.parts(l.w)
-	d.gemv(l.out, l.x, p, absmax, l.bias, 1, false, typ, ld, l.f, l.n, l.c, l.f)
+	d.gemv(l.out, l.x.p, p, absmax, l.bias, 1, false, typ, ld, l.f, l.n, l.c, l.f)
 	kept := l.kept
 	for i := range l.lora {
 		a := &l.lora[i]
-		d.gemv(kept, l.x, d.f(a.A, a.R*l.c), 0, 0, 1, false, int(ops.F32), l.c, a.R, l.n, l.c, a.R)
+		d.gemv(kept, l.x.p, d.f(a.A, a.R*l.c), 0, 0, 1, false, int(ops.F32), l.c, a.R, l.n, l.c, a.R)
 		d.gemv(l.out+Pointer(4*a.Col), kept, d.f(a.B, a.F*a.R), 0, 0, a.Scale, true, int(ops.F32), a.R, l.f, l.n, a.R, a.F)
 		kept += Pointer(4 * l.n * a.R)
 	}
@@ -78,7 +79,7 @@ func (d *Device) gemv(y, x, w, absmax, bias Pointer, alpha float32, add bool, ty
 // linearApart adds each adapter by products of its own.
 func (d *Device) linearApart(l *linear) {
 	w := d.weight(l.w, l.f, l.c, 0)
-	x := d.operand(l.x, w.half, l.n, l.c)
+	x := d.operandOf(l.x, w.half, l.n, l.c)
 	d.multiply(Product{C: l.out, Bias: l.bias, TransB: true, Alpha: 1, M: l.n, N: l.f, K: l.c, LDC: l.f}, x, w)
 	kept := l.kept
 	for i := range l.lora {
@@ -100,7 +101,10 @@ func (d *Device) linearBordered(l *linear) {
 	ranks, c8, f8 := l.ranks(), round8(l.c), round8(l.f)
 	wide := round8(ranks)
 	w := d.borders(l)
-	x := d.half(l.x, 0, 1, l.n, l.c, l.c, c8+wide)
+	x := l.x
+	if !x.half {
+		x = d.half(x.p, 0, 1, l.n, l.c, l.c, c8+wide)
+	}
 	all := d.scratch.take(4 * l.n * ranks)
 	d.multiply(Product{C: all, TransB: true, Alpha: 1, M: l.n, N: ranks, K: l.c, LDC: ranks}, x, w.at(f8, 0))
 	d.place(x.at(0, c8), all, l.n, ranks)
@@ -155,7 +159,7 @@ func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.
 	g := d.f(dy, N*F)
 	d.shape(w, F, C)
 	if len(lora) > 0 {
-		l.x, l.kept = d.f(x, N*C), d.f(xa, N*l.ranks())
+		l.x, l.kept = d.input(x, N, C), d.f(xa, N*l.ranks())
 	}
 	if d.bordered(&l) {
 		d.backwardBordered(&l, g, add)
@@ -186,10 +190,10 @@ func (d *Device) backwardApart(l *linear, g Pointer, add bool) {
 		if a.DA.Present() {
 			in := l.x
 			if a.Drop > 0 {
-				in = d.dropout(l.x, a, l.n*l.c)
+				in.p = d.dropout(l.x, a, l.n*l.c)
 			}
 			d.multiply(Product{C: d.f(a.DA, a.R*l.c), TransA: true, Alpha: 1, Add: true, M: a.R, N: l.c, K: l.n, LDC: l.c},
-				down, d.operand(in, half, l.n, l.c))
+				down, d.operandOf(in, half, l.n, l.c))
 		}
 		d.dropoutBack(l, a, down)
 		kept += Pointer(4 * l.n * a.R)
@@ -245,7 +249,7 @@ func (d *Device) gradientsA(l *linear, dxa matrix) {
 	if !wanted {
 		return
 	}
-	x := d.half(l.x, 0, 1, l.n, l.c, l.c, round8(l.c))
+	x := d.operandOf(l.x, true, l.n, l.c)
 	ranks := l.ranks()
 	all := d.scratch.take(4 * ranks * l.c)
 	d.multiply(Product{C: all, TransA: true, Alpha: 1, M: ranks, N: l.c, K: l.n, LDC: l.c}, dxa, x)
@@ -261,9 +265,12 @@ func (d *Device) gradientsA(l *linear, dxa matrix) {
 }
 
 // dropout is dropout(x) of an adapter, n values.
-func (d *Device) dropout(x Pointer, a *ops.LoRA, n int) Pointer {
+func (d *Device) dropout(x matrix, a *ops.LoRA, n int) Pointer {
+	if x.half {
+		panic("cuda: dropout of values that are rounded already")
+	}
 	out := d.scratch.take(4 * n)
-	d.p().ptrs(out, x).u64(a.Seed).u32(ops.Threshold(a.Drop)).f32(1 / (1 - a.Drop)).i64(n)
+	d.p().ptrs(out, x.p).u64(a.Seed).u32(ops.Threshold(a.Drop)).f32(1 / (1 - a.Drop)).i64(n)
 	d.each("dropout", n)
 	return out
 }

@@ -338,6 +338,14 @@ func (m *memory) Zero(b ops.Buf) {
 
 // f is the address of b, which must hold n values.
 func (m *memory) f(b ops.Buf, n int) Pointer {
+	if b.Half {
+		panic("cuda: rounded values in the place of float32 ones")
+	}
+	return m.address(b, n)
+}
+
+// address is the same for values of any kind.
+func (m *memory) address(b ops.Buf, n int) Pointer {
 	if !b.Present() || b.Len < n {
 		panic("cuda: buffer absent or too small")
 	}

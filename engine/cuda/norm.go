@@ -7,7 +7,8 @@ func (d *Device) RMSNorm(out, rstd, x, w ops.Buf, eps float32, N, C int) {
 	if !d.begin("RMSNorm", "NC", N, C) {
 		return
 	}
-	d.p().ptrs(d.f(out, N*C), d.f(rstd, N), d.f(x, N*C), d.f(w, C)).f32(eps).ints(C)
+	float, half, ld := d.output(out, N, C)
+	d.p().ptrs(float, half, d.f(rstd, N), d.f(x, N*C), d.f(w, C)).f32(eps).ints(C, ld)
 	d.launch("rmsnorm", [3]int{N, 1, 1}, rowThreads(C), reduceShared)
 }
 

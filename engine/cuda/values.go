@@ -86,8 +86,9 @@ func (d *Device) SwiGLU(h, gateUp ops.Buf, N, F int) {
 	if !d.begin("SwiGLU", "NF", N, F) {
 		return
 	}
-	d.p().ptrs(d.f(h, N*F), d.f(gateUp, 2*N*F)).i64(N).i64(F)
-	d.each("swiglu", N*F)
+	float, half, ld := d.output(h, N, F)
+	d.p().ptrs(float, half, d.f(gateUp, 2*N*F)).i64(N).ints(F, ld)
+	d.each("swiglu", N*round8(F))
 }
 
 // SwiGLUBackward sets dgateUp.

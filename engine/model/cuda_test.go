@@ -71,3 +71,51 @@ func TestCUDADecodesFromRecordings(t *testing.T) {
 		}
 	})
 }
+
+// unrounded hides that a device takes activations rounded.
+type unrounded struct{ ops.Device }
+
+// Activations that only products see are kept rounded where these round them: in less memory, with the same losses and gradients, also
+// where they are computed again.
+func TestCUDAKeepsRounded(t *testing.T) {
+	cudaDevices(t, func(t *testing.T, dev ops.Device) {
+		b := Batch{B: 2, T: 19, IDs: make([]int32, 38)}
+		for i := range b.IDs {
+			b.IDs[i] = int32(i * 37 % 250)
+		}
+		step := func(dev ops.Device, o Options, r Recompute) (float64, []float32, int64) {
+			m := load(t, filepath.Join("..", "testdata", "models", "tied"), dev, o)
+			defer m.Free()
+			m.SetRecompute(r)
+			for _, p := range m.Parameters() {
+				dev.Write(p.Weights, ramp(p.Weights.Len))
+			}
+			loss, err := m.Step(b, 36)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return loss, read(m, m.Gradients()), m.ActivationBytes(b.B*b.T, true)
+		}
+		for _, c := range []struct {
+			o    Options
+			r    Recompute
+			less bool
+		}{
+			{Options{Weights: ops.BF16}, Recompute{}, true}, {Options{Weights: ops.BF16, NF4: true}, Recompute{}, true},
+			{Options{Weights: ops.BF16}, Recompute{Light: 2, MLP: 1}, true}, {Options{Weights: ops.BF16}, Recompute{Light: 2, MLP: 2, Whole: 2}, true},
+			{Options{Weights: ops.BF16, LoRA: LoRA{Dropout: 0.3}}, Recompute{}, false}, {Options{Weights: ops.BF16, LoRA: LoRA{DoRA: true}}, Recompute{}, true},
+			{Options{Weights: ops.F32}, Recompute{}, false},
+		} {
+			c.o.Method, c.o.Seed = TrainLoRA, 1
+			c.o.LoRA.Rank, c.o.LoRA.Alpha, c.o.LoRA.Targets = 3, 8, []string{AllLinear}
+			loss, want, bytes := step(unrounded{dev}, c.o, c.r)
+			got, gradients, fewer := step(dev, c.o, c.r)
+			if got != loss || !slices.Equal(gradients, want) || loss != loss {
+				t.Errorf("%+v, %+v: loss %v, from float32 activations %v; gradients equal: %t", c.o, c.r, got, loss, slices.Equal(gradients, want))
+			}
+			if (fewer < bytes) != c.less {
+				t.Errorf("%+v, %+v: %d bytes of activations, as float32 %d", c.o, c.r, fewer, bytes)
+			}
+		}
+	})
+}

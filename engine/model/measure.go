@@ -14,9 +14,10 @@ type Memory struct {
 }
 
 // Outline makes the same allocations as Load, for a model of shape c with options o, on a device that only counts them. The
-// model that it returns can tell what passes take (ActivationBytes, Fit) and nothing else.
-func Outline(c Config, o Options) (*Model, Memory, error) {
+// model that it returns can tell what passes on that device take (ActivationBytes, Fit) and nothing else.
+func Outline(c Config, o Options, on ops.Device) (*Model, Memory, error) {
 	dev := &counter{}
+	dev.rounder, _ = on.(ops.Rounder)
 	m := &Model{Config: c, Method: o.Method, dev: dev}
 	if err := m.outline(o); err != nil {
 		return nil, Memory{}, err
@@ -86,8 +87,17 @@ func (m *Model) outline(o Options) error {
 // counter is a device without memory. It has what building a model calls.
 type counter struct {
 	ops.Device
-	bytes  int64
-	blocks int32
+	bytes   int64
+	blocks  int32
+	rounder ops.Rounder // nil: nothing is rounded
+}
+
+// Rounded is what the device says for which memory is counted.
+func (d *counter) Rounded(w ops.Weight, N, C int) int {
+	if d.rounder == nil {
+		return 0
+	}
+	return d.rounder.Rounded(w, N, C)
 }
 
 func (d *counter) next() int32 {

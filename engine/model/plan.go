@@ -38,7 +38,7 @@ type plan struct {
 // otherwise all layers share one set.
 type activations struct {
 	x         ops.Buf          // [N, C] the residual stream before the layer
-	norm1     ops.Buf          // [N, C]
+	norm1     ops.Buf          // [N, C]; norm1, norm2 and h may be rounded: see seen
 	rstd1     ops.Buf          // [N]
 	qkv       ops.Buf          // [N, (H+2KV)D], queries and keys rotated
 	heads     ops.Buf          // [N, (H+KV)·D] queries and keys before they are normalised; absent in families that do not, and unless trained
@@ -101,6 +101,20 @@ func (p *plan) layOnce(cut *aligned, m *Model, n int) {
 	for i := range p.layers {
 		p.layers[i] = a
 	}
+}
+
+// seen lays what linear j of layer i multiplies in a training pass, where nothing else sees it: rounded, if that is how the device begins.
+// Dropout comes before rounding, so that with it the values must be there as they are.
+func (m *Model) seen(cut *aligned, i, j, n int) ops.Buf {
+	l := &m.layers[i].linears[j]
+	if r, ok := m.dev.(ops.Rounder); ok && m.LoRA.Dropout == 0 {
+		if size := r.Rounded(l.w, n, l.C); size > 0 {
+			b := cut.cut(size)
+			b.Half = true
+			return b
+		}
+	}
+	return cut.cut(n * l.C)
 }
 
 // layTrained lays the activations of the layers that the backward pass visits. Those below them need nothing later: they

@@ -108,7 +108,7 @@ func (p *plan) shared(cut *aligned, m *Model, n int) activations {
 	var a activations
 	c, most := m.Config, m.recompute.of(0)
 	if most >= redoLight {
-		a.norm1, a.norm2, a.h = cut.cut(n*c.C), cut.cut(n*c.C), cut.cut(n*c.F)
+		a.norm1, a.norm2, a.h = m.seen(cut, m.lowest, linQKV, n), m.seen(cut, m.lowest, linGateUp, n), m.seen(cut, m.lowest, linDown, n)
 	}
 	if most >= redoMLP {
 		a.gateUp = cut.cut(n * 2 * c.F)
@@ -143,9 +143,9 @@ func (p *plan) own(cut *aligned, m *Model, shared *activations, i, n int) activa
 		}
 	}
 	a.x, a.rstd1, a.rstd2 = cut.cut(n*c.C), cut.cut(n), cut.cut(n)
-	keep(&a.norm1, redoLight, n*c.C)
-	keep(&a.norm2, redoLight, n*c.C)
-	keep(&a.h, redoLight, n*c.F)
+	if again < redoLight {
+		a.norm1, a.norm2, a.h = m.seen(cut, i, linQKV, n), m.seen(cut, i, linGateUp, n), m.seen(cut, i, linDown, n)
+	}
 	keep(&a.gateUp, redoMLP, n*2*c.F)
 	keep(&a.qkv, redoWhole, n*c.QKV())
 	keep(&a.lse, redoWhole, n*c.H)

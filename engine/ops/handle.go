@@ -6,6 +6,7 @@ type Buf struct {
 	Block int32 // the device's number for the allocation, from 1; 0 is absent
 	Off   int   // first value
 	Len   int   // number of values
+	Half  bool  // holds rounded values instead, in a layout of the device's own: see Rounder
 }
 
 // Present says whether b is a buffer at all.
@@ -16,7 +17,7 @@ func (b Buf) Slice(from, to int) Buf {
 	if from < 0 || to < from || to > b.Len {
 		panic("ops: slice outside its buffer")
 	}
-	return Buf{b.Block, b.Off + from, to - from}
+	return Buf{b.Block, b.Off + from, to - from, b.Half}
 }
 
 // Ints is a handle to int32 values (token ids, positions, document starts) in a device's memory.
@@ -118,6 +119,14 @@ type Snapshotter interface {
 	// goroutine; what it returns may only be read, and is valid until the next Snapshot or Close. What changes src in the meantime
 	// waits its turn on the device: Write, Copy, Zero, Add, Scale, AdamW and Lion. Nothing else may change it.
 	Snapshot(src []Buf) (arrived func() ([][]float32, error))
+}
+
+// Rounder is a Device whose products with some weights begin by rounding the other operand. RMSNorm and SwiGLU can hand on such
+// values rounded: they take half the memory, and no bit of what the products make of them changes.
+type Rounder interface {
+	// Rounded is the length of a Buf, with Half set, for N rows of C values that only products with w see; 0 where those take them
+	// as they are. It may be out of RMSNorm, h of SwiGLU and x of Linear and LinearBackward, whose adapters then have no dropout.
+	Rounded(w Weight, N, C int) int
 }
 
 // Repeater is a Device that can do a list of operations again without being told each of them.

@@ -257,8 +257,8 @@ def main():
     no_torch = none or (None if has_torch else "torch sees no GPU, or is missing")
     if none:
         part(report, "kernels-host", 150, tests("cuda.test", "engine/cuda", "Kernels(Float|Half)/host|Errors|Scratch"))
-    part(report, "conformance", 75, tests("cuda.test", "engine/cuda", "(Kernels|Repeat).*/gpu"), none)
-    part(report, "fixtures", 60, tests("model.test", "engine/model", "Forward|RoPE|Loss|Gradients|BF16|Greedy|LeftPadding|DoRAFolders|Families|CUDA", skip="/host|//host"), none)
+    part(report, "conformance", 75, tests("cuda.test", "engine/cuda", "(Kernels|Repeat|Rounded).*/gpu"), none)
+    part(report, "fixtures", 60, tests("model.test", "engine/model", "Forward|RoPE|Loss|Gradients|BF16|Compact|Greedy|LeftPadding|DoRAFolders|Families|CUDA", skip="/host|//host"), none)
     part(report, "training", 90, tests("engine.test", "engine", "CUDA/gpu"), none)
     no_sanitizer = none or (None if sanitizer_program() else "compute-sanitizer is missing")
     part(report, "sanitizer-memcheck", 50, sanitizer(*SANITIZERS[0]), no_sanitizer)

@@ -35,12 +35,20 @@ KERNEL(pair_weights)(float *weight, const float *nll, const float *reference, co
 }
 EXPORT(pair_weights)
 
-// h = gate / (1 + exp(-gate)) * up.
-KERNEL(swiglu)(float *h, const float *gateup, int64_t N, int64_t F) {
-    EACH(i, N * F) {
-        int64_t n = i / F, at = 2 * n * F + (i - n * F);
-        float g = gateup[at], u = gateup[at + F];
-        h[i] = g / (1.0f + expf(-g)) * u;
+// h = gate / (1 + exp(-gate)) * up. Where half is not null it takes the rounded values instead; either has rows of ld, half zeros up to a
+// round number of 8.
+KERNEL(swiglu)(float *h, bf16 *half, const float *gateup, int64_t N, int F, int ld) {
+    int width = half ? (F + 7) / 8 * 8 : F;
+    EACH(i, N * width) {
+        int64_t n = i / width;
+        int f = (int)(i - n * width);
+        float v = 0;
+        if (f < F) {
+            float g = gateup[2 * n * F + f], u = gateup[2 * n * F + F + f];
+            v = g / (1.0f + expf(-g)) * u;
+        }
+        if (half) half[n * ld + f] = narrow(v);
+        else h[n * ld + f] = v;
     }
 }
 EXPORT(swiglu)

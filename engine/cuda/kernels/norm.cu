@@ -1,15 +1,22 @@
 // RMSNorm and DoRA's norms and sums. Twins: engine/cpu/plain.go, norm.go, dora.go.
 #include "common.h"
 
-// rstd[n] = 1/sqrt(sum x²/C + eps), out = x*rstd*w. A block takes a token; out may be x.
-KERNEL(rmsnorm)(float *out, float *rstd, const float *x, const float *w, float eps, int C) {
+// rstd[n] = 1/sqrt(sum x²/C + eps), out = x*rstd*w. A block takes a token; out may be x. Where half is not null it takes the rounded
+// values instead, in rows of ld, with zeros up to a round number of 8.
+KERNEL(rmsnorm)(float *out, bf16 *half, float *rstd, const float *x, const float *w, float eps, int C, int ld) {
     const float *xn = x + (int64_t)blockIdx.x * C;
-    float *on = out + (int64_t)blockIdx.x * C, sum = 0;
+    int64_t to = (int64_t)blockIdx.x * ld;
+    float sum = 0;
     for (int c = threadIdx.x; c < C; c += blockDim.x) sum += xn[c] * xn[c];
     sum = block_add(sum, (float *)shared_memory);
     float r = 1.0f / sqrtf(sum / C + eps);
     if (threadIdx.x == 0) rstd[blockIdx.x] = r;
-    for (int c = threadIdx.x; c < C; c += blockDim.x) on[c] = xn[c] * r * w[c];
+    for (int c = threadIdx.x; c < C; c += blockDim.x) {
+        float v = xn[c] * r * w[c];
+        if (half) half[to + c] = narrow(v);
+        else out[to + c] = v;
+    }
+    for (int c = C + threadIdx.x; half && c < (C + 7) / 8 * 8; c += blockDim.x) half[to + c] = 0;
 }
 EXPORT(rmsnorm)
 
