@@ -78,6 +78,27 @@ func TestGenerateSampled(t *testing.T) {
 	}
 }
 
+// TestGeneratePenalty: a penalty beyond all measure lets no token come twice, of the prompt or of the output.
+func TestGeneratePenalty(t *testing.T) {
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	m, err := model.Load(context.Background(), tied, dev, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	free := generateAll(t, m, [][]int32{{1, 2, 3}}, GenerateOptions{MaxTokens: 16})[0].IDs
+	prompt := append([]int32{1, 2, 3}, free[:2]...) // what would come first stands in it
+	for _, s := range []Sampling{{RepetitionPenalty: 1e9}, {Temperature: 0.1, RepetitionPenalty: 1e9}} {
+		all := slices.Concat(prompt, generateAll(t, m, [][]int32{prompt}, GenerateOptions{Sampling: s, MaxTokens: 16, Seed: 1})[0].IDs)
+		slices.Sort(all)
+		before := len(slices.Compact(slices.Sorted(slices.Values(prompt))))
+		if got := len(slices.Compact(all)); got != before+16 {
+			t.Errorf("%+v: %d tokens of prompt and output differ, want %d", s, got, before+16)
+		}
+	}
+}
+
 func generateAll(t *testing.T, m *model.Model, prompts [][]int32, o GenerateOptions) []Continuation {
 	t.Helper()
 	out := make([]Continuation, len(prompts))
@@ -105,6 +126,11 @@ func TestGenerateLimit(t *testing.T) {
 	if len(got[0].IDs) != 5 || len(got[1].IDs) != 7 || got[0].Stopped {
 		t.Errorf("%d and %d tokens", len(got[0].IDs), len(got[1].IDs))
 	}
+	m.Config.MaxPositions = 2*prefillTokens + 2 // a prompt longer than a pass is a pass of its own
+	if long := generateAll(t, m, [][]int32{{1}, make([]int32, prefillTokens+1), {2}}, GenerateOptions{MaxTokens: 2}); len(long[1].IDs) != 2 || len(long[2].IDs) != 2 {
+		t.Errorf("behind a long prompt: %v", long)
+	}
+	m.Config.MaxPositions = 8
 	for want, prompts := range map[string][][]int32{"no room": {make([]int32, 8)}, "empty": {{1}, {}}} {
 		err := Generate(context.Background(), m, prompts, GenerateOptions{MaxTokens: 1}, nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
