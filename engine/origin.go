@@ -100,6 +100,15 @@ func modelFingerprint(dir string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
 
+// adapterFingerprint tells the weights of adapters apart.
+func adapterFingerprint(dir string) (string, error) {
+	weights, err := os.ReadFile(filepath.Join(dir, "adapter_model.safetensors"))
+	if err != nil {
+		return "", fmt.Errorf("from: %w", err)
+	}
+	return fingerprint(weights), nil
+}
+
 // halves rounds float32 to bfloat16, nearest even; other types stay as they are.
 func halves(data []byte, t safetensors.DType) []byte {
 	if t != safetensors.F32 {

@@ -99,6 +99,17 @@ func dpoOptions(t testing.TB, c dpoCase, file string) TrainOptions {
 	}
 }
 
+// TestPreferenceMargins: the loss is right where the exponential of a margin is no number.
+func TestPreferenceMargins(t *testing.T) {
+	for margin, want := range map[float64]float64{1000: 0, -1000: 1000, 0: math.Ln2} {
+		var p preference
+		p.add(1, logps{chosen: margin}, logps{})
+		if math.Abs(p.loss-want) > 1e-12 || p.pairs != 1 || p.right != max(0, int(margin/1000)) {
+			t.Errorf("margin %v: %+v", margin, p)
+		}
+	}
+}
+
 // TestPreferenceIsTRLs compares ids, log p, rewards, loss and gradients of a batch with DPOTrainer's, in packs of one pair
 // and of several.
 func TestPreferenceIsTRLs(t *testing.T) {

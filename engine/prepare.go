@@ -371,6 +371,11 @@ func (r *run) identity() (map[string]string, error) {
 	if r.SelectBy != "" {
 		id["select"] = r.SelectBy
 	}
+	if r.From != "" { // who leaves it out when going on loses nothing: the checkpoint has all weights
+		if id["from"], err = adapterFingerprint(r.From); err != nil {
+			return nil, err
+		}
+	}
 	if r.EMA > 0 {
 		id["ema"] = number(r.EMA)
 	}

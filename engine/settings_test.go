@@ -38,7 +38,32 @@ func TestEverySettingCounts(t *testing.T) {
 	}
 	adapter := filepath.Join(t.TempDir(), "adapter")
 	trained(func(o *TrainOptions) { o.Out = adapter })
-	changes := map[string]func(*TrainOptions){
+	changes := changedSettings(t, adapter)
+	seen := map[string]string{}
+	for name, change := range changes {
+		got := trained(change)
+		if got == want {
+			t.Errorf("%s changes nothing", name)
+		}
+		if other := seen[got]; other != "" {
+			t.Errorf("%s gives what %s gives", name, other)
+		}
+		seen[got] = name
+	}
+	elsewhere := "Pairs Beta Truncate " + // preference_test.go
+		"SelectBest Checkpoint CheckpointTime CheckpointSteps CheckpointKeep Scratch Saved CheckpointOut " + // train_test.go, checkpoint_test.go
+		"SampleEvery SamplesOut " + // stages, TestTrainSamples
+		"DeviceMemory Out CurveOut Log Report Now "
+	for f := range reflect.TypeFor[TrainOptions]().Fields() {
+		if changes[f.Name] == nil && !strings.Contains(elsewhere, f.Name+" ") && f.Name != "LoRA" && f.Name != "Schedule" && f.Name != "Optimizer" {
+			t.Errorf("nothing shows that %s counts", f.Name)
+		}
+	}
+}
+
+// changedSettings are options that each differ in one setting from those of TestEverySettingCounts; adapter is one to begin with.
+func changedSettings(t *testing.T, adapter string) map[string]func(*TrainOptions) {
+	return map[string]func(*TrainOptions){
 		"Model":           func(o *TrainOptions) { o.Model = untied },
 		"Train":           func(o *TrainOptions) { o.Train = tokenFolder(t, 40, 9) },
 		"Validation":      func(o *TrainOptions) { o.Validation = o.Validation[:1] },
@@ -89,25 +114,42 @@ func TestEverySettingCounts(t *testing.T) {
 		"Seed":            func(o *TrainOptions) { o.Seed = 8 },
 		"Seed of full":    func(o *TrainOptions) { o.Method, o.LoRA, o.Seed = "full", model.LoRA{}, 8 },
 	}
-	seen := map[string]string{}
-	for name, change := range changes {
-		got := trained(change)
-		if got == want {
-			t.Errorf("%s changes nothing", name)
+}
+
+// TestCheckpointIsOfItsSettings: a checkpoint is refused by a run with any other setting, but for how long it goes on and when it
+// measures.
+func TestCheckpointIsOfItsSettings(t *testing.T) {
+	base := small(t)
+	base.Schedule, base.Decay, base.SelectBest = Schedule{Kind: "wsd", Rate: 5e-3, Min: 1e-4}, 0.5, true
+	base.Validation = []DataSet{{Name: "a", Path: tokenFolder(t, 12, 2)}, {Name: "b", Path: tokenFolder(t, 12, 3)}}
+	base.Out, base.CurveOut = "", ""
+	dev := cpu.New(cpu.Options{Threads: 1})
+	defer dev.Close()
+	identity := func(change func(*TrainOptions)) map[string]string {
+		o := base
+		change(&o)
+		r, err := prepare(t.Context(), dev, o)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if other := seen[got]; other != "" {
-			t.Errorf("%s gives what %s gives", name, other)
-		}
-		seen[got] = name
+		defer r.close()
+		return r.settings
 	}
-	elsewhere := "Pairs Beta Truncate " + // preference_test.go
-		"SelectBest Checkpoint CheckpointTime CheckpointSteps CheckpointKeep Scratch Saved CheckpointOut " + // train_test.go, checkpoint_test.go
-		"SampleEvery SamplesOut " + // stages, TestTrainSamples
-		"DeviceMemory Out CurveOut Log Report Now "
-	for f := range reflect.TypeFor[TrainOptions]().Fields() {
-		if changes[f.Name] == nil && !strings.Contains(elsewhere, f.Name+" ") && f.Name != "LoRA" && f.Name != "Schedule" && f.Name != "Optimizer" {
-			t.Errorf("nothing shows that %s counts", f.Name)
+	adapter := filepath.Join(t.TempDir(), "adapter")
+	begin := base
+	begin.Steps, begin.Out = 1, adapter
+	train(t, begin, 1)
+	want := identity(func(*TrainOptions) {})
+	free := "Epochs Epochs more Steps EvalEvery EarlyStop"
+	for name, change := range changedSettings(t, adapter) {
+		differs := differences(want, identity(change))
+		if (len(differs) == 0) != strings.Contains(free, name) {
+			t.Errorf("%s: the settings of a checkpoint differ in %v", name, differs)
 		}
+	}
+	from := identity(func(o *TrainOptions) { o.From = adapter })
+	if differs := differences(from, want); len(differs) > 0 {
+		t.Errorf("without the adapter that the checkpoint began with: %v", differs)
 	}
 }
 

@@ -12,10 +12,17 @@ import (
 func TestWarnings(t *testing.T) {
 	var log bytes.Buffer
 	r := &run{TrainOptions: TrainOptions{Log: &log}}
-	for step := 1; step <= 60; step++ {
+	for step := 1; step <= 100; step++ {
 		loss := 2 + 0.1*float64(step%3)
-		if step == 10 || step == 41 || step == 43 {
+		switch step {
+		case 10, 41:
 			loss = 9
+		case 43:
+			loss = 30 // far above that too, and told of a moment ago
+		case 63:
+			loss = 6 // not above the highest of those before
+		case 90:
+			loss = 3 // not twice the usual
 		}
 		r.Curve = append(r.Curve, point{Step: step, Loss: &loss})
 		r.warn(step, loss)
