@@ -1,6 +1,9 @@
 package cache
 
 import (
+	"encoding/binary"
+	"hash/crc32"
+	"maps"
 	"os"
 	"testing"
 )
@@ -31,25 +34,35 @@ func FuzzResult(f *testing.F) {
 	})
 }
 
-// FuzzRecords: whatever the file of records holds, an object that is not there is not taken for good.
+// FuzzRecords: whatever the file of records holds, an object that is not there is not taken for good, and what is known of
+// others stays known when one more is added.
 func FuzzRecords(f *testing.F) {
 	id := Sum([]byte("x"))
 	head := append([]byte(recordMagic), make([]byte, recordSize-len(recordMagic))...)
-	f.Add(append(head, record{ino: 1, size: 2, settled: true}.append(nil, id)...))
-	f.Add(head)
+	f.Add(append(head, record{ino: 1, size: 2, settled: true}.append(nil, id)...), false)
+	f.Add(append(head, make([]byte, 3*recordSize)...), true)
+	f.Add(head, false)
 	path := f.TempDir() + "/stat"
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(t *testing.T, data []byte, sums bool) {
+		for at := recordSize; sums && at+recordSize <= len(data); at += recordSize {
+			rec := data[at : at+recordSize]
+			binary.LittleEndian.PutUint32(rec[76:], crc32.Checksum(rec[:76], castagnoli()))
+		}
 		noError(t, os.WriteFile(path, data, 0o644))
 		r := records{path: path}
 		if r.intact(Sum([]byte("another")), fileStat{ino: 9, size: 9, mtime: 9}) && len(data) < 3*recordSize {
 			t.Error("a record of what was never recorded")
 		}
 		r.note(id, fileStat{ino: 3}, true)
+		want := maps.Collect(r.known.All())
 		r.flush()
 		again := records{path: path}
 		again.refresh()
 		if info, err := os.Stat(path); err != nil || info.Size()%recordSize != 0 {
 			t.Errorf("%d bytes, %v", info.Size(), err)
+		}
+		if got := maps.Collect(again.known.All()); r.read > 0 && !maps.Equal(got, want) {
+			t.Errorf("%v instead of %v", got, want)
 		}
 	})
 }

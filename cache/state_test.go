@@ -1,7 +1,10 @@
 package cache
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -225,13 +228,28 @@ func TestFirstState(t *testing.T) {
 	}
 }
 
+// sumFirst sets the checksums in a state of the first version right.
+func sumFirst(data []byte) {
+	rest, ok := bytes.CutPrefix(data, []byte("lpstate\x01"))
+	for ok && len(rest) >= 8 {
+		n := uint64(binary.LittleEndian.Uint32(rest))
+		if n > uint64(len(rest)-8) {
+			return
+		}
+		binary.LittleEndian.PutUint32(rest[4:], crc32.Checksum(rest[8:8+n], castagnoli()))
+		rest = rest[8+n:]
+	}
+}
+
 func FuzzState(f *testing.F) {
 	s := &State{folders: map[string]*folderState{}}
 	s.setFolder("data", folderFacts{whole: true, list: []known{
 		{typ: knownFile, entry: entry{name: "a"}}, {typ: knownDir, entry: entry{name: "d"}}, {typ: knownLink, entry: entry{name: "l"}, text: "a"}}})
 	f.Add(s.folders["data"].append([]byte(stateMagic)))
 	f.Add([]byte("lpstate\x01"))
+	f.Add(append([]byte("lpstate\x01\x61\x00\x00\x00----\x01\x00\x00\x00\x04\x00\x00\x00data"), make([]byte, 0x61-12)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		sumFirst(data)
 		s := &State{folders: map[string]*folderState{}}
 		s.decode(data)
 		for key, d := range s.folders {

@@ -164,8 +164,8 @@ func (r *Remote) bringCheckpoint(ctx context.Context, k cache.Key, dir, name str
 		if err := json.Unmarshal(data, &record); err != nil {
 			return err
 		}
-		if record.Version != 1 || record.Name != name {
-			return fmt.Errorf("it is of version %d, for %q", record.Version, record.Name)
+		if record.Version != 1 || record.Name != name || record.Size < 0 {
+			return fmt.Errorf("it is of version %d, for %q with %d bytes", record.Version, record.Name, record.Size)
 		}
 		return nil
 	})

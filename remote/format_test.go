@@ -46,6 +46,23 @@ func TestFormats(t *testing.T) {
 }
 
 // FuzzDecodeIndex: what decodes encodes to something that decodes to the same; nothing panics.
+// TestIndexOfNonsense: whoever may write to a bucket can say anything in an index: what would take all memory is refused.
+func TestIndexOfNonsense(t *testing.T) {
+	id := cache.Sum(nil)
+	for name, c := range map[string]contents{
+		"an object beyond its pack": {packs: []pack{{id, 300, []cache.Object{{ID: id, Size: 200}, {ID: id, Size: 93}}}}},
+		"a pack beyond all packs":   {packs: []pack{{id, 1 << 50, []cache.Object{{ID: id, Size: 1 << 49}}}}},
+		"an object beyond all":      {objects: []cache.Object{{ID: id, Size: 1 << 60}}},
+	} {
+		if _, err := decodeIndex(c.encode()); err == nil {
+			t.Errorf("%s was read", name)
+		}
+	}
+	if _, err := decodeIndex((&contents{packs: []pack{{id, 300, []cache.Object{{ID: id, Size: 200}, {ID: id, Size: 92}}}}}).encode()); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzDecodeIndex(f *testing.F) {
 	f.Add((&contents{
 		packs:   []pack{{cache.Sum(nil), 300, []cache.Object{{ID: cache.Sum(nil), Tree: true, Size: 5}}}},
@@ -62,6 +79,15 @@ func FuzzDecodeIndex(f *testing.F) {
 		again, err := decodeIndex(c.encode())
 		if err != nil || !reflect.DeepEqual(c, again) {
 			t.Errorf("%x: %+v, %+v, %v", data, c, again, err)
+		}
+		x := newIndex()
+		x.add(cache.Sum(data), c)
+		for _, p := range c.packs {
+			for _, part := range split(p.id, p.located()) {
+				if part.from < 0 || part.to < part.from || part.to > p.size {
+					t.Errorf("bytes %d to %d of a pack of %d", part.from, part.to, p.size)
+				}
+			}
 		}
 	})
 }

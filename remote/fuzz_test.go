@@ -71,11 +71,14 @@ func FuzzCheckpoint(f *testing.F) {
 	r := New(bucket, c, Options{Retry: Retry{Attempts: 1}})
 	noError(f, r.SendCheckpoint(f.Context(), key, from))
 	record := string(bucket.names[checkpointFolder(key)+"step-1.json"])
-	f.Add("step-1", []byte(record), []byte("one"))
-	f.Add("step-1", []byte(record), []byte("two"))
-	f.Add("../step-1", []byte(strings.Replace(record, "step-1", "../step-1", 1)), []byte("one"))
-	f.Add("a/step-1", []byte(`{"version":1,"name":"a/step-1","size":-1}`), []byte{})
-	f.Fuzz(func(t *testing.T, name string, record, data []byte) {
+	f.Add("step-1", []byte(record), []byte("one"), false)
+	f.Add("step-1", []byte(record), []byte("two"), true)
+	f.Add("../step-1", []byte(strings.Replace(record, "step-1", "../step-1", 1)), []byte("one"), true)
+	f.Add("a/step-1", []byte(`{"version":1,"name":"a/step-1","size":-1}`), []byte{}, false)
+	f.Fuzz(func(t *testing.T, name string, record, data []byte, fits bool) {
+		if fits { // a record that promises these bytes
+			record, _ = json.Marshal(checkpointRecord{Version: 1, Name: name, Size: int64(len(data)), Hash: cache.Sum(data).String()})
+		}
 		bucket.names = map[string][]byte{checkpointFolder(key) + name: data, checkpointFolder(key) + name + recordEnding: record}
 		bucket.did = nil
 		parent := t.TempDir()

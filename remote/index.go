@@ -92,6 +92,23 @@ func appendEntries(b []byte, list []cache.Object) []byte {
 	return b
 }
 
+// Whoever may write to a bucket can say anything in an index. What would take all memory is refused: readers hold an object of a
+// pack in memory, and a number for each part of a large one.
+const (
+	largestPack   = 256 << 20
+	largestObject = 1 << 46
+)
+
+// fits tells whether that many bytes have room for all objects.
+func fits(list []cache.Object, size int64) bool {
+	for _, o := range list {
+		if size -= o.Size; size < 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func decodeIndex(data []byte) (*contents, error) {
 	r := reader{rest: data}
 	if magic := string(r.bytes(uint64(len(indexMagic)))); magic != indexMagic {
@@ -101,6 +118,9 @@ func decodeIndex(data []byte) (*contents, error) {
 	for n := r.count(34); n > 0 && r.err == nil; n-- {
 		p := pack{id: r.hash(), size: r.size()}
 		p.entries = r.entries()
+		if r.err == nil && (p.size > largestPack || !fits(p.entries, p.size-int64(len(packMagic)))) {
+			r.err = fmt.Errorf("pack %s of %d bytes: too large, or too small for what is in it", p.id, p.size)
+		}
 		c.packs = append(c.packs, p)
 	}
 	c.objects = r.entries()
@@ -137,7 +157,7 @@ func (r *reader) hash() (id cache.ID) {
 
 func (r *reader) size() int64 {
 	v, n := binary.Uvarint(r.rest)
-	if r.err == nil && (n <= 0 || v > 1<<62) {
+	if r.err == nil && (n <= 0 || v > largestObject) {
 		r.err = errors.New("a number that is cut or too large")
 	}
 	if r.err != nil {

@@ -17,8 +17,8 @@ import (
 )
 
 // Push sends what the bucket lacks of these contents, and then these results: with nothing to do, one request.
-// Content that a result names is sent too. If it is interrupted, what was sent is found by the next push as far
-// as it got whole packs done, and nobody else sees any of it.
+// Content that a result names is sent too. If it is interrupted, the next push goes on with it: of files it sends none
+// again that were sent in whole packs, or if it was killed, a minute before. Nobody else sees any of it.
 func (r *Remote) Push(ctx context.Context, contents []cache.Content, keys []cache.Key, progress func(Progress)) (Stats, error) {
 	p := pusher{r: r, keys: keys, contents: contents, progress: progress, start: r.bucket.requests(), buffers: make(chan *bytes.Buffer, r.o.Jobs)}
 	err := p.run(ctx)
@@ -45,7 +45,8 @@ type pusher struct {
 
 	mu    sync.Mutex
 	stats Stats
-	sent  contents
+	sent  contents  // that no index names yet
+	named time.Time // when keep was called last
 	told  Progress
 }
 
@@ -67,6 +68,7 @@ func (p *pusher) run(ctx context.Context) error {
 	}
 	defer release()
 	p.begun = p.r.o.Now()
+	p.named = p.begun
 	if x, err = p.r.load(ctx); err != nil {
 		return err
 	}
@@ -178,6 +180,11 @@ func (p *pusher) objects(ctx context.Context) error {
 		return p.pack(ctx, packs[i-len(p.big)])
 	})
 	p.buffers = nil // half of all memory that a push takes: the indexes that follow need some too
+	if err != nil {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		p.keep(last) // else it must go again: no reason to fail in another way
+	}
 	return err
 }
 
@@ -231,7 +238,42 @@ func (p *pusher) pack(ctx context.Context, list []cache.Object) error {
 	p.sent.packs = append(p.sent.packs, sent)
 	p.mu.Unlock()
 	p.moved(len(list), size, size)
-	return nil
+	return p.keepAtTimes(ctx)
+}
+
+// keepEvery is how much of a push, in time, is lost at most with the process.
+const keepEvery = time.Minute
+
+func (p *pusher) keepAtTimes(ctx context.Context) error {
+	p.mu.Lock()
+	due := p.r.o.Now().Sub(p.named) > keepEvery
+	if due {
+		p.named = p.r.o.Now()
+	}
+	p.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return p.keep(ctx)
+}
+
+// keep has an index name what is there by now, so that a push that goes on with this one need not send it again. Trees wait: who
+// finds one in an index believes that all is there that it names.
+func (p *pusher) keep(ctx context.Context) error {
+	tree := func(o cache.Object) bool { return o.Tree }
+	trees := func(k pack) bool { return slices.ContainsFunc(k.entries, tree) }
+	p.mu.Lock()
+	files := contents{
+		packs:   only(p.sent.packs, func(k pack) bool { return !trees(k) }),
+		objects: only(p.sent.objects, func(o cache.Object) bool { return !o.Tree }),
+	}
+	p.sent = contents{packs: only(p.sent.packs, trees), objects: only(p.sent.objects, tree)}
+	p.mu.Unlock()
+	if len(files.packs)+len(files.objects) == 0 {
+		return nil
+	}
+	files.sort()
+	return p.r.publish(ctx, &files)
 }
 
 // packRoom is at least the bytes of a pack of these.
@@ -277,7 +319,7 @@ func (p *pusher) object(ctx context.Context, o cache.Object) error {
 	p.sent.objects = append(p.sent.objects, o)
 	p.mu.Unlock()
 	p.moved(1, o.Size, 0)
-	return nil
+	return p.keepAtTimes(ctx)
 }
 
 // moved counts objects that are sent, their bytes, and bytes on their way.

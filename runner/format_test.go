@@ -147,6 +147,7 @@ func TestJournalFormat(t *testing.T) {
 // Whatever bytes a lock or a journal holds, reading them ends in an error or in something that writes back.
 func FuzzLock(f *testing.F) {
 	f.Add([]byte("{\"schema\": 1, \"sources\": {}, \"stages\": {}}"))
+	f.Add(seedOf(f, "testdata/formats/pipeline.lock"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		salvage(data)
 		lock, err := parseLock("pipeline.lock", data)
