@@ -16,10 +16,18 @@ import (
 	"lpipe/engine/ops"
 )
 
-// waiting is a machine that counts how often the host waits for it.
+// waiting is a machine that counts how often the host waits for it, and allocates.
 type waiting struct {
 	cuda.Machine
-	times *int
+	times  *int
+	allocs *int // nil: allocations are not counted
+}
+
+func (w waiting) Alloc(bytes int64) (cuda.Pointer, error) {
+	if w.allocs != nil {
+		*w.allocs++
+	}
+	return w.Machine.Alloc(bytes)
 }
 
 func (w waiting) Download(dst []byte, src cuda.Pointer) error {
@@ -47,7 +55,7 @@ func driverWaits(t *testing.T, path string) int {
 }
 
 // A training step of several packs waits once for the device, whatever its optimiser does, and that of a checkpoint no more often; a step
-// whose numbers nobody reads does not wait.
+// whose numbers nobody reads does not wait. None allocates.
 func TestCUDAWaitsOnceAStep(t *testing.T) {
 	waitsOnceAStep(t, small)
 }
@@ -63,15 +71,15 @@ func waitsOnceAStep(t *testing.T, options func(testing.TB) TrainOptions) {
 	cudatest.Each(t, func(t *testing.T, open func() cuda.Machine) {
 		calls := filepath.Join(t.TempDir(), "calls")
 		t.Setenv("FAKE_CUDA_LOG", calls)
-		times := 0
-		dev := cuda.New(waiting{open(), &times}, cuda.Options{})
+		times, allocs := 0, 0
+		dev := cuda.New(waiting{open(), &times, &allocs}, cuda.Options{})
 		defer dev.Close()
 		o := options(t)
 		o.Steps, o.EvalEvery, o.EMA, o.LoRA.Dropout = 5, 0, 0.9, 0
 		o.CheckpointSteps, o.Scratch = 2, filepath.Join(t.TempDir(), "scratch")
-		var seen, driver []int
+		var seen, driver, taken []int
 		o.Report = func(p Progress) {
-			seen, driver = append(seen, times), append(driver, driverWaits(t, calls))
+			seen, driver, taken = append(seen, times), append(driver, driverWaits(t, calls)), append(taken, allocs)
 		}
 		if _, err := Train(context.Background(), dev, o); err != nil {
 			t.Fatal(err)
@@ -79,6 +87,9 @@ func waitsOnceAStep(t *testing.T, options func(testing.TB) TrainOptions) {
 		for i := 2; i <= 5; i++ { // 0 is the evaluation before the first step
 			if n := seen[i] - seen[i-1]; n != 1 {
 				t.Errorf("step %d waits %d times", i, n)
+			}
+			if n := taken[i] - taken[i-1]; n != 0 {
+				t.Errorf("step %d allocates %d times", i, n)
 			}
 			checkpoint := 0
 			if i == 3 || i == 5 { // begins one: its goroutine waits for the copies, and it perhaps for the memory
@@ -96,7 +107,7 @@ func TestCUDAQueuedStepsDoNotWait(t *testing.T) {
 		calls := filepath.Join(t.TempDir(), "calls")
 		t.Setenv("FAKE_CUDA_LOG", calls)
 		times := 0
-		dev := cuda.New(waiting{open(), &times}, cuda.Options{})
+		dev := cuda.New(waiting{open(), &times, nil}, cuda.Options{})
 		defer dev.Close()
 		m, err := model.Load(context.Background(), tied, dev, model.Options{
 			Method: model.TrainLoRA, Seed: 1, LoRA: model.LoRA{Rank: 4, Alpha: 8, Targets: []string{model.AllLinear}}})

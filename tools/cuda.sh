@@ -11,6 +11,8 @@ tools/cuda/kernels.sh
 mkdir -p bin
 go build -trimpath -tags 'cuda urfave_cli_no_docs' -ldflags '-s -w' -o bin/lpipe-cuda ./cmd/lpipe
 go version -m bin/lpipe-cuda | grep -- '-tags='
+# It starts on every machine, and says where there is no driver.
+bin/lpipe-cuda doctor | grep -E '^ +cuda '
 [ "${1:-test}" = build ] && exit
 go vet -tags cuda ./engine/... ./cmd/...
 go test -v -timeout 40m -tags cuda ./engine/... >build/cuda-test.log 2>&1 || status=$?

@@ -1,6 +1,7 @@
 // Attention on tensor cores: bf16 in, float sums, as FlashAttention-2 does it (Dao 2023, arXiv 2307.08691), for packed
 // documents and shared key heads. No atomics: the backward pass goes over queries once for dq and over keys once for dk and
-// dv, each sum in one order. Twin: attention.cu.
+// dv, each sum in one order. Twins: attention.cu,
+// engine/cpu/attention_plain.go.
 #include "common.h"
 #include "mma.h"
 
