@@ -18,16 +18,19 @@ import (
 )
 
 // decodedMagic begins .lpipe/decoded; its last byte is the version.
-const decodedMagic = "lpdecod\x01"
+const decodedMagic = "lpdecod\x02"
 
 // ReadDecoded returns what Decode would: the pipeline that it made under the same circumstances when last asked, if
 // none of the files and folders that it read differs since. False means only that Decode must be asked.
-func ReadDecoded(c Circumstances) (*Pipeline, bool) {
+func ReadDecoded(c Circumstances) (*Pipeline, bool) { return readDecodedSteps(c, nil) }
+
+// readDecodedSteps is ReadDecoded for a pipeline with those steps only of whose places wanted is true; nil wants all.
+func readDecodedSteps(c Circumstances, wanted func(i int) bool) (*Pipeline, bool) {
 	on, answer, holds := readBasis("decoded", decodedMagic, c)
 	if !holds {
 		return nil, false
 	}
-	p, err := decodePipeline(answer, c.Decode.Kinds)
+	p, err := decodePipeline(answer, c.Decode.Kinds, wanted)
 	if err != nil {
 		return nil, false
 	}
@@ -49,7 +52,7 @@ func (p *Pipeline) KeepDecoded(c Circumstances) error {
 		return err
 	}
 	// What does not read back as it was is not kept: a kind's settings may have forms of their own.
-	read, err := decodePipeline(answer, c.Decode.Kinds)
+	read, err := decodePipeline(answer, c.Decode.Kinds, nil)
 	if err != nil {
 		return err
 	}
@@ -105,11 +108,13 @@ func (p *Pipeline) Parsed() map[string]*hcl.File {
 func encodePipeline(p *Pipeline) ([]byte, error) {
 	e := pipelineWriter{forms: forms{}}
 	e.value(reflect.ValueOf(p).Elem(), e.of(reflect.TypeFor[Pipeline]()))
-	return e.b, e.err
+	return append(appendPlaces(nil, e.steps), e.b...), e.err
 }
 
-func decodePipeline(data []byte, kinds []*Kind) (*Pipeline, error) {
-	d := pipelineReader{forms: forms{}, reader: reader{b: data}, text: string(data), kinds: map[string]*Kind{}}
+// decodePipeline reads what encodePipeline wrote, and of the steps those of whose places wanted is true; nil wants all.
+func decodePipeline(data []byte, kinds []*Kind, wanted func(i int) bool) (*Pipeline, error) {
+	d := pipelineReader{forms: forms{}, reader: reader{b: data}, text: string(data), kinds: map[string]*Kind{}, wanted: wanted}
+	d.steps = d.places(len(data))
 	for _, kind := range kinds {
 		d.kinds[kind.Name] = kind
 	}
@@ -233,8 +238,9 @@ func (t forms) settings(typ reflect.Type) *form {
 // LEB128, signed ones in zigzag, floats 64 bits; lengths are one more than they are, 0 for nil.
 type pipelineWriter struct {
 	forms
-	b   []byte
-	err error
+	b     []byte
+	steps []int // how many bytes each of the pipeline's steps takes
+	err   error
 }
 
 func (e *pipelineWriter) value(v reflect.Value, f *form) {
@@ -250,7 +256,10 @@ func (e *pipelineWriter) value(v reflect.Value, f *form) {
 	case asList:
 		if e.length(v) {
 			for i := range v.Len() {
-				e.value(v.Index(i), f.elem)
+				from := len(e.b)
+				if e.value(v.Index(i), f.elem); v.Type() == reflect.TypeFor[[]*Step]() {
+					e.steps = append(e.steps, len(e.b)-from)
+				}
 			}
 		}
 	case asMap:
@@ -299,144 +308,4 @@ func bit(on bool) byte {
 		return 1
 	}
 	return 0
-}
-
-// A pipelineReader reads what a pipelineWriter wrote.
-type pipelineReader struct {
-	forms
-	reader
-	text  string // all that is read: strings are parts of it
-	kinds map[string]*Kind
-	kind  *Kind // of the step that is being read
-	err   error
-}
-
-func (d *pipelineReader) string() string {
-	n := int(d.uvarint())
-	from := len(d.text) - len(d.b)
-	if d.take(n) == nil {
-		return ""
-	}
-	return d.text[from : from+n]
-}
-
-func (d *pipelineReader) value(v reflect.Value, f *form) {
-	switch f.how {
-	case asFields:
-		for _, field := range f.fields {
-			d.value(v.Field(field.index), field.form)
-		}
-	case asPointer:
-		if d.byte() != 0 {
-			v.Set(reflect.New(v.Type().Elem()))
-			d.value(v.Elem(), f.elem)
-		}
-	case asList:
-		if n, some := d.length(); some {
-			v.Set(reflect.MakeSlice(v.Type(), n, n))
-			for i := range n {
-				d.value(v.Index(i), f.elem)
-			}
-		}
-	case asMap:
-		d.pairs(v, f)
-	case asString:
-		v.SetString(d.string())
-	case asBool:
-		v.SetBool(d.byte() != 0)
-	case asFloat:
-		v.SetFloat(d.float())
-	case asInt:
-		v.SetInt(d.varint())
-	case asUint:
-		v.SetUint(d.uvarint())
-	case asKind:
-		if d.kind = d.kinds[d.string()]; d.kind == nil {
-			d.fail(cache.ErrDamaged)
-		}
-		v.Set(reflect.ValueOf(d.kind))
-	case asStage:
-		d.stage(v)
-	case asOwn:
-		d.own(v)
-	default:
-		d.fail(cache.ErrDamaged)
-	}
-}
-
-func (d *pipelineReader) fail(err error) {
-	if d.err == nil {
-		d.err = err
-	}
-	d.b, d.bad = nil, true
-}
-
-// length is that of a list or map; false: it is nil.
-func (d *pipelineReader) length() (int, bool) {
-	n := d.uvarint()
-	if n > uint64(len(d.b))+1 {
-		d.fail(cache.ErrDamaged)
-	}
-	if n == 0 || d.bad {
-		return 0, false
-	}
-	return int(n - 1), true
-}
-
-func (d *pipelineReader) pairs(v reflect.Value, f *form) {
-	n, some := d.length()
-	if !some {
-		return
-	}
-	v.Set(reflect.MakeMapWithSize(v.Type(), n))
-	for range n {
-		key := reflect.ValueOf(d.string()).Convert(v.Type().Key())
-		one := reflect.New(v.Type().Elem()).Elem()
-		d.value(one, f.elem)
-		v.SetMapIndex(key, one)
-	}
-}
-
-// own has a value read itself.
-func (d *pipelineReader) own(v reflect.Value) {
-	text := d.string()
-	if d.bad {
-		return
-	}
-	var err error
-	switch own := v.Addr().Interface().(type) {
-	case json.Unmarshaler:
-		err = own.UnmarshalJSON([]byte(text))
-	case encoding.TextUnmarshaler:
-		var plain string
-		if err = json.Unmarshal([]byte(text), &plain); err == nil {
-			err = own.UnmarshalText([]byte(plain))
-		}
-	default:
-		err = json.Unmarshal([]byte(text), own)
-	}
-	if err != nil {
-		d.fail(err)
-	}
-}
-
-// stage makes the stage of the step that is being read: its kind stands before it.
-func (d *pipelineReader) stage(v reflect.Value) {
-	if d.kind == nil {
-		d.fail(cache.ErrDamaged)
-		return
-	}
-	stage := d.kind.New()
-	fields := settingsStruct(stage)
-	f := d.settings(fields.Type())
-	for _, field := range f.fields {
-		fields.Field(field.index).SetZero()
-	}
-	d.value(fields, f)
-	if checker, ok := stage.(interface{ Check() error }); ok && !d.bad {
-		if err := checker.Check(); err != nil { // it may fill in what it derives
-			d.fail(err)
-		}
-	}
-	v.Set(reflect.ValueOf(stage))
 }

@@ -29,6 +29,16 @@ func Unlooked(r *Runner, c Circumstances) []string {
 	return names
 }
 
+// ExcerptLooks names the stages that an excerpt looks at, for tests.
+func ExcerptLooks(e *Excerpt) (names []string) {
+	for _, step := range e.Pipeline.Steps {
+		if !e.Pipeline.left.still[step.Name] {
+			names = append(names, step.Name)
+		}
+	}
+	return names
+}
+
 // FuzzDecodedPipeline: whatever stands in the file is read without a panic, and what is read is written the same.
 func FuzzDecodedPipeline(f *testing.F) {
 	kind := &Kind{Name: "plain", Version: 1, New: func() Stage { return nil }}
@@ -41,7 +51,7 @@ func FuzzDecodedPipeline(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte{255}, 64))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := decodePipeline(data, []*Kind{kind})
+		p, err := decodePipeline(data, []*Kind{kind}, nil)
 		if err != nil || len(p.Steps) > 0 {
 			return
 		}
@@ -49,7 +59,7 @@ func FuzzDecodedPipeline(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := decodePipeline(again, []*Kind{kind})
+		back, err := decodePipeline(again, []*Kind{kind}, nil)
 		if err != nil || !SamePipeline(p, back) {
 			t.Errorf("%+v is read back as %+v (%v)", p, back, err)
 		}

@@ -94,7 +94,7 @@ func (x *execution) changes() bool {
 // next is the lock with what was recorded, over what was there, without stages that are no more.
 func (x *execution) next(stages map[string]*LockStage, sources map[string]LockSource) *Lock {
 	next := &Lock{Sources: maps.Clone(x.lock.Sources), Stages: maps.Clone(x.lock.Stages)}
-	next.texts = maps.Clone(x.lock.texts) // the lock is written whole, and most of it is as it was
+	next.texts, next.rest = maps.Clone(x.lock.texts), x.lock.rest // the lock is written whole, and most of it is as it was
 	for name, stage := range stages {
 		next.Stages[name] = *stage
 		delete(next.texts, name)
@@ -107,6 +107,9 @@ func (x *execution) next(stages map[string]*LockStage, sources map[string]LockSo
 
 // keeps tells whether a stage's record stays: it is in the pipeline, or only switched off.
 func (r *Runner) keeps(stage string) bool {
+	if r.Pipeline.left != nil {
+		return true // of all records KeepFresh has found so
+	}
 	if _, here := r.Plan.named[stage]; here {
 		return true
 	}
@@ -121,5 +124,5 @@ func (r *Runner) keeps(stage string) bool {
 
 func (r *Runner) keepsSource(path string, s LockSource) bool {
 	_, read := r.Plan.origins[path]
-	return read || s.Stored || s.Pin != ""
+	return read || r.Pipeline.left != nil || s.Stored || s.Pin != ""
 }

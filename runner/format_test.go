@@ -229,8 +229,9 @@ func TestFreshFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock := &Lock{Sources: map[string]LockSource{"data/a": {Content: fileOf("a")}}, Stages: map[string]LockStage{"s": {Kind: "shell 1", Out: map[string]LockOutput{}}}}
-	data := encodeBasis(freshMagic, digest, p, read.Witness("/w"), lock.encodeChecks(FreshReport{Stages: 1000, Sources: 7, Saved: 1.5}.encode()))
+	lock := &Lock{Sources: map[string]LockSource{"data/a": {Content: fileOf("a")}}, Stages: map[string]LockStage{"s": {Kind: "shell 1", Out: map[string]LockOutput{}}, "t": {Kind: "shell 1", Out: map[string]LockOutput{}}}}
+	r := outlinedRunner(t, lock)
+	data := encodeBasis(freshMagic, digest, p, read.Witness("/w"), r.encodeOutline(lock.encodeChecks(FreshReport{Stages: 1000, Sources: 7, Saved: 1.5}.encode())))
 	golden(t, "fresh.hex", hex.Dump(data))
 	on, answer, err := decodeBasis(freshMagic, data)
 	if err != nil || on.circumstances != digest || on.marks.Len() != 2 {
@@ -238,14 +239,32 @@ func TestFreshFormat(t *testing.T) {
 	}
 	rest := reader{b: answer}
 	was := readReport(&rest)
-	records, whole := decodeVouched(rest)
+	records, whole := decodeVouched(&rest)
 	if was != (FreshReport{Stages: 1000, Sources: 7, Saved: 1.5}) || !whole || len(records.sources) != 1 || records.stages["s"] != lock.Stages["s"].check("s") {
 		t.Errorf("read back as %v, %v", was, records)
+	}
+	outline, ok := readOutline(rest, 2, 1)
+	sum := textSum(string(lock.Stages["s"].append(nil, "s")))
+	if want := (outlined{step: 1, sum: sum, paths: []string{"out/s", "data/a"}, needs: []int{}, reads: []int{0}}); !ok || len(outline) != 2 || !reflect.DeepEqual(outline[0], want) {
+		t.Errorf("the outline is read back as %+v, not %+v", outline, want)
 	}
 	again, plain := scanLock(lock.encode())
 	if !plain || again.stageCheck("s") != records.stages["s"] {
 		t.Errorf("the check in the lock's text is %q", again.stageCheck("s"))
 	}
+}
+
+// outlinedRunner has two stages, the second of which stands first in the file and reads what the first makes.
+func outlinedRunner(t *testing.T, lock *Lock) *Runner {
+	t.Helper()
+	plan, diags := NewPlan(&Pipeline{Dir: "/w", Steps: []*Step{
+		{Name: "t", Block: "t", Kind: &Kind{InPlace: true}, In: []StepInput{{Name: "a", Path: "out/s"}}, Out: []StepOutput{{Name: "o", Path: "out/t"}}, Always: true, Sandbox: "true"},
+		{Name: "s", Block: "s", Kind: &Kind{InPlace: true}, In: []StepInput{{Name: "a", Path: "data/a"}}, Out: []StepOutput{{Name: "o", Path: "out/s"}}},
+	}}, PlanOptions{Exists: func(string) bool { return true }})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	return &Runner{dir: "/w", lock: lock, Plan: plan}
 }
 
 // TestScanLock: what the quick reader of locks reads is what the plain one reads, of whole locks and of damaged ones.

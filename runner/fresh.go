@@ -11,7 +11,7 @@ import (
 )
 
 // freshMagic begins .lpipe/fresh; its last byte is the version.
-const freshMagic = "lpfresh\x02"
+const freshMagic = "lpfresh\x03"
 
 // FreshReport is what there is to say of a workspace in which there is nothing to do.
 type FreshReport struct {
@@ -50,7 +50,7 @@ var errNotFresh = errors.New("not everything is fresh")
 // KeepFresh looks at everything once more, and if all is fresh it writes down for ReadFresh what that hangs on. It
 // returns errNotFresh, or why the answer could not be relied on, which is no reason to worry.
 func (r *Runner) KeepFresh(ctx context.Context, c Circumstances) error {
-	if r.lockedFiles() > maxWitnessed {
+	if r.Pipeline.left != nil || r.lockedFiles() > maxWitnessed {
 		return errNotFresh
 	}
 	witness := cache.NewWitness(r.dir)
@@ -81,7 +81,7 @@ func (r *Runner) KeepFresh(ctx context.Context, c Circumstances) error {
 	if err := r.witnessDownloads(ctx, witness); err != nil {
 		return err
 	}
-	return writeBasis("fresh", freshMagic, c, r.Pipeline, witness, r.lock.encodeChecks(answer.encode()))
+	return writeBasis("fresh", freshMagic, c, r.Pipeline, witness, r.encodeOutline(r.lock.encodeChecks(answer.encode())))
 }
 
 // maxWitnessed is how many files an answer may hang on. The state compares more of them as fast, in a tenth of the memory

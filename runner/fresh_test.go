@@ -61,8 +61,9 @@ stage "upper" "loud" {
 // A moodyProject is that project, and the circumstances under which it is asked.
 type moodyProject struct {
 	*workspace
-	decode runner.DecodeOptions
-	env    map[string]string
+	decode   runner.DecodeOptions
+	excerpts int // how many were compared
+	env      map[string]string
 }
 
 func newMoodyProject(t *testing.T) *moodyProject {

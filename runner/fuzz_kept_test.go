@@ -47,7 +47,8 @@ func FuzzFresh(f *testing.F) {
 		on.marks.Differing("testdata", 10)
 		rest := reader{b: answer}
 		readReport(&rest)
-		decodeVouched(rest)
+		decodeVouched(&rest)
+		readOutline(rest, 3, 3)
 	})
 }
 

@@ -29,6 +29,8 @@ type Lock struct {
 
 	// texts are what encode writes for some of Stages. Whoever changes a stage removes its text.
 	texts map[string]string
+	// rest are stages, sorted by name and not in Stages, of which nothing is known but their text.
+	rest []lockText
 }
 
 // LockSource is the content of a path that no stage makes.
@@ -208,13 +210,7 @@ func (l *Lock) encode() []byte {
 	b := fmt.Appendf(make([]byte, 0, 512*len(l.Stages)+256*len(l.Sources)), "{\n  \"schema\": %d,\n  \"sources\": {", lockSchema)
 	b = appendSorted(b, "    ", l.Sources, func(b []byte, path string, s LockSource) []byte { return s.append(b, path) })
 	b = append(b, "},\n  \"stages\": {"...)
-	b = appendSorted(b, "    ", l.Stages, func(b []byte, name string, s LockStage) []byte {
-		if text, kept := l.texts[name]; kept {
-			return append(b, text...)
-		}
-		return s.append(b, name)
-	})
-	return append(b, "}\n}\n"...)
+	return append(l.appendStages(b), "}\n}\n"...)
 }
 
 func (s LockSource) append(b []byte, path string) []byte {

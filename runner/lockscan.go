@@ -13,7 +13,7 @@ func scanLock(data []byte) (*Lock, bool) {
 	c := lockScan{s: unsafe.String(unsafe.SliceData(data), len(data))} // nobody changes data after this
 	many := len(data)/averageRecord + 1
 	lock := &Lock{Sources: make(map[string]LockSource, many/8), Stages: make(map[string]LockStage, many), texts: make(map[string]string, many)}
-	c.must("{\n  \"schema\": 2,\n  \"sources\": {")
+	c.must(lockHead)
 	c.each("    ", func(path string) {
 		lock.Sources[path] = c.source(path)
 	})
@@ -26,6 +26,9 @@ func scanLock(data []byte) (*Lock, bool) {
 	c.must("\n}\n")
 	return lock, !c.bad && c.s == ""
 }
+
+// lockHead is how a lock begins.
+const lockHead = "{\n  \"schema\": 2,\n  \"sources\": {"
 
 // averageRecord is about how many bytes of a lock are one stage's, those of its sources included.
 const averageRecord = 400

@@ -32,6 +32,7 @@ type Pipeline struct {
 	HCL map[string]*hcl.File
 
 	reads decodeReads // what of the disk it was made from
+	left  *left       // of an Excerpt: what it leaves out
 }
 
 // Settings is the lpipe block.

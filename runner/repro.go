@@ -71,7 +71,7 @@ func (r *Runner) Repro(ctx context.Context, o ReproOptions) (Summary, error) {
 		}
 		x.letGo = release
 		defer x.letGo()
-		r.report(RunEvent{Event: "plan", Total: len(nodes)})
+		r.report(RunEvent{Event: "plan", Total: len(nodes) + len(r.Pipeline.left.stages())})
 		err = x.finish(x.scheduleRest(ctx, nodes, unlooked))
 		summary = x.summary(nodes)
 		summary.Critical = x.critical(nodes, began)
@@ -404,6 +404,10 @@ func (x *execution) summary(nodes []*Node) Summary {
 		default:
 			s.Skipped++
 		}
+	}
+	for _, one := range x.Pipeline.left.stages() {
+		s.Reused++
+		s.Saved += x.memory.seconds(one.name)
 	}
 	s.fresh = func(n *Node) bool { return x.outcomes[n.index].how != "" && x.outcomes[n.index].err == nil }
 	for _, n := range nodes {

@@ -288,7 +288,9 @@ func (r *Runner) exclusive(ctx context.Context, f func() error) error {
 		defer cancel()
 		waiting = limited
 	}
+	waited := false
 	held, err := cache.LockFile(waiting, r.path("lock"), true, func(holder string) {
+		waited = true
 		r.report(RunEvent{Event: "wait", Message: "waiting for " + holder + ", which works in this workspace"})
 	})
 	if err != nil {
@@ -298,7 +300,9 @@ func (r *Runner) exclusive(ctx context.Context, f func() error) error {
 		return writeError(r.dir, err)
 	}
 	defer held.Release()
-	if r.stampNow() != r.stamp {
+	if now := r.stampNow() != r.stamp; r.Pipeline.left != nil && (now || waited) {
+		return ErrExcerpt
+	} else if now {
 		if err := r.readLock(); err != nil {
 			return err
 		}

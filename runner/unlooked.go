@@ -16,7 +16,7 @@ type vouched struct {
 	stages, sources map[string]string
 }
 
-// encode is the end of the answer in .lpipe/fresh.
+// encodeChecks is the middle of the answer in .lpipe/fresh, before the outline.
 func (l *Lock) encodeChecks(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(l.Stages)))
 	for _, name := range sortedKeys(l.Stages) {
@@ -31,16 +31,22 @@ func (l *Lock) encodeChecks(b []byte) []byte {
 
 // stageCheck is the check of a stage's record, from its text where the lock was read as text.
 func (l *Lock) stageCheck(name string) string {
-	const field = `,"check":"` // within a string the quotes would be escaped, and texts have none that are
-	if _, after, found := strings.Cut(l.texts[name], field); found {
-		check, _, _ := strings.Cut(after, `"`)
+	if check := checkIn(l.texts[name]); check != "" {
 		return check
 	}
 	return l.Stages[name].check(name)
 }
 
-// decodeVouched reads what encodeChecks wrote; false: it is not that.
-func decodeVouched(r reader) (v vouched, ok bool) {
+// checkIn is the check in a record's text, "" where there is none.
+func checkIn(text string) string {
+	const field = `,"check":"` // within a string the quotes would be escaped, and texts have none that are
+	_, after, _ := strings.Cut(text, field)
+	check, _, _ := strings.Cut(after, `"`)
+	return check
+}
+
+// decodeVouched reads what encodeChecks wrote, off the front; false: it is not that.
+func decodeVouched(r *reader) (v vouched, ok bool) {
 	pairs := func() map[string]string {
 		n := r.count()
 		all := make(map[string]string, n)
@@ -51,13 +57,20 @@ func decodeVouched(r reader) (v vouched, ok bool) {
 		return all
 	}
 	v.stages, v.sources = pairs(), pairs()
-	return v, !r.bad && len(r.b) == 0
+	return v, !r.bad
 }
 
 // unlooked tells, by node, which stages need no look: what KeepFresh found of them hung on paths that all are as they were,
 // they have the record that they had, and so have all stages and sources that they read. It is nil where that cannot be told.
 // It sees what a look sees at this moment, and must be called by the holder of the workspace's lock.
 func (r *Runner) unlooked(c Circumstances) []bool {
+	if left := r.Pipeline.left; left != nil {
+		still := make([]bool, len(r.Plan.Nodes))
+		for _, n := range r.Plan.Nodes {
+			still[n.index] = left.still[n.Step.Name]
+		}
+		return still
+	}
 	if r.Origin != "" || r.Shared != nil || r.lockErr != nil || r.lock == nil {
 		return nil
 	}
@@ -67,7 +80,7 @@ func (r *Runner) unlooked(c Circumstances) []bool {
 	}
 	rest := reader{b: answer}
 	readReport(&rest)
-	was, ok := decodeVouched(rest)
+	was, ok := decodeVouched(&rest)
 	if !ok {
 		return nil
 	}
@@ -197,5 +210,9 @@ func (x *execution) skip(unlooked []bool) {
 		})
 		x.outcomes[n.index] = done
 		x.finished(n, x.lock.Stages[n.Step.Name].Key, done, x.spans[n.index].ended)
+	}
+	now := x.Now()
+	for _, one := range x.Pipeline.left.stages() {
+		x.emit(RunEvent{Event: "stage", Time: now, Stage: one.name, Kind: one.kind(), How: HowWorkspace})
 	}
 }

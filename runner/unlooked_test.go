@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -20,6 +21,21 @@ func (m *moodyProject) open() *runner.Runner {
 	if diags.HasErrors() {
 		return nil
 	}
+	return m.openWith(p, nil)
+}
+
+// excerpt is the one that the next command takes, nil where it reads the whole project.
+func (m *moodyProject) excerpt() *runner.Excerpt {
+	c := m.circumstances()
+	if p, diags := runner.Decode(c.Decode); !diags.HasErrors() {
+		_ = p.KeepDecoded(runner.Circumstances{Decode: c.Decode, Program: c.Program})
+	}
+	return runner.ReadExcerpt(c)
+}
+
+// openWith is a runner for a pipeline with its record, which is read where it is nil. The runner is nil where the pipeline has
+// mistakes.
+func (m *moodyProject) openWith(p *runner.Pipeline, record *runner.Record) *runner.Runner {
 	store, err := cache.Open(m.t.Context(), cache.Options{Dir: m.at(".lpipe/cache")})
 	m.must(err)
 	m.t.Cleanup(func() { store.Close() })
@@ -29,7 +45,7 @@ func (m *moodyProject) open() *runner.Runner {
 	for name, value := range m.env {
 		environ = append(environ, name+"="+value)
 	}
-	r, diags, err := runner.New(runner.Options{Pipeline: p, Cache: store, State: state, Environ: environ, Jobs: 4, Report: m.note})
+	r, diags, err := runner.New(runner.Options{Pipeline: p, Cache: store, State: state, Environ: environ, Jobs: 4, Report: m.note, Record: record})
 	m.must(err)
 	if diags.HasErrors() {
 		return nil
@@ -45,6 +61,15 @@ func (m *moodyProject) unlooked(after any) int {
 		return 0
 	}
 	unlooked := runner.Unlooked(r, m.circumstances())
+	if part := m.excerpt(); part != nil {
+		m.excerpts++
+		looks := runner.ExcerptLooks(part)
+		for _, n := range r.Plan.Nodes {
+			if name := n.Step.Name; slices.Contains(looks, name) == slices.Contains(unlooked, name) {
+				m.t.Errorf("after %v the excerpt looks at %v, and of the whole %v needs no look", after, looks, unlooked)
+			}
+		}
+	}
 	status, err := r.Status(m.t.Context(), nil)
 	if err != nil && len(unlooked) > 0 {
 		m.t.Fatalf("after %v: %v", after, err)
@@ -81,6 +106,9 @@ func TestUnlookedIsFresh(t *testing.T) {
 			m.plain()
 		}
 	}
+	if m.excerpts < 3 {
+		t.Errorf("of %d changes %d left an excerpt", len(names), m.excerpts)
+	}
 	if some < 5 { // every third comes where nothing else has changed, and many concern all stages
 		t.Errorf("of %d changes %d left a stage that needs no look", len(names), some)
 	}
@@ -113,6 +141,25 @@ func grown(t *testing.T, r *rand.Rand, stages int) (m *moodyProject, sources, ou
 	m = &moodyProject{workspace: newWorkspace(t, hcl.String(), files...)}
 	m.reset()
 	return m, sources, outputs
+}
+
+// bring brings the project up to date, by its excerpt if there is one and it is asked for.
+func (m *moodyProject) bring(after any, byExcerpt bool) {
+	m.t.Helper()
+	c := m.circumstances()
+	runs := m.open()
+	if byExcerpt {
+		if part := m.excerpt(); part != nil {
+			runs = m.openWith(part.Pipeline, part.Record)
+		}
+	}
+	summary, err := runs.Repro(m.t.Context(), runner.ReproOptions{Circumstances: &c})
+	if err != nil {
+		m.t.Fatalf("after %v: %v", after, err)
+	}
+	if all := len(m.open().Plan.Nodes); summary.Ran+summary.Reused != all {
+		m.t.Fatalf("after %v a run of %d stages counts %+v", after, all, summary)
+	}
 }
 
 // TestUnlookedInGraphs: in graphs drawn by chance, after edits drawn by chance, what a run leaves out without a look is what a
@@ -149,10 +196,7 @@ func TestUnlookedInGraphs(t *testing.T) {
 				done = append(done, name)
 			}
 			m.unlooked(done)
-			c := m.circumstances()
-			if _, err := m.open().Repro(t.Context(), runner.ReproOptions{Circumstances: &c}); err != nil {
-				t.Fatalf("after %v: %v", done, err)
-			}
+			m.bring(done, r.IntN(3) > 0)
 			if status, err := m.open().Status(t.Context(), nil); err != nil || status.Work() {
 				t.Fatalf("after %v a run left something to do: %v", done, err)
 			}
@@ -160,5 +204,27 @@ func TestUnlookedInGraphs(t *testing.T) {
 				settle()
 			}
 		}
+		if m.excerpts < 3 {
+			t.Errorf("%d of 10 rounds had an excerpt", m.excerpts)
+		}
+	}
+}
+
+// TestExcerptThatIsOld: where the lock changed after its excerpt was made, or another lpipe worked meanwhile, the whole must be read.
+func TestExcerptThatIsOld(t *testing.T) {
+	m, sources, _ := grown(t, rand.New(rand.NewPCG(1, 1)), 14)
+	m.settle()
+	m.write(sources[len(sources)-1], "new")
+	part := m.excerpt()
+	if part == nil {
+		t.Fatal("no excerpt after one change")
+	}
+	m.bring("new content", false)
+	c := m.circumstances()
+	if _, err := m.openWith(part.Pipeline, part.Record).Repro(t.Context(), runner.ReproOptions{Circumstances: &c}); !errors.Is(err, runner.ErrExcerpt) {
+		t.Errorf("an excerpt of before the last run was used: %v", err)
+	}
+	if err := m.openWith(part.Pipeline, part.Record).KeepFresh(t.Context(), c); err == nil {
+		t.Error("an excerpt says that all is fresh")
 	}
 }

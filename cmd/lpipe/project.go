@@ -103,6 +103,20 @@ func (p *program) open(ctx context.Context, o projectOptions) (*project, error) 
 	return p.openPipeline(ctx, pipeline, o)
 }
 
+// openPart opens an excerpt of the project; nil stands for all of it. What is wrong with an excerpt is found and told where all
+// is read.
+func (p *program) openPart(ctx context.Context, part *runner.Excerpt, o projectOptions) (*project, error) {
+	if part == nil {
+		return p.open(ctx, o)
+	}
+	o.record = part.Record
+	pr, err := p.openPipeline(ctx, part.Pipeline, o)
+	if err != nil && ctx.Err() == nil {
+		err = runner.ErrExcerpt
+	}
+	return pr, err
+}
+
 func (p *program) openPipeline(ctx context.Context, pipeline *runner.Pipeline, o projectOptions) (_ *project, err error) {
 	pr := &project{pipeline: pipeline, settings: o}
 	pr.settings.record = nil // it is of now

@@ -45,11 +45,28 @@ func (p *program) repro(c *cli.Context) error {
 	if p.knownFresh(c) {
 		return nil
 	}
-	p.collector.largePages()
+	if p.asksAll(c) {
+		if part := runner.ReadExcerpt(p.circumstances()); part != nil {
+			if err := p.bringUpToDate(c, part); !errors.Is(err, runner.ErrExcerpt) {
+				return err
+			}
+		}
+	}
+	return p.bringUpToDate(c, nil)
+}
+
+// manySteps is from how many stages on a run takes its heap in large pages.
+const manySteps = 200
+
+// bringUpToDate is repro for a project that is read whole, or of an excerpt of it; runner.ErrExcerpt says that this will not do.
+func (p *program) bringUpToDate(c *cli.Context, part *runner.Excerpt) error {
+	if part == nil || len(part.Pipeline.Steps) > manySteps {
+		p.collector.largePages()
+	}
 	view := p.newProgressView()
 	trace := newTrace(c.String("trace"))
 	var track *tracked
-	pr, err := p.open(c.Context, projectOptions{
+	pr, err := p.openPart(c.Context, part, projectOptions{
 		jobs: c.Int("jobs"), allowMissing: c.Bool("allow-missing"), remote: !c.Bool("no-remote"),
 		report: func(e runner.RunEvent) {
 			trace.event(e)
@@ -77,6 +94,9 @@ func (p *program) repro(c *cli.Context) error {
 	defer track.close(c.Context, err)
 	if traced := trace.write(p.path(c.String("trace")), summary.Critical); err == nil {
 		err = traced
+	}
+	if part != nil && err == nil && summary.Ran+summary.Skipped == 0 {
+		return runner.ErrExcerpt // what hangs on nothing having changed is found by a look at everything
 	}
 	if summary.Run != "" || err == nil {
 		p.summarize(summary)
