@@ -156,7 +156,7 @@ func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.
 		return
 	}
 	l := linear{out: d.opt(dx, N*C), w: w, lora: lora, n: N, c: C, f: F}
-	g := d.f(dy, N*F)
+	g := d.input(dy, N, F)
 	d.shape(w, F, C)
 	if len(lora) > 0 {
 		l.x, l.kept = d.input(x, N, C), d.f(xa, N*l.ranks())
@@ -169,9 +169,9 @@ func (d *Device) LinearBackward(dx, dy, x, xa ops.Buf, w ops.Weight, lora []ops.
 }
 
 // backwardApart adds each adapter's part by products of its own.
-func (d *Device) backwardApart(l *linear, g Pointer, add bool) {
+func (d *Device) backwardApart(l *linear, g matrix, add bool) {
 	half := isHalf(l.w.Type)
-	dy := d.operand(g, half, l.n, l.f)
+	dy := d.operandOf(g, half, l.n, l.f)
 	if l.out != 0 {
 		w := d.weight(l.w, l.f, l.c, 0)
 		d.multiply(Product{C: l.out, Alpha: 1, Add: add, M: l.n, N: l.c, K: l.f, LDC: l.c}, dy, w)
@@ -217,11 +217,13 @@ func (d *Device) dropoutBack(l *linear, a *ops.LoRA, dxa matrix) {
 }
 
 // backwardBordered: dxa = dy (s·B), dx = [dy | dxa] [W ; A], dA = dxaᵀ x of all adapters at once.
-func (d *Device) backwardBordered(l *linear, g Pointer, add bool) {
+func (d *Device) backwardBordered(l *linear, dy matrix, add bool) {
 	ranks, c8, f8 := l.ranks(), round8(l.c), round8(l.f)
 	wide := round8(ranks)
 	w := d.borders(l)
-	dy := d.half(g, 0, 1, l.n, l.f, l.f, f8+wide)
+	if !dy.half {
+		dy = d.half(dy.p, 0, 1, l.n, l.f, l.f, f8+wide)
+	}
 	all := d.scratch.take(4 * l.n * ranks)
 	d.multiply(Product{C: all, Alpha: 1, M: l.n, N: ranks, K: l.f, LDC: ranks}, dy, w.at(0, c8))
 	d.place(dy.at(0, f8), all, l.n, ranks)

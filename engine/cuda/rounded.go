@@ -14,7 +14,7 @@ func (d *Device) Rounded(w ops.Weight, N, C int) int {
 
 func (d *Device) roundedRow(C int) int { return round8(C) + d.o.Border }
 
-// input is x [N, C] of a linear, rounded or as it is.
+// input is x [N, C] of a linear, or dy, rounded or as it is.
 func (d *Device) input(x ops.Buf, N, C int) matrix {
 	if !x.Half {
 		return matrix{d.f(x, N*C), C, false}

@@ -96,7 +96,8 @@ func (d *Device) SwiGLUBackward(dgateUp, dh, gateUp ops.Buf, N, F int) {
 	if !d.begin("SwiGLUBackward", "NF", N, F) {
 		return
 	}
-	d.p().ptrs(d.f(dgateUp, 2*N*F), d.f(dh, N*F), d.f(gateUp, 2*N*F)).i64(N).i64(F)
+	float, half, ld := d.output(dgateUp, N, 2*F)
+	d.p().ptrs(float, half, d.f(dh, N*F), d.f(gateUp, 2*N*F)).i64(N).ints(F, ld)
 	d.each("swiglu_backward", N*F)
 }
 

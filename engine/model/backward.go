@@ -26,8 +26,12 @@ func (m *Model) backwardMLP(i int) bool {
 	if !m.backwardLinear(i, linDown, p.dh, p.dx, a.h) {
 		return false
 	}
-	d.SwiGLUBackward(a.gateUp, p.dh, a.gateUp, p.N, c.F)
-	if !m.backwardLinear(i, linGateUp, p.dnorm, a.gateUp, a.norm2) {
+	dgateUp := a.gateUp
+	if p.dgateUp.Present() {
+		dgateUp = p.dgateUp
+	}
+	d.SwiGLUBackward(dgateUp, p.dh, a.gateUp, p.N, c.F)
+	if !m.backwardLinear(i, linGateUp, p.dnorm, dgateUp, a.norm2) {
 		return false
 	}
 	d.RMSNormBackward(p.dx, l.dnorm2, p.dnorm, a.mid, l.norm2, a.rstd2, p.N, c.C)

@@ -31,6 +31,7 @@ type plan struct {
 	dqkv       ops.Buf // [N, (H+2KV)D]
 	dattention ops.Buf // [N, H·D]
 	dh         ops.Buf // [N, F]
+	dgateUp    ops.Buf // [N, 2F] rounded; absent: it takes the place of gateUp
 	dz         ops.Buf // [N, widest linear] what DoRA's backward pass hands on; absent without DoRA
 }
 
@@ -73,13 +74,15 @@ func (p *plan) lay(m *Model, memory ops.Buf, n int, train bool) int {
 	p.rstd, p.out, p.y = cut.cut(n), cut.cut(n*c.C), cut.cut(n*c.C)
 	p.nll, p.loss = cut.cut(n), cut.cut(1)
 	p.dx, p.dnorm, p.dqkv, p.dattention, p.dh = ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}, ops.Buf{}
-	p.dz, p.amount = ops.Buf{}, ops.Buf{}
+	p.dz, p.amount, p.dgateUp = ops.Buf{}, ops.Buf{}, ops.Buf{}
 	if train {
 		p.amount = cut.cut(n)
 		p.dx, p.dnorm = cut.cut(n*c.C), cut.cut(n*c.C)
 		p.dqkv, p.dattention, p.dh = cut.cut(n*c.QKV()), cut.cut(n*c.H*c.D), cut.cut(n*c.F)
-		if m.LoRA.DoRA {
+		if m.LoRA.DoRA { // whose gain comes before the product
 			p.dz = cut.cut(n * max(c.QKV(), c.C, 2*c.F))
+		} else {
+			p.dgateUp = m.rounded(&cut, m.lowest, linGateUp, n, 2*c.F)
 		}
 	}
 	return cut.at
@@ -106,15 +109,26 @@ func (p *plan) layOnce(cut *aligned, m *Model, n int) {
 // seen lays what linear j of layer i multiplies in a training pass, where nothing else sees it: rounded, if that is how the device begins.
 // Dropout comes before rounding, so that with it the values must be there as they are.
 func (m *Model) seen(cut *aligned, i, j, n int) ops.Buf {
-	l := &m.layers[i].linears[j]
-	if r, ok := m.dev.(ops.Rounder); ok && m.LoRA.Dropout == 0 {
-		if size := r.Rounded(l.w, n, l.C); size > 0 {
-			b := cut.cut(size)
-			b.Half = true
+	C := m.layers[i].linears[j].C
+	if m.LoRA.Dropout == 0 {
+		if b := m.rounded(cut, i, j, n, C); b.Half {
 			return b
 		}
 	}
-	return cut.cut(n * l.C)
+	return cut.cut(n * C)
+}
+
+// rounded lays [n, width] that only products with linear j of layer i see; nothing where those take them as they are.
+func (m *Model) rounded(cut *aligned, i, j, n, width int) (b ops.Buf) {
+	r, ok := m.dev.(ops.Rounder)
+	if !ok {
+		return b
+	}
+	if size := r.Rounded(m.layers[i].linears[j].w, n, width); size > 0 {
+		b = cut.cut(size)
+		b.Half = true
+	}
+	return b
 }
 
 // layTrained lays the activations of the layers that the backward pass visits. Those below them need nothing later: they

@@ -121,11 +121,12 @@ type Snapshotter interface {
 	Snapshot(src []Buf) (arrived func() ([][]float32, error))
 }
 
-// Rounder is a Device whose products with some weights begin by rounding the other operand. RMSNorm and SwiGLU can hand on such
-// values rounded: they take half the memory, and no bit of what the products make of them changes.
+// Rounder is a Device whose products with some weights begin by rounding the other operand. Those that make it can hand it on
+// rounded: they take half the memory, and no bit of what the products make of them changes.
 type Rounder interface {
 	// Rounded is the length of a Buf, with Half set, for N rows of C values that only products with w see; 0 where those take them
-	// as they are. It may be out of RMSNorm, h of SwiGLU and x of Linear and LinearBackward, whose adapters then have no dropout.
+	// as they are. It may be out of RMSNorm, h of SwiGLU and x of Linear and LinearBackward, whose adapters then have no dropout; or
+	// dgateUp of SwiGLUBackward and dy of LinearBackward.
 	Rounded(w Weight, N, C int) int
 }
 

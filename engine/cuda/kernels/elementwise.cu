@@ -53,13 +53,15 @@ KERNEL(swiglu)(float *h, bf16 *half, const float *gateup, int64_t N, int F, int 
 }
 EXPORT(swiglu)
 
-// dgate = dh*up*s*(1 + gate*(1-s)), dup = dh*gate*s, s = 1/(1+exp(-gate)); dgateup may be gateup.
-KERNEL(swiglu_backward)(float *dgateup, const float *dh, const float *gateup, int64_t N, int64_t F) {
+// dgate = dh*up*s*(1 + gate*(1-s)), dup = dh*gate*s, s = 1/(1+exp(-gate)); dgateup may be gateup. half is as in swiglu.
+KERNEL(swiglu_backward)(float *dgateup, bf16 *half, const float *dh, const float *gateup, int64_t N, int F, int ld) {
     EACH(i, N * F) {
-        int64_t n = i / F, at = 2 * n * F + (i - n * F);
+        int64_t n = i / F, f = i - n * F, at = 2 * n * F + f, to = n * ld + f;
         float g = gateup[at], u = gateup[at + F], y = dh[i], s = 1.0f / (1.0f + expf(-g));
-        dgateup[at] = y * u * s * (1.0f + g * (1.0f - s));
-        dgateup[at + F] = y * g * s;
+        float dg = y * u * s * (1.0f + g * (1.0f - s)), du = y * g * s;
+        if (half) half[to] = narrow(dg), half[to + F] = narrow(du);
+        else dgateup[to] = dg, dgateup[to + F] = du;
+        for (int c = 2 * F; half && f == 0 && c < (2 * F + 7) / 8 * 8; c++) half[to + c] = 0;
     }
 }
 EXPORT(swiglu_backward)
