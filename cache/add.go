@@ -69,8 +69,7 @@ type adder struct {
 	batch *Batch
 	crew  *crew
 	files []*item
-	trees []Object // with their bytes in treeData
-	data  [][]byte
+	trees []*node // that the cache lacks
 }
 
 // item is a file on its way into the cache.
@@ -138,7 +137,7 @@ func (a *adder) prepare(ctx context.Context) error {
 	if err := a.copy(ctx); err != nil {
 		return err
 	}
-	return a.crew.each(ctx, len(a.trees), 16, func(i int) error { return a.batch.bytes(a.trees[i].ID, true, a.data[i]) })
+	return a.crew.each(ctx, len(a.trees), 16, func(i int) error { return a.batch.bytes(a.trees[i].sum.ID, true, a.trees[i].tree().Encode()) })
 }
 
 // collect lists the files, and the trees that the cache lacks.
@@ -153,9 +152,7 @@ func (a *adder) collect(n *node, dir, base string) {
 			a.collect(&n.kids[i], path, n.kids[i].name)
 		}
 		if _, err := a.c.readTree(n.sum.ID); err != nil {
-			data := n.tree().Encode()
-			a.trees = append(a.trees, Object{ID: n.sum.ID, Tree: true, Size: int64(len(data))})
-			a.data = append(a.data, data)
+			a.trees = append(a.trees, n)
 		} else if now, err := lstat(a.c.treePath(n.sum.ID)); err == nil {
 			a.batch.found(a.c.treePath(n.sum.ID), now)
 		}
