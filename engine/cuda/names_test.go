@@ -10,7 +10,7 @@ import (
 
 // Kernels are exported under their own name and launched by it, take outputs before inputs before sizes, and their file names the plain
 // twins that it is tested against.
-func TestKernelsLaunchersAndTwinsBelongTogether(t *testing.T) {
+func TestNamesBelongTogether(t *testing.T) {
 	launchers := all(t, "*.go")
 	sources, err := filepath.Glob("kernels/*.cu")
 	if err != nil || len(sources) < 7 {
