@@ -229,6 +229,7 @@ func TestCheckpointSettings(t *testing.T) {
 		"every step, four":           {func(o *TrainOptions) { o.CheckpointSteps, o.CheckpointKeep = 1, 4 }, []int{4, 5, 6, 7}},
 		"every third step":           {func(o *TrainOptions) { o.CheckpointSteps = 3 }, []int{3, 6}},
 		"often enough by the clock":  {func(o *TrainOptions) { o.CheckpointTime = time.Nanosecond }, []int{6, 7}},
+		"every nine seconds":         {func(o *TrainOptions) { o.CheckpointTime, o.CheckpointKeep = 9*time.Second, 9 }, []int{3, 6}}, // a step takes three
 		"more seldom than it lasts":  {func(o *TrainOptions) { o.CheckpointTime = 24 * time.Hour }, nil},
 		"neither by steps nor clock": {func(*TrainOptions) {}, nil},
 	} {
@@ -237,6 +238,12 @@ func TestCheckpointSettings(t *testing.T) {
 		clock := time.Unix(0, 0)
 		o.Now = func() time.Time { clock = clock.Add(time.Second); return clock }
 		c.change(&o)
+		o.CheckpointOut = filepath.Join(t.TempDir(), "checkpoint")
+		o.Saved = func(path string) {
+			if filepath.Dir(path) != o.Scratch {
+				t.Errorf("%s: told of %s, which is no checkpoint of the run's own", name, path)
+			}
+		}
 		train(t, o, 1)
 		names, err := checkpointFiles(o.Scratch)
 		if err != nil {

@@ -180,9 +180,10 @@ def compare(python, model, ids, row, seconds, rounds):
         for _ in range(rounds):
             own = Child(ours)
             try:
-                turns.append((own.read(), peer.turn()))
+                mine = own.read()
             finally:
-                own.close()
+                own.close()  # before the peer's turn: two threads that wait for each other feel a third
+            turns.append((mine, peer.turn()))
             say("  lpipe {tokens_per_s:,.1f} tokens/s".format(**turns[-1][0]) + ", torch {tokens_per_s:,.1f}".format(**turns[-1][1]))
     finally:
         peer.close()
