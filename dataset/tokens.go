@@ -131,10 +131,15 @@ func (t *Tokens) readManifest() error {
 	return nil
 }
 
-// checkIndex makes sure that no entry points outside the files, so that reading cannot.
+// checkIndex makes sure that no entry points outside the files, so that reading cannot. Of the index it keeps nothing in memory: with
+// 24 bytes a sequence that would be the most there is of a large folder.
 func (t *Tokens) checkIndex() error {
+	const often = 1 << 16
 	var next uint64
 	for i := range t.Len() {
+		if i%often == 0 {
+			t.index.forget((i - 1) * indexEntry)
+		}
 		e := t.entry(i)
 		if e.token != next || e.row > uint64(len(t.rows.data)) || i > 0 && e.row < t.entry(i-1).row {
 			return fmt.Errorf("token folder %s: %s is damaged at sequence %d: make the folder again", t.dir, indexFile, i)
@@ -231,12 +236,14 @@ func (t *Tokens) recordLine(i int) []byte {
 	return t.rows.data[t.entry(i).row:end]
 }
 
-// Forget tells the system that the tokens before sequence i are not needed soon, so that a pass over a
-// folder larger than memory does not keep all of it resident.
+// Forget tells the system that what is before sequence i is not needed soon, so that a pass over a folder larger than memory does not
+// keep all of it resident.
 func (t *Tokens) Forget(i int) {
 	if i < t.Len() {
 		e := t.entry(i)
 		t.tokens.forget(int(4 * e.token))
+		t.mask.forget(int(e.token / 8))
+		t.index.forget(i * indexEntry)
 		t.rows.forget(int(e.row))
 	}
 }
