@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -111,9 +112,10 @@ func encodePipeline(p *Pipeline) ([]byte, error) {
 	return append(appendPlaces(nil, e.steps), e.b...), e.err
 }
 
-// decodePipeline reads what encodePipeline wrote, and of the steps those of whose places wanted is true; nil wants all.
+// decodePipeline reads what encodePipeline wrote, and of the steps those of whose places wanted is true; nil wants all. Strings
+// are parts of data, which nobody changes after this.
 func decodePipeline(data []byte, kinds []*Kind, wanted func(i int) bool) (*Pipeline, error) {
-	d := pipelineReader{forms: forms{}, reader: reader{b: data}, text: string(data), kinds: map[string]*Kind{}, wanted: wanted}
+	d := pipelineReader{forms: forms{}, reader: reader{b: data}, text: unsafe.String(unsafe.SliceData(data), len(data)), kinds: map[string]*Kind{}, wanted: wanted}
 	d.steps = d.places(len(data))
 	for _, kind := range kinds {
 		d.kinds[kind.Name] = kind
