@@ -165,7 +165,11 @@ func (d *decoder) checkSource(block *hclsyntax.Block, way string, settings sourc
 		form(hfName().MatchString(settings.HF), settings.HF, `Name a repository: hf = "ORG/NAME" for a model, "datasets/ORG/NAME" for a data set.`)
 	case "url":
 		u, err := url.Parse(settings.URL)
-		form(err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "", settings.URL, `Give the whole address: url = "https://example.com/file.csv".`)
+		remedy := `Give the whole address: url = "https://example.com/file.csv".`
+		if err == nil && u.Scheme == "s3" {
+			remedy = fmt.Sprintf("What lies in a bucket is named by s3: s3 = %q.", settings.URL)
+		}
+		form(err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "", settings.URL, remedy)
 	case "s3":
 		bucket, _, _ := strings.Cut(strings.TrimPrefix(settings.S3, "s3://"), "/")
 		form(strings.HasPrefix(settings.S3, "s3://") && bucket != "", settings.S3, `Write it as s3 = "s3://BUCKET/KEY".`)
