@@ -65,7 +65,7 @@ bench-tokenizer: build ## the tokenizer, MB/s a core
 	@tools/bench/tokenizer.sh
 
 .PHONY: bench-data
-bench-data: build ## the data stages: MB/s, rows/s, peak memory; six minutes (ROWS="chain pack" for some, LPIPE_BENCH=quick or full)
+bench-data: build ## the data stages: MB/s, rows/s, peak memory; 3 minutes (ROWS="chain pack" for some, LPIPE_BENCH=quick or full)
 	@tools/bench/data.sh
 
 .PHONY: bench-exp

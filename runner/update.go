@@ -88,7 +88,7 @@ func (r *Runner) downloads(names []string) ([]*Source, error) {
 		if len(all) == 0 {
 			return nil, usage("no source of this pipeline is downloaded (source blocks with hf, url, s3, mlflow or experiment)")
 		}
-		return nil, usage("say which source: %s", strings.Join(all, ", "))
+		return nil, usage("say which source to update: %s", strings.Join(all, ", "))
 	}
 	var found []*Source
 	for _, name := range names {

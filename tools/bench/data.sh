@@ -4,7 +4,7 @@
 #   stages  each data stage on one processor, MB of its input for a second of user time; MinHash alone
 #   pack    packing 1.7 million sequences
 #   memory  peak memory of each stage over two million rows (819 MB; takes 6 GB of disk in TMPDIR)
-# ROWS="chain stages" takes some of them. All take six minutes on two cores that nothing else uses; a row is given up after ten.
+# ROWS="chain stages" takes some of them. All take three minutes on two cores that nothing else uses; a row is given up after ten.
 # LPIPE_BENCH=quick takes fewer rows of data (a minute), LPIPE_BENCH=full also measures memory over five million rows (15 GB of
 # disk and ten minutes more). Needs ../shared (or LPIPE_SHARED).
 # LPIPE_BENCH_DATA_PYTHON names a Python with datasets, tokenizers, pyarrow; else build/bench-data-venv is made from PyPI.

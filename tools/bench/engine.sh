@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make bench-engine: eleven minutes on two cores; engine.py says which variables it follows
+# make bench-engine: seven minutes on two cores; engine.py says which variables it follows
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p build
