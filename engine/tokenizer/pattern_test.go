@@ -75,10 +75,14 @@ func splitOracle(t *testing.T, re *regexp2.Regexp, text string, drop bool) []str
 	return out
 }
 
-// Every Split of testdata/variants, beside regexp2. It folds case without U+017F, so that
-// character is left out.
-func TestPatternsEqualABacktrackingEngine(t *testing.T) {
-	r := rand.New(rand.NewPCG(7, 8))
+// variantPattern is a Split of testdata/variants, and the same for regexp2.
+type variantPattern struct {
+	name string
+	p    *pretokenizer
+	re   *regexp2.Regexp
+}
+
+func variantPatterns(t testing.TB) (all []variantPattern) {
 	lines(t, "testdata/variants/variants.jsonl", func(row struct {
 		Name    string
 		Members map[string]json.RawMessage
@@ -96,16 +100,41 @@ func TestPatternsEqualABacktrackingEngine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			re := regexp2.MustCompile(strings.ReplaceAll(text, `\d++`, `(?>\d+)`), regexp2.None)
+			all = append(all, variantPattern{row.Name, p, regexp2.MustCompile(strings.ReplaceAll(text, `\d++`, `(?>\d+)`), regexp2.None)})
+		}
+	})
+	return all
+}
+
+// compare cuts a text both ways. regexp2 folds case without U+017F, so that character is left out.
+func (v *variantPattern) compare(t *testing.T, cutter *pieceCutter, text string) {
+	text = strings.ReplaceAll(common(text), "ſ", "s")
+	var got []string
+	cutter.cut(v.p, []byte(text), func(piece []byte) { got = append(got, string(piece)) })
+	if want := splitOracle(t, v.re, text, false); !slices.Equal(got, want) {
+		t.Fatalf("%s: %q\n got %q\nwant %q", v.name, text, got, want)
+	}
+}
+
+func TestPatternsEqualABacktrackingEngine(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, v := range variantPatterns(t) {
+		var cutter pieceCutter
+		for range 1000 {
+			v.compare(t, &cutter, randomText(r))
+		}
+	}
+}
+
+func FuzzPatternsEqualABacktrackingEngine(f *testing.F) {
+	all := variantPatterns(f)
+	for i := range all {
+		f.Add(i, "it's 12345 o'CLOCK  \n\n x \t\t\r\n日本語a\u0301!?? 'LL")
+	}
+	f.Fuzz(func(t *testing.T, i int, text string) {
+		if len(text) < 2000 {
 			var cutter pieceCutter
-			for range 1000 {
-				text := strings.ReplaceAll(common(randomText(r)), "ſ", "s")
-				var got []string
-				cutter.cut(p, []byte(text), func(piece []byte) { got = append(got, string(piece)) })
-				if want := splitOracle(t, re, text, false); !slices.Equal(got, want) {
-					t.Fatalf("%s: %q\n got %q\nwant %q", row.Name, text, got, want)
-				}
-			}
+			all[uint(i)%uint(len(all))].compare(t, &cutter, text)
 		}
 	})
 }

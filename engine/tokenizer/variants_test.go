@@ -116,7 +116,7 @@ func encoded(t *testing.T, v any) json.RawMessage {
 }
 
 // lines calls f for each JSON line of a file.
-func lines[T any](t *testing.T, path string, f func(row T)) {
+func lines[T any](t testing.TB, path string, f func(row T)) {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
