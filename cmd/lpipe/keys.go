@@ -26,7 +26,8 @@ func (p *program) keysCommand() *cli.Command {
 	return &cli.Command{
 		Name: "keys", Category: categoryRemote, Usage: "make and show keys that sign results at a remote",
 		Description: "A remote block with trust = [\"ed25519:…\", \"team.keys\"] takes results only if one of these keys signed them; an entry is a\n" +
-			"public key, or a file with one on each line. push signs with the private key in the file that " + signingKey + " names.",
+			"public key, or a file with one on each line. With the private key in the file that " + signingKey + " names,\n" +
+			"push signs the results that were made here, and those of them that stand at the remote unsigned.",
 		Subcommands: []*cli.Command{
 			{Name: "new", Usage: "make a private key in a new file, print the public one", ArgsUsage: "FILE", Action: p.newKey},
 			{Name: "show", Usage: "print the public key of a private one", ArgsUsage: "[FILE]", Action: p.showKey},
