@@ -79,7 +79,7 @@ func Open(ctx context.Context, o Options) (*Cache, error) {
 	}
 	c.records.path = c.in("stat")
 	c.disk.known = &durable{}
-	if err := c.prepare(o.Repair); err != nil {
+	if err := c.prepare(ctx, o.Repair); err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", dir, err)
 	}
 	return c, ctx.Err()
@@ -93,14 +93,14 @@ func cmpErr(a, b error) error {
 }
 
 // prepare makes the folders once; a cache that stands needs two reads and no write.
-func (c *Cache) prepare(repair bool) error {
+func (c *Cache) prepare(ctx context.Context, repair bool) error {
 	text, err := os.ReadFile(c.in("format"))
 	switch {
 	case err == nil && string(text) != formatText && wrongBit(text):
 		if !repair {
 			return damaged("%s holds %q where %q must be; lpipe fsck --repair", c.in("format"), text, formatText)
 		}
-		if err := c.disk.writeFile(c.in("tmp"), c.in("format"), []byte(formatText), 0o644); err != nil {
+		if err := c.writeFormat(ctx); err != nil {
 			return err
 		}
 	case err == nil && string(text) != formatText:
@@ -110,7 +110,7 @@ func (c *Cache) prepare(repair bool) error {
 		if err := c.folders(); err != nil {
 			return err
 		}
-		if err := c.disk.writeFile(c.in("tmp"), c.in("format"), []byte(formatText), 0o644); err != nil {
+		if err := c.writeFormat(ctx); err != nil {
 			return err
 		}
 	case err != nil:
@@ -119,6 +119,17 @@ func (c *Cache) prepare(repair bool) error {
 	st, err := lstat(c.in("objects"))
 	c.dev = st.dev
 	return err
+}
+
+// writeFormat says that the folders are there. Another process may have done so and begun a gc, which would take the file that this
+// one is writing for garbage.
+func (c *Cache) writeFormat(ctx context.Context) error {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return c.disk.writeFile(c.in("tmp"), c.in("format"), []byte(formatText), 0o644)
 }
 
 // folders makes the cache's folders, durably: the format's name says that they are there.

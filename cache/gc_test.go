@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,4 +154,22 @@ func TestLock(t *testing.T) {
 	noError(t, err)
 	noError(t, a.Release())
 	noError(t, b.Release())
+}
+
+// While a gc removes what it takes for garbage, nobody writes the file by which a new cache becomes one.
+func TestNewCacheWaitsForGC(t *testing.T) {
+	dir := t.TempDir()
+	gc, err := LockFile(t.Context(), filepath.Join(dir, "lock"), true, nil)
+	noError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := Open(ctx, Options{Dir: dir}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v instead of waiting", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "format")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("format: %v", err)
+	}
+	gc.Release()
+	_, err = Open(t.Context(), Options{Dir: dir})
+	noError(t, err)
 }
