@@ -94,13 +94,7 @@ func testAdamW(t *testing.T, name string) {
 // TestDecaySparesBiases and norms, as transformers' Trainer does: without a gradient all that moves shrinks by rate times decay.
 func TestDecaySparesBiases(t *testing.T) {
 	for _, kind := range []string{"adamw", "lion"} {
-		dev := cpu.New(cpu.Options{})
-		defer dev.Close()
-		m, err := model.Load(context.Background(), tied, dev, model.Options{Method: model.TrainFull})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.Free()
+		m := loadTied(t, model.Options{Method: model.TrainFull})
 		o := newOptimizer(m, Optimizer{Kind: kind, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Decay: 0.5}, 0)
 		defer o.free()
 		before := o.weights()
@@ -126,19 +120,13 @@ func TestDecaySparesBiases(t *testing.T) {
 
 // TestStepWithoutLoss: gradients that are finite do not count where the loss is not.
 func TestStepWithoutLoss(t *testing.T) {
-	dev := cpu.New(cpu.Options{})
-	defer dev.Close()
-	m, err := model.Load(context.Background(), tied, dev, model.Options{Method: model.TrainFull})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Free()
+	m := loadTied(t, model.Options{Method: model.TrainFull})
 	o := newOptimizer(m, Optimizer{Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Decay: 0.5, Clip: 1}, 0)
 	defer o.free()
 	before := o.weights()
 	for _, loss := range []float64{math.NaN(), math.Inf(1)} {
 		m.ZeroGrad()
-		dev.Write(m.StepSums().Loss, []float32{float32(loss)})
+		m.Device().Write(m.StepSums().Loss, []float32{float32(loss)})
 		o.apply(0.5)
 		settled, err := m.Settle()
 		if err != nil {

@@ -80,13 +80,7 @@ func TestGenerateSampled(t *testing.T) {
 
 // TestGeneratePenalty: a penalty beyond all measure lets no token come twice, of the prompt or of the output.
 func TestGeneratePenalty(t *testing.T) {
-	dev := cpu.New(cpu.Options{})
-	defer dev.Close()
-	m, err := model.Load(context.Background(), tied, dev, model.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Free()
+	m := loadTied(t, model.Options{})
 	free := generateAll(t, m, [][]int32{{1, 2, 3}}, GenerateOptions{MaxTokens: 16})[0].IDs
 	prompt := append([]int32{1, 2, 3}, free[:2]...) // what would come first stands in it
 	for _, s := range []Sampling{{RepetitionPenalty: 1e9}, {Temperature: 0.1, RepetitionPenalty: 1e9}} {
@@ -97,6 +91,19 @@ func TestGeneratePenalty(t *testing.T) {
 			t.Errorf("%+v: %d tokens of prompt and output differ, want %d", s, got, before+16)
 		}
 	}
+}
+
+// loadTied is the small tied model on the CPU, until the test ends.
+func loadTied(t *testing.T, o model.Options) *model.Model {
+	t.Helper()
+	dev := cpu.New(cpu.Options{})
+	t.Cleanup(func() { dev.Close() })
+	m, err := model.Load(context.Background(), tied, dev, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Free)
+	return m
 }
 
 func generateAll(t *testing.T, m *model.Model, prompts [][]int32, o GenerateOptions) []Continuation {
@@ -114,13 +121,7 @@ func generateAll(t *testing.T, m *model.Model, prompts [][]int32, o GenerateOpti
 
 // TestGenerateLimit ends where the model's longest sequence ends, and refuses prompts that fill it.
 func TestGenerateLimit(t *testing.T) {
-	dev := cpu.New(cpu.Options{})
-	defer dev.Close()
-	m, err := model.Load(context.Background(), tied, dev, model.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Free()
+	m := loadTied(t, model.Options{})
 	m.Config.MaxPositions = 8
 	got := generateAll(t, m, [][]int32{{1, 2, 3}, {4}}, GenerateOptions{MaxTokens: 20})
 	if len(got[0].IDs) != 5 || len(got[1].IDs) != 7 || got[0].Stopped {
