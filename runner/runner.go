@@ -300,9 +300,11 @@ func (r *Runner) exclusive(ctx context.Context, f func() error) error {
 		return writeError(r.dir, err)
 	}
 	defer held.Release()
-	if now := r.stampNow() != r.stamp; r.Pipeline.left != nil && (now || waited) {
+	changed := r.stampNow() != r.stamp
+	if r.Pipeline.left != nil && (changed || waited) {
 		return ErrExcerpt
-	} else if now {
+	}
+	if changed {
 		if err := r.readLock(); err != nil {
 			return err
 		}
