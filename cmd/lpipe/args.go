@@ -8,21 +8,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// arrange puts the arguments of a command line into the order that urfave/cli reads: program, global flags,
-// command words, the command's flags, "--", targets. It is needed because flags may stand anywhere on an
-// lpipe command line, while the library stops looking for flags at the first word that is none.
-func arrange(app *cli.App, args []string) ([]string, error) {
-	if len(args) == 0 {
-		return args, nil
-	}
-	line, err := readLine(app, args[1:])
-	if err != nil {
-		return nil, err
-	}
-	return line.assemble(args[0], flagTable(app.Flags)), nil
-}
-
-// readLine tells what the arguments after the program's name are.
+// readLine tells what the arguments after the program's name are. It is needed because flags may stand anywhere on an lpipe command
+// line, while urfave/cli stops looking for flags at the first word that is none: it gets the line that assemble makes.
 func readLine(app *cli.App, args []string) (commandLine, error) {
 	a := arranger{app: app, any: map[string]bool{}, value: true}
 	a.collect(app.Flags)

@@ -8,6 +8,18 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// arrange is a command line as program.run gives it to urfave/cli.
+func arrange(app *cli.App, args []string) ([]string, error) {
+	if len(args) == 0 {
+		return args, nil
+	}
+	line, err := readLine(app, args[1:])
+	if err != nil {
+		return nil, err
+	}
+	return line.assemble(args[0], flagTable(app.Flags)), nil
+}
+
 func TestFlagsMayStandAnywhere(t *testing.T) {
 	app := &cli.App{
 		Flags: globalFlags(),
