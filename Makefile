@@ -29,7 +29,7 @@ check: ## the fast part: format, vet, staticcheck, tests of small size
 	@tools/check.sh
 
 .PHONY: fuzz
-fuzz: ## every fuzz target, 60 s each (FUZZTIME=5s for less)
+fuzz: ## every fuzz target, 60 s each, the tokenizer 5 minutes (FUZZTIME=5s for less)
 	@tools/fuzz.sh
 
 .PHONY: crash
