@@ -61,7 +61,7 @@ func (t *cacheTable) prepare(wanted []wantedPiece, s []byte, bounds []uint32) {
 		return
 	}
 	_, _ = bounds[len(wanted)], s[bounds[len(wanted)-1]+15]
-	prepare(&wanted[0], len(wanted), &s[0], &bounds[0], &t.lines[0], uint64(len(t.lines)-1), &pieceMasks)
+	prepare(&wanted[0], len(wanted), &s[0], &bounds[0], &t.lines[0], t.offset(), &pieceMasks)
 }
 
 // emit is emitPlain.
@@ -71,15 +71,15 @@ func (t *cacheTable) emit(dst []int32, wanted []wantedPiece) ([]int32, int) {
 	}
 	n := len(dst)
 	room := dst[n : n+4*len(wanted)]
-	done, wrote := emit(&room[0], &wanted[0], len(wanted), &t.lines[0], uint64(len(t.lines)-1))
+	done, wrote := emit(&room[0], &wanted[0], len(wanted), &t.lines[0], t.offset())
 	return dst[:n+wrote], done
 }
 
 //go:noescape
-func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *cacheLine, mask uint64, masks *[17][2]uint64)
+func prepare(wanted *wantedPiece, n int, s *byte, bounds *uint32, lines *cacheLine, offset uint64, masks *[shortMax + 1][4]uint64)
 
 // emit may run while another writes: a slot's hi is written last and read before the ids, and
 // the processor keeps both orders.
 //
 //go:noescape
-func emit(dst *int32, wanted *wantedPiece, n int, lines *cacheLine, mask uint64) (done, wrote int)
+func emit(dst *int32, wanted *wantedPiece, n int, lines *cacheLine, offset uint64) (done, wrote int)

@@ -41,14 +41,17 @@ type cacheTable struct {
 
 type cacheLine [2]cacheSlot
 
-// cacheSlot has up to four ids, and their number in the upper byte of the first. Where that is
-// spilled, the rest of ids[0] is their number, and ids[1] says where in the chunks they stand.
+const lineSize = 64 // bytes
+
+// cacheSlot has up to four ids, and their number in the upper byte of the first. Where hi has the
+// bit spilled, ids[0] is their number, and ids[1] says where in the chunks they stand: emit, which
+// compares whole words, goes past such a slot without asking.
 type cacheSlot struct {
 	lo, hi uint64
 	ids    [4]int32
 }
 
-const spilled = 0xFF
+const spilled = 1 << 63
 
 func newPieceCache() *pieceCache {
 	c := &pieceCache{most: mostLines}
@@ -63,11 +66,14 @@ type wantedPiece struct{ lo, hi, hash uint64 }
 
 func (w *wantedPiece) long() bool { return w.hi>>56 > shortMax }
 
-// pieceMasks keep as many bytes of two words as a pretoken has.
-var pieceMasks = [17][2]uint64{
-	{0, 0}, {0xFF, 0}, {0xFFFF, 0}, {0xFFFFFF, 0}, {0xFFFFFFFF, 0}, {0xFFFFFFFFFF, 0}, {0xFFFFFFFFFFFF, 0}, {0xFFFFFFFFFFFFFF, 0},
-	{1<<64 - 1, 0}, {1<<64 - 1, 0xFF}, {1<<64 - 1, 0xFFFF}, {1<<64 - 1, 0xFFFFFF}, {1<<64 - 1, 0xFFFFFFFF}, {1<<64 - 1, 0xFFFFFFFFFF},
-	{1<<64 - 1, 0xFFFFFFFFFFFF}, {1<<64 - 1, 0xFFFFFFFFFFFFFF}, {0, 0},
+// pieceMasks keep as many bytes of two words as a pretoken has, and add that number; the fourth word is room.
+var pieceMasks = newPieceMasks()
+
+func newPieceMasks() (masks [shortMax + 1][4]uint64) {
+	for size := range uint64(shortMax + 1) {
+		masks[size] = [4]uint64{1<<(8*min(size, 8)) - 1, 1<<(8*max(size, 8)-64) - 1, size << 56}
+	}
+	return masks
 }
 
 // wantedAt makes a key of the first bytes of s, which has 16 at least.
@@ -75,8 +81,8 @@ func wantedAt(s []byte, size int) wantedPiece {
 	if size > shortMax {
 		return wantedLong(s[:size])
 	}
-	lo := binary.LittleEndian.Uint64(s) & pieceMasks[size][0]
-	hi := binary.LittleEndian.Uint64(s[8:])&pieceMasks[size][1] | uint64(size)<<56
+	m := &pieceMasks[size]
+	lo, hi := binary.LittleEndian.Uint64(s)&m[0], binary.LittleEndian.Uint64(s[8:])&m[1]|m[2]
 	return wantedPiece{lo, hi, mix(lo, hi)}
 }
 
@@ -106,26 +112,28 @@ func preparePlain(wanted []wantedPiece, s []byte, bounds []uint32) {
 	}
 }
 
-// has says whether a slot has a key. Its ids may be read then, since hi was written last.
+// has says whether a slot has a key and ids beside it. They may be read then, since hi was written last.
 func (s *cacheSlot) has(w *wantedPiece) bool { return atomic.LoadUint64(&s.hi) == w.hi && s.lo == w.lo }
+
+// line returns the number of the line where a key belongs; offset tells the assembly the same by one operation.
+func (t *cacheTable) line(w *wantedPiece) uint64 { return w.hash / lineSize & uint64(len(t.lines)-1) }
+
+// offset is the mask for a hash that leaves where its line begins, in bytes.
+func (t *cacheTable) offset() uint64 { return uint64(len(t.lines)-1) * lineSize }
 
 // emitPlain appends the ids of pretokens up to the first one that has none in a slot of its own
 // line, and returns how many it found. dst has room for four ids a pretoken.
 func (t *cacheTable) emitPlain(dst []int32, wanted []wantedPiece) ([]int32, int) {
 	for k := range wanted {
 		w := &wanted[k]
-		line := &t.lines[w.hash&uint64(len(t.lines)-1)]
+		line := &t.lines[t.line(w)]
 		slot := &line[0]
 		if !slot.has(w) {
 			if slot = &line[1]; !slot.has(w) {
 				return dst, k
 			}
 		}
-		count := int(uint32(slot.ids[0]) >> 24)
-		if count > len(slot.ids) {
-			return dst, k
-		}
-		n := len(dst)
+		count, n := int(uint32(slot.ids[0])>>24), len(dst)
 		ids := (*[4]int32)(dst[n : n+4])
 		*ids = slot.ids
 		dst = dst[:n+count]
@@ -137,20 +145,20 @@ func (t *cacheTable) emitPlain(dst []int32, wanted []wantedPiece) ([]int32, int)
 // find appends the ids of a pretoken, wherever in the table they are.
 func (t *cacheTable) find(dst []int32, w *wantedPiece, piece []byte) (out []int32, found bool) {
 	for i := range uint64(mostProbes) {
-		line := &t.lines[(w.hash+i)&uint64(len(t.lines)-1)]
+		line := &t.lines[(t.line(w)+i)&uint64(len(t.lines)-1)]
 		for k := range line {
 			slot := &line[k]
-			if !slot.has(w) {
+			hi := atomic.LoadUint64(&slot.hi)
+			if hi&^spilled != w.hi || slot.lo != w.lo {
 				continue
 			}
-			count := uint32(slot.ids[0]) >> 24
-			if count != spilled {
+			if hi&spilled == 0 {
 				n := len(dst)
-				dst = append(dst, slot.ids[:count]...)
+				dst = append(dst, slot.ids[:uint32(slot.ids[0])>>24]...)
 				dst[n] &= maxID
 				return dst, true
 			}
-			n, words := int(slot.ids[0]&maxID), t.at(int(slot.ids[1]))
+			n, words := int(slot.ids[0]), t.at(int(slot.ids[1]))
 			if !w.long() || string(textOf(words[n:], len(piece))) == string(piece) {
 				return append(dst, words[:n]...), true
 			}
@@ -184,15 +192,16 @@ func (c *pieceCache) add(w *wantedPiece, piece []byte, ids []int32) {
 	if slot == nil {
 		return
 	}
+	hi := w.hi
 	if len(ids) <= len(slot.ids) && !w.long() {
 		copy(slot.ids[:], ids)
 		slot.ids[0] |= int32(len(ids) << 24)
 	} else {
-		slot.ids[1] = int32(t.spill(w, piece, ids))
-		slot.ids[0] = -1<<24 | int32(len(ids))
+		slot.ids[0], slot.ids[1] = int32(len(ids)), int32(t.spill(w, piece, ids))
+		hi |= spilled
 	}
 	slot.lo = w.lo
-	atomic.StoreUint64(&slot.hi, w.hi)
+	atomic.StoreUint64(&slot.hi, hi)
 	t.used++
 }
 
@@ -200,12 +209,12 @@ func (c *pieceCache) add(w *wantedPiece, piece []byte, ids []int32) {
 // is there. A line fills from its first slot.
 func (t *cacheTable) free(w *wantedPiece) *cacheSlot {
 	for i := range uint64(mostProbes) {
-		line := &t.lines[(w.hash+i)&uint64(len(t.lines)-1)]
+		line := &t.lines[(t.line(w)+i)&uint64(len(t.lines)-1)]
 		for k := range line {
 			switch slot := &line[k]; {
 			case slot.hi == 0:
 				return slot
-			case slot.hi == w.hi && slot.lo == w.lo:
+			case slot.hi&^spilled == w.hi && slot.lo == w.lo:
 				return nil
 			}
 		}
@@ -250,7 +259,8 @@ func (t *cacheTable) next(most int) *cacheTable {
 			if old.hi == 0 {
 				break
 			}
-			if slot := n.free(&wantedPiece{old.lo, old.hi, mix(old.lo, old.hi)}); slot != nil {
+			hi := old.hi &^ spilled
+			if slot := n.free(&wantedPiece{old.lo, hi, mix(old.lo, hi)}); slot != nil {
 				*slot = *old
 				n.used++
 			}

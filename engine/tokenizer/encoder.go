@@ -22,7 +22,7 @@ type Encoder struct {
 	cutter     pieceCutter
 	blocks     blockScanner
 	bounds     []uint32 // scratch: where pretokens begin
-	wanted     [64]wantedPiece
+	wanted     [128]wantedPiece
 	normalizer normalizer
 	valid, nfc []byte // scratch
 	replaced   int64
