@@ -20,7 +20,7 @@ type adam struct {
 func newAdam(o ops.AdamW) adam {
 	t := float64(o.Step)
 	return adam{
-		keep: float32(1 - o.LR*o.Decay), scale: float32(o.GradScale),
+		keep: float32(1 - float64(o.LR*o.Decay)), scale: float32(o.GradScale),
 		b1: float32(1 - o.Beta1), b2: float32(1 - o.Beta2), beta2: float32(o.Beta2),
 		step: float32(o.LR / (1 - math.Pow(o.Beta1, t))), rootBias2: float32(math.Sqrt(1 - math.Pow(o.Beta2, t))),
 		eps: float32(o.Eps),

@@ -144,7 +144,7 @@ func (j *attentionJob) forward(w *worker, b *block, h int) {
 		n := b.q + r
 		row := p[r*b.cols:][:b.cols]
 		lo, hi := int(j.starts[n])-b.first, n+1-b.first
-		top := j.vec.max(row[lo:hi]) * j.scale
+		top := float32(j.vec.max(row[lo:hi]) * j.scale) // rounded by itself: no machine makes one step of it and the sum below
 		sums[r] = j.vec.exp(row[lo:hi], row[lo:hi], j.scale, top)
 		clear(row[:lo])
 		clear(row[hi:])

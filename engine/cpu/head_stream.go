@@ -121,6 +121,6 @@ func (j *streamJob) finish(w *worker, r, target int, dx []float32) {
 	h.w.row(row, target)
 	factor := h.scale * float32(math.Exp(-below)/sum-1)
 	for i, v := range row {
-		dx[i] += factor * v
+		dx[i] += float32(factor * v) // rounded apart, for every machine the same
 	}
 }

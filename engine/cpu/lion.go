@@ -33,7 +33,7 @@ type lion struct {
 
 func newLion(o ops.Lion) lion {
 	return lion{
-		keep: float32(1 - o.LR*o.Decay), lr: float32(o.LR), scale: float32(o.GradScale),
+		keep: float32(1 - float64(o.LR*o.Decay)), lr: float32(o.LR), scale: float32(o.GradScale),
 		b1: float32(o.Beta1), b2: float32(o.Beta2), c1: float32(1 - o.Beta1), c2: float32(1 - o.Beta2),
 	}
 }

@@ -145,7 +145,7 @@ func (j *loraJob) masked(w *worker, t *loraTask, from, to int) {
 	limit, scale := ops.Threshold(t.drop), 1/(1-t.drop)
 	for e, v := range rows {
 		if ops.MaskBits(t.seed, from*j.c+e) >= limit {
-			j.dx.c[from*j.c+e] += v * scale
+			j.dx.c[from*j.c+e] += float32(v * scale) // rounded apart, for every machine the same
 		}
 	}
 }

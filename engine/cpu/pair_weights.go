@@ -24,8 +24,8 @@ func pairWeights(weight, nll, reference []float32, ends []int32, beta, pairs flo
 	from := int32(0)
 	for ; len(ends) > 0; ends = ends[2:] {
 		mid, to := ends[0], ends[1]
-		chosen := beta * (sumWide(reference[from:mid]) - sumWide(nll[from:mid]))
-		rejected := beta * (sumWide(reference[mid:to]) - sumWide(nll[mid:to]))
+		chosen := float64(beta * (sumWide(reference[from:mid]) - sumWide(nll[from:mid])))
+		rejected := float64(beta * (sumWide(reference[mid:to]) - sumWide(nll[mid:to])))
 		w := float32(beta / (1 + math.Exp(chosen-rejected)) / pairs)
 		fill(weight[from:mid], w)
 		fill(weight[mid:to], -w)
