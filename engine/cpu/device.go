@@ -11,7 +11,7 @@ import (
 // Options choose how a Device works. The zero value is right for most.
 type Options struct {
 	Threads int    // 0: as many as the program may use
-	Kernel  string // "avx512", "avx2" or "go"; empty: the best that the processor has
+	Kernel  string // "avx512", "avx2", "neon" or "go"; empty: the best that the processor has
 }
 
 // Device is the fast device. What costs little is left to Plain.

@@ -22,7 +22,7 @@ type kernel struct {
 	nr   int // panel width: columns of B that lie together
 	step int
 	run  [][2]func(*tile)
-	vec  bool // vector functions of vector_amd64.s may be used
+	vec  bool // vector functions in assembly may be used
 	// pairs are run's twins for pairs of bfloat16 numbers, two of k that follow each other, where there are values in A and B; nil:
 	// the processor has no such instruction, and run gets the same numbers as float32.
 	pairs [][2]func(*tile)
