@@ -16,6 +16,8 @@ type Bucket interface {
 	Put(ctx context.Context, name string, r io.ReadSeeker) error
 	// PutNew is Put unless the name is taken already; then it reports false and changes nothing.
 	PutNew(ctx context.Context, name string, r io.ReadSeeker) (bool, error)
+	// Replace is Put if these bytes stand under the name at that moment; else it reports false and changes nothing. They are read whole.
+	Replace(ctx context.Context, name string, old []byte, r io.ReadSeeker) (bool, error)
 	// List gives all names with a prefix, sorted.
 	List(ctx context.Context, prefix string) iter.Seq2[Item, error]
 	// Delete removes names; one that is not there is no error.

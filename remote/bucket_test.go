@@ -74,6 +74,17 @@ func TestBucket(t *testing.T) {
 		if got := get("new/n", 0, -1); got != "try 0" {
 			t.Errorf("PutNew replaced: %q", got)
 		}
+		for _, try := range []struct {
+			name, old, text string
+			want            bool
+		}{{"new/n", "try", "a", false}, {"new/n", "try 01", "b", false}, {"new/n", "try 0", "c", true}, {"new/n", "try 0", "d", false}, {"new/none", "", "e", false}} {
+			if made, err := b.Replace(ctx, try.name, []byte(try.old), strings.NewReader(try.text)); err != nil || made != try.want {
+				t.Errorf("Replace %+v: %v, %v", try, made, err)
+			}
+		}
+		if got := get("new/n", 0, -1); got != "c" {
+			t.Errorf("after Replace: %q", got)
+		}
 		noError(t, b.Delete(ctx, "a/x", "a/never", "ab/y"))
 		if got := list(""); len(got) != 2 {
 			t.Errorf("after Delete %v", got)

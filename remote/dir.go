@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"lpipe/cache"
 )
 
 // Dir is a bucket in a folder, on a network share say.
@@ -78,6 +80,37 @@ func (d *Dir) PutNew(ctx context.Context, name string, r io.ReadSeeker) (bool, e
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}
+	return err == nil, err
+}
+
+// replaceLock is held by who replaces something, so that nothing else does between its look and its rename.
+const replaceLock = "tmp/lock"
+
+// Replace implements Bucket under a lock, and without one where the share knows none.
+func (d *Dir) Replace(ctx context.Context, name string, old []byte, r io.ReadSeeker) (bool, error) {
+	if _, err := os.Lstat(d.path(name)); errors.Is(err, fs.ErrNotExist) {
+		return false, nil // and no lock, whose folders would be made
+	}
+	lock, err := cache.LockFile(ctx, d.path(replaceLock), true, nil)
+	if errors.Is(err, cache.ErrLocked) {
+		return false, d.fail("put", name, err)
+	}
+	defer lock.Release()
+	there, err := os.Open(d.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, d.fail("get", name, err)
+	}
+	same, err := isText(there, old)
+	if err != nil {
+		return false, d.fail("get", name, err)
+	}
+	if !same {
+		return false, nil
+	}
+	err = d.Put(ctx, name, r)
 	return err == nil, err
 }
 
@@ -182,7 +215,7 @@ func (d *Dir) AbandonUploads(ctx context.Context, before time.Time) (int, error)
 	removed := 0
 	for _, e := range entries {
 		info, err := e.Info()
-		if err != nil || !info.ModTime().Before(before) {
+		if err != nil || !info.ModTime().Before(before) || "tmp/"+e.Name() == replaceLock {
 			continue
 		}
 		if err := d.Delete(ctx, "tmp/"+e.Name()); err != nil {

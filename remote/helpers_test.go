@@ -62,23 +62,27 @@ func (m *memory) Get(ctx context.Context, name string, offset, length int64) (io
 }
 
 func (m *memory) Put(_ context.Context, name string, r io.ReadSeeker) error {
-	_, err := m.put(name, r, false)
+	_, err := m.put(name, r, func([]byte, bool) bool { return true })
 	return err
 }
 
 func (m *memory) PutNew(_ context.Context, name string, r io.ReadSeeker) (bool, error) {
-	return m.put(name, r, true)
+	return m.put(name, r, func(_ []byte, taken bool) bool { return !taken })
 }
 
-// put looks whether the name is free, and takes it, at one moment: of many that come at once one is the first.
-func (m *memory) put(name string, r io.ReadSeeker, fresh bool) (bool, error) {
+func (m *memory) Replace(_ context.Context, name string, old []byte, r io.ReadSeeker) (bool, error) {
+	return m.put(name, r, func(now []byte, taken bool) bool { return taken && bytes.Equal(now, old) })
+}
+
+// put looks whether what is under the name may go, and takes it, at one moment: of many that come at once one is the first.
+func (m *memory) put(name string, r io.ReadSeeker, may func(now []byte, taken bool) bool) (bool, error) {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return false, err
 	}
 	data, err := io.ReadAll(r)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, taken := m.names[name]; taken && fresh {
+	if now, taken := m.names[name]; !may(now, taken) {
 		return false, nil
 	}
 	if err := m.do("put", name); err != nil {

@@ -82,7 +82,7 @@ func New(bucket Bucket, c *cache.Cache, o Options) *Remote {
 		name := cache.Sum([]byte(bucket.String())).String()[:16]
 		o.Indexes = filepath.Join(c.Dir(), "remotes", name)
 	}
-	return &Remote{o: o, bucket: counting{Bucket: bucket}, cache: c, bytes: semaphore.NewWeighted(o.InFlight)}
+	return &Remote{o: o, bucket: newCounting(bucket), cache: c, bytes: semaphore.NewWeighted(o.InFlight)}
 }
 
 // String says where the remote is.
@@ -230,18 +230,24 @@ func (r *Remote) Result(ctx context.Context, k cache.Key) (*cache.Result, error)
 
 // anyResult is Result for one that need not be trusted.
 func (r *Remote) anyResult(ctx context.Context, k cache.Key) (*cache.Result, error) {
+	result, _, err := r.resultBytes(ctx, k)
+	return result, err
+}
+
+// resultBytes is anyResult, and the bytes that it was made of, damaged or not.
+func (r *Remote) resultBytes(ctx context.Context, k cache.Key) (*cache.Result, []byte, error) {
 	var result *cache.Result
-	_, err := r.read(ctx, resultName(k), 0, -1, func(data []byte) (err error) {
+	data, err := r.read(ctx, resultName(k), 0, -1, func(data []byte) (err error) {
 		result, err = cache.DecodeResult(k, data)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("result %s at %s: %w", k, r, cache.ErrNotFound)
+		return nil, nil, fmt.Errorf("result %s at %s: %w", k, r, cache.ErrNotFound)
 	}
 	if err == nil {
 		result.From = r.String()
 	}
-	return result, err
+	return result, data, err
 }
 
 // Content brings all objects of a content that the cache lacks: Fetch of one.

@@ -162,30 +162,56 @@ func (r *Remote) keepSigned(known map[cache.Key]stamp) {
 	keep(filepath.Join(r.o.Indexes, signedName), formatSigned(known, r.signers()))
 }
 
+// settleTries is how often somebody else may be quicker before a push gives up on a result.
+const settleTries = 20
+
 // settle is for a result in whose place one stands already. Theirs stays, as two results of one key are interchangeable, unless
-// nobody uses it or we sign and it has no signature that counts.
+// nobody uses it or we sign and it has no signature that counts. What others put there meanwhile is looked at again, so that
+// of several who sign at once none loses a signature.
 func (p *pusher) settle(ctx context.Context, k cache.Key, ours *cache.Result, made bool) error {
-	theirs, err := p.r.anyResult(ctx, k)
-	switch {
-	case errors.Is(err, cache.ErrDamaged), errors.Is(err, cache.ErrNotFound):
-	case err != nil:
-		return err
-	case p.r.signer != nil && made:
-		if p.r.vouched(k, theirs) == nil {
+	for range settleTries {
+		theirs, old, err := p.r.resultBytes(ctx, k)
+		next, signed := ours, false
+		switch {
+		case errors.Is(err, cache.ErrDamaged), errors.Is(err, cache.ErrNotFound):
+		case err != nil:
+			return err
+		case p.r.signer != nil && made:
+			if p.r.vouched(k, theirs) == nil {
+				return nil
+			}
+			next, signed = withSignatures(k, ours, theirs), true
+		case len(p.r.o.Trust) == 0 || trusted(k, theirs, p.r.o.Trust) == nil:
 			return nil
 		}
-		ours = withSignatures(k, ours, theirs)
-		p.mu.Lock()
-		p.stats.Signed++
-		p.mu.Unlock()
-	case len(p.r.o.Trust) == 0 || trusted(k, theirs, p.r.o.Trust) == nil:
-		return nil
+		done, err := p.r.replaceResult(ctx, k, old, next)
+		if done && signed {
+			p.mu.Lock()
+			p.stats.Signed++
+			p.mu.Unlock()
+		}
+		if done || err != nil {
+			return err
+		}
 	}
-	data, err := ours.Encode(k)
+	return fmt.Errorf("result %s: others replaced it each of %d times that it was to be signed; push again", k, settleTries)
+}
+
+// replaceResult puts a result where these bytes stand, nil: where nothing does. It reports false where that is so no more.
+func (r *Remote) replaceResult(ctx context.Context, k cache.Key, old []byte, result *cache.Result) (done bool, err error) {
+	data, err := result.Encode(k)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return p.r.put(ctx, resultName(k), data)
+	err = r.o.Retry.do(ctx, func() (err error) {
+		if old == nil {
+			done, err = r.bucket.PutNew(ctx, resultName(k), bytes.NewReader(data))
+		} else {
+			done, err = r.bucket.Replace(ctx, resultName(k), old, bytes.NewReader(data))
+		}
+		return err
+	})
+	return done, err
 }
 
 // withSignatures adds those of theirs, if they say the same, that are what they should be.

@@ -1,12 +1,14 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"iter"
 	"net"
 	"net/http"
@@ -175,7 +177,7 @@ func (b *S3) send(ctx context.Context, in *s3.PutObjectInput, r io.ReadSeeker) e
 		in.ChecksumCRC32C = &sum
 	}
 	_, err := b.client.PutObject(ctx, in, unsigned)
-	if status(err) == http.StatusNotImplemented && in.ChecksumCRC32C != nil && in.IfNoneMatch == nil {
+	if status(err) == http.StatusNotImplemented && in.ChecksumCRC32C != nil && in.IfNoneMatch == nil && in.IfMatch == nil {
 		b.noChecksum.Store(true)
 		b.extra.Add(1)
 		in.ChecksumCRC32C = nil
@@ -234,6 +236,48 @@ func (b *S3) PutNew(ctx context.Context, name string, r io.ReadSeeker) (bool, er
 		return false, b.fail(ctx, "put", name, err)
 	}
 	return true, nil
+}
+
+// Replace implements Bucket with If-Match of the ETag that the old bytes came with, and without it where the server does not know that.
+func (b *S3) Replace(ctx context.Context, name string, old []byte, r io.ReadSeeker) (bool, error) {
+	b.extra.Add(1)
+	there, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.o.Bucket, Key: b.key(name)})
+	if err != nil {
+		err = b.fail(ctx, "get", name, err)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	same, err := isText(there.Body, old)
+	if err != nil {
+		return false, b.fail(ctx, "get", name, err)
+	}
+	size, err := length(r)
+	if !same || err != nil {
+		return false, err
+	}
+	in := &s3.PutObjectInput{Bucket: &b.o.Bucket, Key: b.key(name), Body: r, ContentLength: &size, IfMatch: there.ETag}
+	err = b.send(ctx, in, r)
+	switch status(err) {
+	case http.StatusPreconditionFailed, http.StatusNotFound:
+		return false, nil
+	case http.StatusNotImplemented, http.StatusBadRequest:
+		b.extra.Add(1)
+		err = b.Put(ctx, name, r)
+		return err == nil, err
+	}
+	if err != nil {
+		return false, b.fail(ctx, "put", name, err)
+	}
+	return true, nil
+}
+
+// isText reads body to its end, or to where it differs from text, and closes it.
+func isText(body io.ReadCloser, text []byte) (bool, error) {
+	defer body.Close()
+	got, err := io.ReadAll(io.LimitReader(body, int64(len(text))+1))
+	return bytes.Equal(got, text), err
 }
 
 // length finds how much there is to read and goes back to the start.

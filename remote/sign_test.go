@@ -1,16 +1,21 @@
 package remote
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"lpipe/cache"
 )
@@ -216,6 +221,65 @@ func TestSignaturesOfOthersStay(t *testing.T) {
 	}
 	if both := withSignatures(k, &bad, &cache.Result{Signatures: got.Signatures[:1]}); len(both.Signatures) != 2 {
 		t.Errorf("%d signatures of another text were kept", len(both.Signatures)-1)
+	}
+}
+
+// TestTwoSignAtOnce: whose signature comes between the look and the put of another's keeps it, and of many at once all do.
+func TestTwoSignAtOnce(t *testing.T) {
+	buckets(t, func(t *testing.T, b Bucket) {
+		mine := newCache(t)
+		content := folder(t, mine, 1, 10)
+		k := result(t, mine, "a", content)
+		_, err := New(b, mine, Options{Retry: quick}).Push(t.Context(), nil, []cache.Key{k}, nil)
+		noError(t, err)
+		sign := func(b Bucket) error {
+			_, key, err := ed25519.GenerateKey(nil)
+			if err != nil {
+				return err
+			}
+			r := New(b, mine, Options{Retry: quick})
+			r.SignWith(key)
+			stats, err := r.Push(t.Context(), nil, []cache.Key{k}, nil)
+			if err == nil && stats.Signed != 1 {
+				t.Errorf("%d were signed", stats.Signed)
+			}
+			return err
+		}
+		noError(t, sign(&preceded{Bucket: b, name: resultName(k), by: func() { noError(t, sign(b)) }}))
+		var all errgroup.Group
+		for range 4 {
+			all.Go(func() error { return sign(b) })
+		}
+		noError(t, all.Wait())
+		got, err := New(b, mine, Options{}).Result(t.Context(), k)
+		noError(t, err)
+		if len(got.Signatures) != 6 {
+			t.Errorf("%d signatures of 6 are there", len(got.Signatures))
+		}
+	})
+}
+
+// preceded is a bucket in which something else happens before the first change of a name.
+type preceded struct {
+	Bucket
+	name string
+	by   func()
+	once sync.Once
+}
+
+func (p *preceded) Put(ctx context.Context, name string, r io.ReadSeeker) error {
+	p.before(name)
+	return p.Bucket.Put(ctx, name, r)
+}
+
+func (p *preceded) Replace(ctx context.Context, name string, old []byte, r io.ReadSeeker) (bool, error) {
+	p.before(name)
+	return p.Bucket.Replace(ctx, name, old, r)
+}
+
+func (p *preceded) before(name string) {
+	if name == p.name {
+		p.once.Do(p.by)
 	}
 }
 
