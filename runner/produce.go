@@ -86,6 +86,9 @@ func (x *execution) produce(ctx context.Context, n *Node, key cache.Key, descrip
 		}
 		done.discard = job.discard
 	}
+	if err == nil && x.logs.reuse(job.log) {
+		done.log = ""
+	}
 	return done, job.close(ctx, err)
 }
 
@@ -160,7 +163,7 @@ func (x *execution) bringInputs(ctx context.Context, in ingredients) error {
 
 // attempts runs the stage until it succeeds or its retries are used up.
 func (j *job) attempts(ctx context.Context) error {
-	log, err := os.OpenFile(j.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	log, err := j.logs.open(j.log)
 	if err != nil {
 		return writeError(j.dir, err)
 	}

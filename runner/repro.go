@@ -97,6 +97,7 @@ type execution struct {
 	guard    *guard
 	pools    *pools
 	scratch  *scratches
+	logs     spareLogs
 	commits  *commits
 	unlinked []*cache.Deposit // stored, with files that are yet to become links; only commit adds to it
 	twins    *twins[cache.Key]
@@ -352,6 +353,7 @@ func (x *execution) finish(err error) error {
 	saving.Go(func() {
 		x.link(x.unlinked)
 		x.scratch.close()
+		x.logs.close()
 		x.saveState()
 	})
 	saving.Go(func() {

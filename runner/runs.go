@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -186,45 +185,6 @@ func runInfo(id, events string) RunInfo {
 	}
 	info.Seconds = max(info.Seconds, 0)
 	return info
-}
-
-// LogPath finds the log of a stage: of one run, or with "" of the last run in which it ran. Without one in this
-// workspace it is fs.ErrNotExist; the result of a stage that succeeded holds its log as well.
-func LogPath(dir, stage, runID string) (string, error) {
-	root := filepath.Join(dir, ".lpipe", "runs")
-	ids := runIDs(root)
-	if runID != "" {
-		if !slices.Contains(ids, runID) {
-			return "", usage("there is no run %q; lpipe runs ls lists them", runID)
-		}
-		ids = []string{runID}
-	}
-	for _, id := range slices.Backward(ids) {
-		path := filepath.Join(root, id, stage+".log")
-		if standsAt(path) {
-			return path, nil
-		}
-	}
-	if runID != "" {
-		return "", usage("stage %s did not run in run %s", stage, runID)
-	}
-	return "", fmt.Errorf("stage %s has no log in this workspace: %w", stage, fs.ErrNotExist)
-}
-
-// Log opens a stage's log: the file that LogPath finds, else what its recorded result holds.
-func (r *Runner) Log(stage, runID string) (io.ReadCloser, error) {
-	path, err := LogPath(r.dir, stage, runID)
-	if err == nil {
-		return os.Open(path)
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	result, wrong := r.Cache.Result(r.lock.Stages[stage].Key)
-	if wrong != nil || result.Record.Log == nil {
-		return nil, err
-	}
-	return r.Cache.Open(result.Record.Log.ID)
 }
 
 // memory is what a workspace remembers of its stages between runs, for order and display only. It may be lost.
