@@ -125,7 +125,7 @@ stage "shell" "flaky" {
 	began := time.Now()
 	_, err := w.try(runner.ReproOptions{KeepGoing: true})
 	contains(t, "timeout", fmt.Sprint(errors.Join(err, failure(err))), "stage slow: timed out after 100ms")
-	if time.Since(began) > 5*time.Second {
+	if time.Since(began) > 50*time.Second {
 		t.Error("the timeout did not end it")
 	}
 	equal(t, "frozen", w.how(), "flaky:skipped slow:failed")

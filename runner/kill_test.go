@@ -217,7 +217,7 @@ stage "shell" "s" {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); len(orphans(w.dir)) > 0 || lives(bare); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(orphans(w.dir)) > 0 || lives(bare); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("processes %v outlive lpipe", orphans(w.dir))
 		}
@@ -256,18 +256,19 @@ func TestBackgroundProcessesEndWithTheirStage(t *testing.T) {
 	w := newWorkspace(t, `
 stage "shell" "s" {
   out     = { a = "build/a" }
-  command = "echo a > build/a; (sleep 0.2; echo group >> late) & setsid sh -c 'sleep 0.2; echo session >> late' & true"
+  command = "echo a > build/a; (until [ -e over ]; do sleep 0.01; done; echo group >> late) & setsid sh -c 'until [ -e over ]; do sleep 0.01; done; echo session >> late' & true"
 }
 `)
 	equal(t, "run", w.repro(), "s:ran")
-	time.Sleep(400 * time.Millisecond)
+	w.write("over", "")
+	time.Sleep(100 * time.Millisecond)
 	if w.opened("late") {
 		t.Errorf("a background process went on after the run: %s", w.read("late"))
 	}
 }
 
 func TestSecondRunnerWaitsForTheFirst(t *testing.T) {
-	w := newWorkspace(t, "stage \"shell\" \"s\" {\n out = { a = \"build/a\" }\n command = \"echo > started; sleep 0.3; echo a > build/a\"\n}\n")
+	w := newWorkspace(t, "stage \"shell\" \"s\" {\n out = { a = \"build/a\" }\n command = \"echo > started; until [ -e go ]; do sleep 0.01; done; echo a > build/a\"\n}\n")
 	cmd, lines := startChild(t, w.dir)
 	for !w.opened("started") {
 		time.Sleep(time.Millisecond)
@@ -275,7 +276,14 @@ func TestSecondRunnerWaitsForTheFirst(t *testing.T) {
 	w.opts = func(o *runner.Options) { o.LockTimeout = 20 * time.Millisecond }
 	_, err := w.try(runner.ReproOptions{})
 	contains(t, "error", fmt.Sprint(err), "locked", fmt.Sprint(cmd.Process.Pid))
-	w.opts = nil
+	w.opts = func(o *runner.Options) {
+		report := o.Report
+		o.Report = func(e runner.RunEvent) {
+			if report(e); e.Event == "wait" {
+				w.write("go", "")
+			}
+		}
+	}
 	equal(t, "second", w.repro(), "s:workspace")
 	contains(t, "message", w.messages(), "waiting for process "+fmt.Sprint(cmd.Process.Pid))
 	for range lines {

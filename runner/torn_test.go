@@ -42,7 +42,7 @@ func TestBeginOfALongStageIsDurable(t *testing.T) {
 		t.Error("it is synced for a stage that ended")
 	}
 	stop := j.syncAfter(time.Millisecond)
-	for end := time.Now().Add(10 * time.Second); !synced() && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); !synced() && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	if stop(); !synced() {
