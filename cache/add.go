@@ -392,6 +392,7 @@ func (e entry) asLinked(now fileStat) entry {
 func (e entry) hashedSettled() bool { return e.mtime < e.ctime-int64(e.granularity()) }
 
 // relink replaces a file whose content the cache has by a link of it, where links are wanted: the same bytes are kept once.
+// A file with more names is replaced in any case: it may be the user's own, and change under another of them.
 func (a *adder) relink(f *item) error {
 	if f.placed || f.first == nil && f.how == adopt && f.linked {
 		return nil
@@ -404,7 +405,8 @@ func (a *adder) relink(f *item) error {
 		f.entry, f.touched = f.asLinked(object), true
 		return nil
 	}
-	if f.exec() || a.c.linkFor(f.dev) == "copy" || a.c.linkFor(f.dev) == "reflink" && f.first == nil && f.how == copied {
+	link := a.c.linkFor(f.dev)
+	if f.nlink == 1 && (f.exec() || link == "copy" || link == "reflink" && f.first == nil && f.how == copied) {
 		return nil
 	}
 	now, err := lstat(f.path())

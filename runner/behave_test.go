@@ -386,26 +386,34 @@ stage "shell" "s" {
 	equal(t, "holdings", strings.Join(all, ", "), "s out/a,  raw.txt")
 }
 
-// A stage may link its input to its output: the input must stay the user's own file.
+// A stage may link its input to its output: the input stays the user's own file, and what is written to it later does not
+// reach the output.
 func TestHardLinkOfAnInput(t *testing.T) {
-	w := newWorkspace(t, `
+	for _, link := range []string{"reflink", "hardlink", "copy"} {
+		t.Run(link, func(t *testing.T) {
+			w := newWorkspace(t, fmt.Sprintf(`
+lpipe {
+  link = [%q, "copy"]
+}
 stage "shell" "s" {
   in      = { raw = "raw.txt" }
   out     = { a = "out/a" }
   command = "ln raw.txt out/a"
 }
-`, "raw.txt", "mine")
-	equal(t, "run", w.repro(), "s:ran")
-	f, err := os.OpenFile(filepath.Join(w.dir, "raw.txt"), os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.WriteString(" changed")
-	f.Close()
-	equal(t, "output", w.read("out/a"), "mine")
-	info, err := os.Stat(filepath.Join(w.dir, "raw.txt"))
-	if err != nil || info.Mode().Perm() != 0o644 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
+`, link), "raw.txt", "mine")
+			equal(t, "run", w.repro(), "s:ran")
+			f, err := os.OpenFile(filepath.Join(w.dir, "raw.txt"), os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.WriteString(" changed")
+			f.Close()
+			equal(t, "output", w.read("out/a"), "mine")
+			info, err := os.Stat(filepath.Join(w.dir, "raw.txt"))
+			if err != nil || info.Mode().Perm() != 0o644 {
+				t.Errorf("mode %v, %v", info.Mode(), err)
+			}
+		})
 	}
 }
 

@@ -94,6 +94,9 @@ stage "shell" "b" {
 // meanwhile, tar one that gets another name.
 func TestOutputsStayAsTheyAreWhileTheyAreRead(t *testing.T) {
 	const pipeline = `
+lpipe {
+  link = ["hardlink"]
+}
 stage "shell" "a" {
   out     = { a = "out/a" }
   command = "${make} > out/a"

@@ -69,7 +69,7 @@ func (w *workspace) open() *runner.Runner {
 	if diags.HasErrors() {
 		w.t.Fatal(diags)
 	}
-	c, err := cache.Open(w.t.Context(), cache.Options{Dir: filepath.Join(w.dir, ".lpipe", "cache")})
+	c, err := cache.Open(w.t.Context(), cache.Options{Dir: filepath.Join(w.dir, ".lpipe", "cache"), Link: p.Settings.Link})
 	if err != nil {
 		w.t.Fatal(err)
 	}
