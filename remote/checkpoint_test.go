@@ -96,6 +96,33 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
+// TestCheckpointOfNegativeSize: a record that promises fewer bytes than none is damaged, its file is not asked for, and the one
+// before it is brought.
+func TestCheckpointOfNegativeSize(t *testing.T) {
+	ctx, key, bucket := t.Context(), cache.SumKey("stage"), newMemory()
+	r := New(bucket, newCache(t), Options{Retry: quick})
+	from := t.TempDir()
+	for _, name := range []string{"step-1", "step-2"} {
+		noError(t, os.WriteFile(filepath.Join(from, name), []byte(name), 0o666))
+		noError(t, r.SendCheckpoint(ctx, key, filepath.Join(from, name)))
+	}
+	file := checkpointFolder(key) + "step-2"
+	record := strings.Replace(string(bucket.names[file+recordEnding]), `"size":6`, `"size":-1`, 1)
+	if !strings.Contains(record, "-1") {
+		t.Fatalf("the record is %s", record)
+	}
+	bucket.names[file+recordEnding], bucket.did = []byte(record), nil
+	if name, err := r.BringCheckpoint(ctx, key, t.TempDir(), "step-1"); name != "" || !errors.Is(err, cache.ErrDamaged) {
+		t.Errorf("%q was brought, %v", name, err)
+	}
+	if name, err := r.BringCheckpoint(ctx, key, t.TempDir(), ""); name != "step-1" || err != nil {
+		t.Errorf("%q was brought, %v", name, err)
+	}
+	if slices.Contains(bucket.did, "get "+file) {
+		t.Errorf("its file was asked for: %v", bucket.did)
+	}
+}
+
 // TestCheckpointSendKilled: after any failing request of a send, what was there before can still be brought.
 func TestCheckpointSendKilled(t *testing.T) {
 	ctx, key := t.Context(), cache.SumKey("stage")

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -373,9 +374,13 @@ func (r *Remote) forget(x *index) {
 
 // publish stores an index and knows it from then on.
 func (r *Remote) publish(ctx context.Context, c *contents) error {
+	return r.publishTrying(ctx, r.o.Retry, c)
+}
+
+func (r *Remote) publishTrying(ctx context.Context, retry Retry, c *contents) error {
 	data := c.encode()
 	id := cache.Sum(data)
-	if err := r.put(ctx, indexName(id), data); err != nil {
+	if err := retry.do(ctx, func() error { return r.bucket.Put(ctx, indexName(id), bytes.NewReader(data)) }); err != nil {
 		return err
 	}
 	keep(filepath.Join(r.o.Indexes, id.String()), data)

@@ -183,7 +183,11 @@ func (p *pusher) objects(ctx context.Context) error {
 	if err != nil {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		p.keep(last) // else it must go again: no reason to fail in another way
+		retry := p.r.o.Retry
+		if ctx.Err() == nil {
+			retry.Attempts = 1 // a server that failed so often will hardly do otherwise now, and somebody waits
+		}
+		p.keep(last, retry) // else it must go again: no reason to fail in another way
 	}
 	return err
 }
@@ -254,12 +258,12 @@ func (p *pusher) keepAtTimes(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	return p.keep(ctx)
+	return p.keep(ctx, p.r.o.Retry)
 }
 
 // keep has an index name what is there by now, so that a push that goes on with this one need not send it again. Trees wait: who
 // finds one in an index believes that all is there that it names.
-func (p *pusher) keep(ctx context.Context) error {
+func (p *pusher) keep(ctx context.Context, retry Retry) error {
 	tree := func(o cache.Object) bool { return o.Tree }
 	trees := func(k pack) bool { return slices.ContainsFunc(k.entries, tree) }
 	p.mu.Lock()
@@ -273,7 +277,7 @@ func (p *pusher) keep(ctx context.Context) error {
 		return nil
 	}
 	files.sort()
-	return p.r.publish(ctx, &files)
+	return p.r.publishTrying(ctx, retry, &files)
 }
 
 // packRoom is at least the bytes of a pack of these.

@@ -1,6 +1,9 @@
 package remote
 
 import (
+	"context"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,6 +74,48 @@ func TestIndexIsMadeAgain(t *testing.T) {
 				t.Errorf("%+v, before %+v", after, before)
 			}
 		})
+	}
+}
+
+// TestLargeStrangersAreNotReadWhole: a repair that looks for packs without an index leaves alone what is larger than any pack.
+func TestLargeStrangersAreNotReadWhole(t *testing.T) {
+	b, c := newMemory(), newCache(t)
+	content := folder(t, c, 30, 10)
+	o := Options{Retry: quick}
+	_, err := New(b, c, o).Push(t.Context(), []cache.Content{content}, nil, nil)
+	noError(t, err)
+	for name, data := range b.names {
+		if strings.HasPrefix(name, "index/") {
+			b.names[name] = flipped(data, len(data)/2)
+		}
+	}
+	fits, over := packName(cache.Sum([]byte("fits"))), packName(cache.Sum([]byte("over")))
+	listed := &inflated{Bucket: b, sizes: map[string]int64{fits: 4, over: largestPack + 1}}
+	b.names[fits], b.names[over] = []byte("fits"), []byte("over")
+	_, err = New(listed, newCache(t), o).Fsck(t.Context(), FsckOptions{Repair: true})
+	noError(t, err)
+	if !slices.Contains(b.did, "get "+fits) || slices.Contains(b.did, "get "+over) {
+		t.Errorf("of the two %v was read", b.did)
+	}
+	complete(t, New(b, newCache(t), o), content, true)
+}
+
+// inflated is a bucket whose listing tells other sizes of some names.
+type inflated struct {
+	Bucket
+	sizes map[string]int64
+}
+
+func (i *inflated) List(ctx context.Context, prefix string) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		for item, err := range i.Bucket.List(ctx, prefix) {
+			if size, ok := i.sizes[item.Name]; ok {
+				item.Size = size
+			}
+			if !yield(item, err) {
+				return
+			}
+		}
 	}
 }
 

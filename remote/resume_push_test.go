@@ -61,3 +61,31 @@ func TestInterruptedPushIsGoneOnWith(t *testing.T) {
 		})
 	}
 }
+
+// TestFailingPushEndsSoon: when a server has failed in all tries of a request, what was sent is put on record in one more, not in as many.
+func TestFailingPushEndsSoon(t *testing.T) {
+	b, mine := newMemory(), newCache(t)
+	content := folder(t, mine, 400, 100)
+	packs := 0
+	b.fault = func(op, name string) error {
+		if op == "put" && strings.HasPrefix(name, "packs/") {
+			packs++
+		}
+		if packs <= 3 || op == "delete" {
+			return nil
+		}
+		return &Error{Kind: Busy, Op: op, Name: name, Where: "memory", Err: errors.New("503"), Retry: true}
+	}
+	if _, err := New(b, mine, Options{Retry: quick, Jobs: 1, PackSize: 4 << 10}).Push(t.Context(), []cache.Content{content}, nil, nil); err == nil {
+		t.Fatal("it did not fail")
+	}
+	tries := 0
+	for _, did := range b.did {
+		if strings.HasPrefix(did, "put index/") {
+			tries++
+		}
+	}
+	if tries != 1 {
+		t.Errorf("the index was tried %d times", tries)
+	}
+}
