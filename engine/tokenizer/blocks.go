@@ -20,7 +20,8 @@ type classMasks struct {
 // classTables are what classify and settled know, as bitmaps. For classify: for ASCII a bit for
 // each class of classMasks, in their order; for characters of two bytes whether they are letters,
 // and whether they are numbers or white space; for each 64 characters of three bytes whether all
-// are letters. For settled: for characters of two bytes, and for each 64 of three, whether NFC
+// are letters; and what those of two bytes have for the scripts whose letters and signs are
+// mixed, U+0800 to U+0FFF (of India, Thai, Tibetan) and U+3000 to U+37FF (kana). For settled: for characters of two bytes, and for each 64 of three, whether NFC
 // must look closer.
 type classTables struct {
 	ascii        [128]uint8
@@ -29,6 +30,25 @@ type classTables struct {
 	three        [128]uint8
 	doubtfulTwo  [256]uint8
 	doubtfulMore [128]uint8
+	windows      [2]classWindow
+}
+
+// classWindow are 2,048 characters of three bytes, whose first byte is the same: whether they are
+// letters, and whether they are numbers or white space.
+type classWindow struct{ letter, open [256]uint8 }
+
+// windowsAt is where the windows begin.
+var windowsAt = [2]int32{0x0800, 0x3000}
+
+// windowOf returns the window that has the characters of three bytes that begin with these two, nil if none has.
+func (t *classTables) windowOf(first, second byte) *classWindow {
+	switch {
+	case first == 0xE0:
+		return &t.windows[0]
+	case first == 0xE3 && second < 0xA0:
+		return &t.windows[1]
+	}
+	return nil
 }
 
 func newClassTables() *classTables {
@@ -41,11 +61,9 @@ func newClassTables() *classTables {
 	t.ascii['\''] |= 32
 	for r := range int32(1 << 11) {
 		p, bit := property(r), uint8(1)<<(r%8)
-		switch p & classMask {
-		case classLetter:
-			t.two[r/8] |= bit
-		case classNumber, classSpace:
-			t.open[r/8] |= bit
+		addClass(&t.two, &t.open, r, r)
+		for k := range t.windows {
+			addClass(&t.windows[k].letter, &t.windows[k].open, r, windowsAt[k]+r)
 		}
 		if p&(propMark|propMaybe) != 0 {
 			t.doubtfulTwo[r/8] |= bit
@@ -65,6 +83,16 @@ func newClassTables() *classTables {
 		}
 	}
 	return t
+}
+
+// addClass adds a character to bitmaps, as bit at.
+func addClass(letter, open *[256]uint8, at, r int32) {
+	switch bit := uint8(1) << (at % 8); property(r) & classMask {
+	case classLetter:
+		letter[at/8] |= bit
+	case classNumber, classSpace:
+		open[at/8] |= bit
+	}
 }
 
 // blockScanner finds the pretokens of one text, from left to right.
@@ -374,6 +402,16 @@ func (t *classTables) classifyPlain(masks []classMasks, s []byte) {
 			bit := uint64(1) << (j % 64)
 			c, next := s[j], s[j+1]
 			at, flag := (c&0x1F)<<3|next>>3&7, uint8(1)<<(next&7) // of bitmaps
+			if w := t.windowOf(c, next); w != nil && j%64 < 63 {
+				at, flag := next&0x1F<<3|s[j+2]>>3&7, uint8(1)<<(s[j+2]&7)
+				if w.open[at]&flag != 0 {
+					m.open |= bit
+				}
+				if w.letter[at]&flag != 0 {
+					m.addLetter(j%64, 3)
+				}
+				continue
+			}
 			switch {
 			case c >= 0xF0:
 				m.open |= bit

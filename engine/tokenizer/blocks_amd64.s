@@ -8,6 +8,33 @@ GLOBL bitOf<>(SB), RODATA|NOPTR, $8
 	MOVL $value, R9; \
 	VPBROADCASTB R9, to
 
+// LOOKUP finds in a bitmap of 256 bytes the bits that Z3 and Z4 tell, for those of K1.
+#define LOOKUP(at, to) \
+	VMOVDQU8 at(R8), Z5; \
+	VMOVDQU8 at+128(R8), Z6; \
+	VMOVDQA64 Z4, Z7; \
+	VPERMI2B at+64(R8), Z5, Z7; \
+	VMOVDQA64 Z4, Z5; \
+	VPERMI2B at+192(R8), Z6, Z5; \
+	VMOVDQU8 Z5, K5, Z7; \
+	VPTESTMB Z3, Z7, K1, to
+
+// WINDOW settles the characters of a window, of whose second bytes K1 knows. What they are is found at that
+// byte, where the places in the bitmaps are those of a character of two bytes.
+#define WINDOW(at) \
+	LOOKUP(at, K2); \
+	LOOKUP(at+256, K3); \
+	KSHIFTRQ $1, K1, K1; \
+	KMOVQ K1, R11; \
+	ANDNQ AX, R11, AX; \
+	ANDNQ DX, R11, DX; \
+	KSHIFTRQ $1, K2, K2; \
+	KMOVQ K2, R11; \
+	ORQ  R11, DX; \
+	KSHIFTRQ $1, K3, K3; \
+	KMOVQ K3, R11; \
+	ORQ  R11, AX
+
 // func classify512(masks *classMasks, s *byte, n int, tables *classTables)
 TEXT ·classify512(SB), NOSPLIT, $0-32
 	MOVQ masks+0(FP), DI
@@ -40,6 +67,8 @@ TEXT ·classify512(SB), NOSPLIT, $0-32
 	VPBROADCASTQ bitOf<>(SB), Z29
 	BROADCAST(0xE0, Z30)
 	BROADCAST(0xF0, Z31)
+	BROADCAST(0xE3, Z8)
+	BROADCAST(0xA0, Z9)
 
 block:
 	VMOVDQU8 (SI), Z0
@@ -84,14 +113,31 @@ block:
 	VPERMI2B Z24, Z23, Z6
 	VMOVDQU8 Z6, K5, Z5
 	VPTESTMB Z3, Z5, K1, K4 // open of two bytes
-	VPERMI2B Z26, Z25, Z4
-	VPTESTMB Z3, Z4, K2, K3 // letters of three bytes
+	VMOVDQA64 Z4, Z5
+	VPERMI2B Z26, Z25, Z5
+	VPTESTMB Z3, Z5, K2, K3 // letters of three bytes
 	KANDNQ K2, K3, K2       // open of three bytes
 	KORQ K4, K2, K2
 	KMOVQ K2, R11
 	ORQ  R11, AX
 	KMOVQ K3, DX
 	KMOVQ K6, BX
+
+	VPCMPUB $0, Z30, Z0, K1
+	KSHIFTLQ $1, K1, K1     // the second bytes behind 0xE0
+	KTESTQ K1, K1
+	JZ   kana
+	WINDOW(1152)
+
+kana:
+	VPCMPUB $0, Z8, Z0, K1
+	KSHIFTLQ $1, K1, K1
+	KTESTQ K1, K1
+	JZ   letters
+	VPCMPUB $1, Z9, Z0, K1, K1 // below 0xA0
+	WINDOW(1664)
+
+letters:
 	ORQ  DX, BX
 
 ascii:

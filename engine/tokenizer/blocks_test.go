@@ -36,7 +36,7 @@ func sameBoundaries(t *testing.T, tables *classTables, s []byte, digits int) {
 func TestBlockScannerEqualsItsTwin(t *testing.T) {
 	r, tables := rand.New(rand.NewPCG(13, 14)), newClassTables()
 	ascii := strings.Split("a,b,The,apples,HTTP, ,  ,\n,\r\n,\t,',','s,'LL,'re,'x,1,22,4567,!,..,==,(,_,\x00,\x7f,\v,\f, \n, '", ",")
-	wide := strings.Split("é,ж,语,क,ि,्,ก,้,한,😀,𐐀,٣,²,𝟙, ,。,„,…,　, ,ſ,'ſ,'s,','é,!語,!!語,\n,  ,ab,7,\u0301", ",")
+	wide := strings.Split("é,ж,语,क,ि,्,०,か,ー,〇,ก,้,한,😀,𐐀,٣,²,𝟙, ,。,„,…,　, ,ſ,'ſ,'s,','é,!語,!!語,\n,  ,ab,7,\u0301", ",")
 	for n := range 6000 {
 		var b strings.Builder
 		pieces := ascii
@@ -106,10 +106,13 @@ func TestInspectEqualsItsTwins(t *testing.T) {
 
 func TestClassifyEqualsItsTwin(t *testing.T) {
 	r, tables := rand.New(rand.NewPCG(15, 16)), newClassTables()
-	for range 2000 {
+	for n := range 2000 {
 		s := make([]byte, 1+64*(1+r.IntN(batchBlocks)))
 		for i := range s {
 			s[i] = byte(r.IntN(256 >> r.IntN(2)))
+		}
+		for i := r.IntN(4); n%2 == 1 && i+3 <= len(s); i += 3 {
+			utf8.EncodeRune(s[i:], windowsAt[r.IntN(2)]+r.Int32N(1<<11))
 		}
 		got, want := make([]classMasks, len(s)/64), make([]classMasks, len(s)/64)
 		tables.classify(got, s)
