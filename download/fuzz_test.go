@@ -45,7 +45,7 @@ func FuzzHub(f *testing.F) {
 		}
 		root := t.TempDir()
 		sleeps := 0
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		c := download.New(download.Options{
 			Endpoint: "https://hub.test", Cache: filepath.Join(root, "hub"), Transport: answers{status, header, body}, Chunk: 1 << 10,

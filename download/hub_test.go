@@ -401,7 +401,7 @@ func TestResumeAfterAFailure(t *testing.T) {
 }
 
 func TestStalledConnectionIsCut(t *testing.T) {
-	b := newBench(t, model(), func(o *download.Options) { o.Stall = 50 * time.Millisecond })
+	b := newBench(t, model(), func(o *download.Options) { o.Stall = 500 * time.Millisecond })
 	var stalled atomic.Bool
 	b.hub.Break(func(w http.ResponseWriter, r *http.Request, storage bool) bool {
 		if !storage || r.Header.Get("Range") != "bytes=0-32767" || stalled.Swap(true) {

@@ -36,8 +36,8 @@ func (r *Remote) lock(ctx context.Context, kind string) (release func(), err err
 	release = func() {
 		done()
 		<-finished
-		// Ours is gone even if the work was cancelled.
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		// Ours is gone even if the work was cancelled; a server that cannot do it soon keeps it until it is stale.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
 		r.delete(last, name)
 	}

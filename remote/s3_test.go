@@ -263,7 +263,7 @@ func TestConnectTimeout(t *testing.T) {
 		start := time.Now()
 		_, err := New(b, newCache(t), Options{Retry: quick}).Result(t.Context(), cache.SumKey("x"))
 		var e *Error
-		if !errors.As(err, &e) || e.Kind != Network || time.Since(start) > 3*time.Second {
+		if !errors.As(err, &e) || e.Kind != Network || time.Since(start) > 25*time.Second { // the SDK's own client waits 30 s
 			t.Errorf("%s: %v after %v", name, err, time.Since(start))
 		}
 	}
@@ -282,7 +282,7 @@ func silentAddress(t *testing.T) string {
 	noError(t, err)
 	address := fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 	for range 16 {
-		c, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+		c, err := net.DialTimeout("tcp", address, time.Second) // less may pass on a busy machine though the queue has room
 		if err != nil {
 			return address
 		}
