@@ -76,8 +76,7 @@ func (s fileStat) granularity() time.Duration {
 func (s fileStat) settle(fd, dirfd int, name, path string) (fileStat, error) {
 	now := time.Now()
 	past := unix.NsecToTimespec(now.Add(-2 * tick).UnixNano())
-	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
-	if s.nlink == 1 && unix.UtimesNanoAt(dirfd, name, []unix.Timespec{omit, past}, unix.AT_SYMLINK_NOFOLLOW) == nil {
+	if s.nlink == 1 && setModified(dirfd, name, past) == nil {
 		if t, err := fstat(fd, path); err != nil || t.settled(now, true) {
 			return t, err
 		}

@@ -103,3 +103,8 @@ func allocate(f *os.File, size int64) error {
 func startWriting(f *os.File, at, n int64) {
 	unix.SyncFileRange(int(f.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE)
 }
+
+// setModified sets the mtime of a name in an open folder, of a symlink its own.
+func setModified(dirfd int, name string, at unix.Timespec) error {
+	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, at}, unix.AT_SYMLINK_NOFOLLOW)
+}
