@@ -8,7 +8,7 @@ export CGO_ENABLED ?= 0
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/lpipe, without cgo
@@ -83,6 +83,10 @@ bench-engine: build ## a LoRA step beside torch and PEFT
 .PHONY: cuda
 cuda: ## bin/lpipe-cuda, which computes on NVIDIA GPUs and starts everywhere; its tests without a GPU
 	@tools/cuda.sh
+
+.PHONY: arm64
+arm64: ## vet and build for arm64, and the engine's tests under an emulator, which it installs; some minutes
+	@tools/arm64.sh
 
 .PHONY: gpu-bundle
 gpu-bundle: ## build/gpu-bundle: tests, benchmarks and peers for a machine with a GPU and nothing else (bash run.sh there)
