@@ -297,6 +297,20 @@ func TestFsckRepair(t *testing.T) {
 	}
 }
 
+// On a file system without modes a writable object is nobody's mistake.
+func TestFsckWithoutModes(t *testing.T) {
+	p := newProject(t, "copy")
+	p.write("a", "aaaa")
+	noError(t, os.Chmod(p.cache.Path(p.add("a", false).ID), 0o644))
+	for modeless, problems := range map[bool]int{p.cache.modeless(): 1, true: 0} {
+		f := checker{c: p.cache, modeless: func() bool { return modeless }}
+		noError(t, f.objects(t.Context()))
+		if len(f.report.Problems) != problems {
+			t.Errorf("modeless %v: %v", modeless, f.report.Problems)
+		}
+	}
+}
+
 // TestLostRecords: without its records a cache hashes, and loses nothing.
 func TestLostRecords(t *testing.T) {
 	p := newProject(t, "hardlink")

@@ -43,7 +43,7 @@ func (c *Cache) Fsck(ctx context.Context, o FsckOptions) (FsckReport, error) {
 	}
 	defer c.records.flush()
 	defer release()
-	f := checker{c: c, o: o}
+	f := checker{c: c, o: o, modeless: sync.OnceValue(c.modeless)}
 	for _, step := range []func(context.Context) error{f.objects, f.trees, f.results, f.projects} {
 		if err := step(ctx); err != nil {
 			return f.report, fmt.Errorf("check cache %s: %w", c.dir, err)
@@ -54,13 +54,26 @@ func (c *Cache) Fsck(ctx context.Context, o FsckOptions) (FsckReport, error) {
 }
 
 type checker struct {
-	c     *Cache
-	o     FsckOptions
-	bytes atomic.Int64
-	done  atomic.Int64
+	c        *Cache
+	o        FsckOptions
+	modeless func() bool
+	bytes    atomic.Int64
+	done     atomic.Int64
 
 	mu     sync.Mutex
 	report FsckReport
+}
+
+// modeless tells of a file system that keeps no modes, as exFAT and NTFS often are mounted: that objects are writable there
+// is nobody's doing, and cannot be mended.
+func (c *Cache) modeless() bool {
+	path, err := c.disk.writeTemp(c.in("tmp"), nil, 0o444)
+	if err != nil {
+		return false
+	}
+	defer os.Remove(path)
+	now, err := lstat(path)
+	return err == nil && now.mode&0o222 != 0
 }
 
 // problem notes a finding and, asked to repair, what became of it.
@@ -136,7 +149,7 @@ func (f *checker) object(ctx context.Context, one hashFile) error {
 		}
 		f.c.records.note(id, s, s.settled(at, true))
 	}
-	if now.mode&0o222 != 0 {
+	if now.mode&0o222 != 0 && !f.modeless() {
 		p := Problem{Path: one.path, What: "mode", Err: errors.New("it is writable")}
 		f.problem(p, func() error {
 			if err := f.c.disk.chmod(one.path, fs.FileMode(now.mode&0o555)); err != nil {
