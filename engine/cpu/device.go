@@ -11,7 +11,7 @@ import (
 // Options choose how a Device works. The zero value is right for most.
 type Options struct {
 	Threads int    // 0: as many as the program may use
-	Kernel  string // "avx512", "avx2", "neon" or "go"; empty: the best that the processor has
+	Kernel  string // "amx-bf16", "avx512-bf16", "avx512", "avx2", "neon" or "go"; empty: the best that the processor has
 }
 
 // Device is the fast device. What costs little is left to Plain.
@@ -78,11 +78,16 @@ func New(o Options) *Device {
 		d.k = all[i]
 	}
 	d.pool = newPool(o.Threads)
-	d.vec = vector(d.k.vec)
-	d.products.k, d.lora.k = d.k, d.k
-	d.packs.nr = d.k.nr
-	d.packs.vec, d.reduce.vec, d.lora.vec = d.vec, d.vec, d.vec
+	d.use(d.k)
 	return d
+}
+
+// use makes k the kernel of all operations.
+func (d *Device) use(k *kernel) {
+	d.k, d.vec = k, vector(k.vec)
+	d.products.k, d.lora.k = k, k
+	d.packs.nr = k.nr
+	d.packs.vec, d.reduce.vec, d.lora.vec = d.vec, d.vec, d.vec
 }
 
 // Kernels names the kernels that this processor can run, best first.

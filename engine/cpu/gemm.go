@@ -1,5 +1,7 @@
 package cpu
 
+import "slices"
+
 // This file multiplies matrices: product.rows computes a range of rows and columns of
 //
 //	C (= or +=) bias + Σ_terms A·B
@@ -107,6 +109,15 @@ func (k *kernel) group(w *worker, p *product, r0, r1, c0, c1, deep int, fresh bo
 // pass runs the pieces for all rows, a tile's rows at a time. Unless it is fresh, the last pass had the same rows and pieces.
 func (k *kernel) pass(w *worker, p *product, pieces []piece, first bool, r0, r1, c0, c1 int, fresh bool) {
 	k.packWide(w, p, pieces, c0, c1)
+	if k.blocks != nil && slices.ContainsFunc(pieces, func(pc piece) bool { return p.terms[pc.term].form == pairs }) {
+		k.blocked(w, p, pieces, first, r0, r1, c0, c1)
+		return
+	}
+	k.tiled(w, p, pieces, first, r0, r1, c0, c1, fresh)
+}
+
+// tiled is pass once wide terms are packed.
+func (k *kernel) tiled(w *worker, p *product, pieces []piece, first bool, r0, r1, c0, c1 int, fresh bool) {
 	for r := r0; r < r1; {
 		groups := k.height(r1-r, r1-r0)
 		high := groups * k.step

@@ -15,7 +15,7 @@ func readAVX(x *float32, n int)
 // fma is a loop of multiply-adds, and how many operations each of its turns makes; nil for the kernel in Go.
 func (k *kernel) fma() (loop func(n int), work int) {
 	switch k.name {
-	case "avx512-bf16", "avx512":
+	case "amx-bf16", "avx512-bf16", "avx512":
 		return fma512, 24 * 16 * 2
 	case "avx2":
 		return fma256, 12 * 8 * 2
@@ -25,7 +25,10 @@ func (k *kernel) fma() (loop func(n int), work int) {
 
 // pairFMA is the same of bfloat16 pairs; nil for kernels without an instruction for them.
 func (k *kernel) pairFMA() (loop func(n int), work int) {
-	if k.pairs == nil {
+	switch {
+	case k.blocks != nil:
+		return peakBlocks, 4 * 16 * 16 * blockPairs * 2 * 2
+	case k.pairs == nil:
 		return nil, 0
 	}
 	return pairs512, 24 * 32 * 2

@@ -14,6 +14,7 @@ type job interface {
 // worker is what one thread needs for itself.
 type worker struct {
 	tile    tile
+	blocks  blockCall
 	edge    [12 * 32]float32 // a tile of which some rows do not exist
 	scratch [scratches][]float32
 	product product // one that a task makes for itself

@@ -26,6 +26,8 @@ type kernel struct {
 	// pairs are run's twins for pairs of bfloat16 numbers, two of k that follow each other, where there are values in A and B; nil:
 	// the processor has no such instruction, and run gets the same numbers as float32.
 	pairs [][2]func(*tile)
+	// blocks multiply pairs in tile registers, for up to 16 rows and for more, up to 16 columns and for more; nil: pairs does.
+	blocks *[2][2]func(*blockCall)
 }
 
 // goKernel is the tile in Go, for processors that have no assembly here.

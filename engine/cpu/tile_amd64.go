@@ -54,6 +54,9 @@ func kernels() []*kernel {
 		if x.HasAVX512BF16 {
 			half := k
 			half.name, half.pairs = "avx512-bf16", [][2]func(*tile){{pairs4x32, pairs4x16}, {pairs8x32, pairs8x16}, {pairs12x32, pairs12x16}}
+			if mayUseTiles() {
+				all = append(all, half.withBlocks())
+			}
 			all = append(all, &half)
 		}
 		all = append(all, &k)
