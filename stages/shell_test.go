@@ -73,10 +73,20 @@ func TestShellRuns(t *testing.T) {
 
 func TestShellEndsWhenAsked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(100*time.Millisecond, cancel)
+	defer cancel()
 	began := time.Now()
-	log, err := runShell(t, ctx, `"trap 'echo asked; exit 0' TERM; sleep 60 & wait"`, nil)
-	if !errors.Is(err, context.Canceled) || log != "asked\n" || time.Since(began) > 5*time.Second {
+	askWhenReady := func(env *runner.Env) {
+		go func() {
+			for ; time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(filepath.Join(env.Dir, "ready")); err == nil {
+					break
+				}
+			}
+			cancel()
+		}()
+	}
+	log, err := runShell(t, ctx, `"trap 'echo asked; exit 0' TERM; touch ready; sleep 60 & wait"`, askWhenReady)
+	if !errors.Is(err, context.Canceled) || log != "asked\n" || time.Since(began) > 30*time.Second {
 		t.Errorf("%v after %s, log %q", err, time.Since(began), log)
 	}
 }
