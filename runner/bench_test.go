@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"lpipe/cache"
 	"lpipe/runner"
 	"lpipe/stages"
@@ -104,9 +106,9 @@ func BenchmarkFirstRun(b *testing.B) {
 }
 
 // BenchmarkToldAfter is how long after its command's end a stage is told as done, which is durable then: 1,000 stages of cp in
-// chains of ten.
+// chains of ten. Beside it stands, from the seconds after each run, what a bare loop waits for the same on the same disk.
 func BenchmarkToldAfter(b *testing.B) {
-	var late []time.Duration
+	var late, bare []time.Duration
 	for range b.N {
 		b.StopTimer()
 		dir := chainWorkspace(b, 100)
@@ -125,13 +127,59 @@ func BenchmarkToldAfter(b *testing.B) {
 				late = append(late, time.Since(ended))
 			}
 		}})
+		b.StopTimer()
+		for range 30 {
+			bare = append(bare, bareFlushes(b))
+		}
+		b.StartTimer()
 	}
 	slices.Sort(late)
+	slices.Sort(bare)
 	for name, share := range map[string]float64{"median-ms": 0.5, "p90-ms": 0.9, "p99-ms": 0.99, "worst-ms": 1} {
 		b.ReportMetric(late[int(share*float64(len(late)-1))].Seconds()*1000, name)
+		b.ReportMetric(bare[int(share*float64(len(bare)-1))].Seconds()*1000, "bare-"+name)
 	}
 	over, _ := slices.BinarySearch(late, 50*time.Millisecond)
 	b.ReportMetric(float64(len(late)-over)/float64(len(late))*100, "%>50ms")
+}
+
+// bareFlushes is the least that a group of eight stages must wait for: bytes of new files, their names, names of results, a line
+// at the end of a file, each durable before the next.
+func bareFlushes(b *testing.B) time.Duration {
+	b.Helper()
+	dir := b.TempDir()
+	must := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	put := func(name string) *os.File {
+		f, err := os.Create(filepath.Join(dir, name))
+		must(err)
+		_, err = f.WriteString(name)
+		must(err)
+		return f
+	}
+	folder, err := os.Open(dir)
+	must(err)
+	defer folder.Close()
+	journal := put("journal")
+	defer journal.Close()
+	var syncs errgroup.Group
+	began := time.Now()
+	for i := range 16 { // an object and a result for each
+		f := put(fmt.Sprint(i))
+		defer f.Close()
+		syncs.Go(f.Sync)
+	}
+	must(syncs.Wait())
+	for _, f := range []*os.File{folder, folder, journal} {
+		_, err := journal.WriteString("stage\n")
+		must(err)
+		put(fmt.Sprint("name ", time.Since(began).Nanoseconds())).Close() // else the folder has nothing to sync
+		must(f.Sync())
+	}
+	return time.Since(began)
 }
 
 // chainWorkspace is chains of ten copies each.
