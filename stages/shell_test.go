@@ -85,7 +85,7 @@ func TestShellEndsWhenAsked(t *testing.T) {
 			cancel()
 		}()
 	}
-	log, err := runShell(t, ctx, `"trap 'echo asked; exit 0' TERM; touch ready; sleep 60 & wait"`, askWhenReady)
+	log, err := runShell(t, ctx, `"trap 'echo asked; exit 0' TERM; sleep 60 & : >ready; wait"`, askWhenReady)
 	if !errors.Is(err, context.Canceled) || log != "asked\n" || time.Since(began) > 30*time.Second {
 		t.Errorf("%v after %s, log %q", err, time.Since(began), log)
 	}
