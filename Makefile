@@ -88,6 +88,10 @@ cuda: ## bin/lpipe-cuda, which computes on NVIDIA GPUs and starts everywhere; it
 arm64: ## vet and build for arm64, and the engine's tests under an emulator, which it installs; some minutes
 	@tools/arm64.sh
 
+.PHONY: amx
+amx: ## the kernels of AMX in an emulator, which it builds; some minutes the first time
+	@tools/amx.sh
+
 .PHONY: gpu-bundle
 gpu-bundle: ## build/gpu-bundle: tests, benchmarks and peers for a machine with a GPU and nothing else (bash run.sh there)
 	@tools/gpu/bundle.sh
