@@ -261,7 +261,7 @@ stage "shell" "use" {
 	equal(t, "why", strings.Join(lines, "\n"), `code a.py: hash → other
 input d/sub/raw: hash → other
 setting command: "echo 1 > o" → "echo 2 > o"
-setting env.SEED: changed`)
+setting env.SEED: "1" → "2"`)
 	// Without the cache's record the lock still says which part changed.
 	os.RemoveAll(filepath.Join(w.dir, ".lpipe"))
 	why, err = w.open().Why(t.Context(), "use")

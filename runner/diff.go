@@ -123,7 +123,7 @@ func (d *differ) reasons(was, is SnapshotStage) []Reason {
 	if before == "" || now == "" {
 		return compareLocked(was.LockStage, is.LockStage)
 	}
-	return compareDescriptions(before, now)
+	return compareDescriptions(before, now, nil)
 }
 
 func (d *differ) description(s SnapshotStage) string {

@@ -136,8 +136,8 @@ func FuzzDescription(f *testing.F) {
 	shell, builtin := seedOf(f, "testdata/formats/key-shell.txt"), seedOf(f, "testdata/formats/key-builtin.txt")
 	f.Add(shell, builtin)
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		compareDescriptions(string(a), string(b))
-		if reasons := compareDescriptions(string(a), string(bytes.Clone(a))); len(reasons) > 0 {
+		compareDescriptions(string(a), string(b), nil)
+		if reasons := compareDescriptions(string(a), string(bytes.Clone(a)), nil); len(reasons) > 0 {
 			t.Error(reasons)
 		}
 	})

@@ -110,6 +110,12 @@ type Step struct {
 	Range hcl.Range // the block's header, for messages
 }
 
+// publicEnv reports whether a variable's value stands in the pipeline file, so that it may be shown.
+func (s *Step) publicEnv(name string) bool {
+	_, set := s.Env[name]
+	return set && !s.EnvHidden[name]
+}
+
 // Setting is one evaluated setting: canonical JSON (object keys sorted, numbers in their shortest form).
 type Setting struct {
 	Name      string

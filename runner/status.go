@@ -399,7 +399,7 @@ func (v *view) reasons(ctx context.Context, n *Node, key cache.Key, description 
 	}
 	var reasons []Reason
 	if made, err := v.Cache.Result(recorded.Key); err == nil && made.Description != "" {
-		reasons = v.openListed(ctx, n, made, in, compareDescriptions(made.Description, description))
+		reasons = v.openListed(ctx, n, made, in, compareDescriptions(made.Description, description, n.Step.publicEnv))
 	} else {
 		reasons = compareLocked(recorded, lockStage(n, key, description, in, nil))
 	}

@@ -67,12 +67,14 @@ func whatOf(sort string) string {
 	return sort
 }
 
-// compareDescriptions lists what differs between a recorded description and the one of now.
-func compareDescriptions(before, now string) []Reason {
+// compareDescriptions lists what differs between a recorded description and the one of now. public says of which
+// variables in env the value may be shown; nil is none: a description does not say which came from the environment.
+func compareDescriptions(before, now string, public func(variable string) bool) []Reason {
 	if before == now {
 		return nil
 	}
 	was, is := facts(before), facts(now)
+	shown := func(f fact, value string) string { return shown(f, value, public) }
 	var reasons []Reason
 	for what := range maps.Keys(was) {
 		if _, still := is[what]; !still {
@@ -107,10 +109,12 @@ func (f fact) shown() string {
 
 // shown is a fact's value for a person. Values from the environment may be secrets of a machine, and a sensitive
 // value is in the description as a hash only.
-func shown(f fact, value string) string {
+func shown(f fact, value string, public func(variable string) bool) string {
 	switch f.what {
 	case "env":
-		return "changed"
+		if public == nil || !public(f.name) {
+			return "changed"
+		}
 	case "setting":
 		if strings.HasPrefix(value, "sensitive ") {
 			return "changed"

@@ -117,6 +117,8 @@ func change(r runner.Reason, width int) string {
 	switch {
 	case r.Old == "" && r.New == "":
 		return ""
+	case r.Old == r.New: // both say "changed": the values may not be shown
+		return ": " + r.New
 	case r.Old == "":
 		return ": " + short(r.New)
 	case r.New == "":
