@@ -288,14 +288,17 @@ func (r *Runner) exclusive(ctx context.Context, f func() error) error {
 		defer cancel()
 		waiting = limited
 	}
-	waited := false
+	waited, by := false, ""
 	held, err := cache.LockFile(waiting, r.path("lock"), true, func(holder string) {
-		waited = true
+		waited, by = true, holder
 		r.report(RunEvent{Event: "wait", Message: "waiting for " + holder + ", which works in this workspace"})
 	})
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, cache.ErrLocked) {
+			return fmt.Errorf("this workspace is %w: waited %s (--lock-timeout) for %s", cache.ErrLocked, r.LockTimeout, by)
 		}
 		return writeError(r.dir, err)
 	}

@@ -105,14 +105,21 @@ func reasonText(reasons []runner.Reason) string {
 	return text
 }
 
-// change is what became of what: ": 8 → 16".
+// change is what became of what: ": 8 → 16". Of values longer than width it shows where they part.
 func change(r runner.Reason, width int) string {
+	from := 0
+	if width > 0 {
+		from = sharedStart([]rune(r.Old), []rune(r.New), width)
+	}
 	short := func(s string) string {
-		s = strings.ReplaceAll(s, "\n", "⏎")
-		if runes := []rune(s); width > 0 && len(runes) > width {
-			return string(runes[:width]) + "…"
+		runes, start, end := []rune(s)[min(from, len([]rune(s))):], "", ""
+		if from > 0 {
+			start = "…"
 		}
-		return s
+		if width > 0 && len(runes) > width {
+			runes, end = runes[:width], "…"
+		}
+		return start + strings.ReplaceAll(string(runes), "\n", "⏎") + end
 	}
 	switch {
 	case r.Old == "" && r.New == "":
@@ -125,6 +132,19 @@ func change(r runner.Reason, width int) string {
 		return ": " + short(r.Old) + " → nothing"
 	}
 	return ": " + short(r.Old) + " → " + short(r.New)
+}
+
+// sharedStart is how much to leave out at the start of two texts so that width runes of each show where they part, with
+// some runes before it; 0 where both fit, where they part early, or where one is empty.
+func sharedStart(a, b []rune, width int) int {
+	same := 0
+	for same < min(len(a), len(b)) && a[same] == b[same] {
+		same++
+	}
+	if max(len(a), len(b)) <= width || same < width/2 {
+		return 0
+	}
+	return same - width/4
 }
 
 func (p *program) whyCommand() *cli.Command {
