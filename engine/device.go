@@ -11,14 +11,14 @@ import (
 	"lpipe/engine/ops"
 )
 
-// OpenDevice makes the device of that name: "" or "cpu", "cuda" or "cuda:1". threads is how many the processor may use, 0: all.
-// The caller closes it.
+// OpenDevice makes the device of that name: "" or "cpu", "cpu:" and a kernel of package cpu, "cuda" or "cuda:1". threads is how many the
+// processor may use, 0: all. The caller closes it.
 func OpenDevice(name string, threads int) (ops.Device, error) {
-	if name == "" || name == "cpu" {
-		return cpu.New(cpu.Options{Threads: min(threads, runtime.NumCPU())}), nil
-	}
 	kind, number, numbered := strings.Cut(name, ":")
-	if kind != "cuda" {
+	switch {
+	case kind == "" && !numbered, kind == "cpu":
+		return openCPU(name, number, numbered, threads)
+	case kind != "cuda":
 		return nil, fmt.Errorf("device %q is not known; there are cpu and cuda", name)
 	}
 	n, err := strconv.Atoi(number)
@@ -27,6 +27,18 @@ func OpenDevice(name string, threads int) (ops.Device, error) {
 	}
 	dev, err := openCUDA(n)
 	if err != nil {
+		return nil, fmt.Errorf("device %q: %w; use cpu", name, err)
+	}
+	return dev, nil
+}
+
+func openCPU(name, kernel string, named bool, threads int) (ops.Device, error) {
+	if named && kernel == "" {
+		return nil, fmt.Errorf("device %q: after the colon stands a kernel; here there are %s", name, strings.Join(cpu.Kernels(), ", "))
+	}
+	dev := cpu.New(cpu.Options{Threads: min(threads, runtime.NumCPU()), Kernel: kernel})
+	if err := dev.Err(); err != nil {
+		dev.Close()
 		return nil, fmt.Errorf("device %q: %w; use cpu", name, err)
 	}
 	return dev, nil

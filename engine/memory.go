@@ -35,7 +35,7 @@ const programGrowth = 8 << 20
 // that it fits. It says in its error what would fit when nothing does.
 func (o *TrainOptions) needs(config model.Config, dev ops.Device, n, longest int) (*Needs, error) {
 	limit := o.DeviceMemory
-	own := dev.Info().Name == "cpu" // the process's memory is the device's
+	own := onProcessor(dev) // the process's memory is the device's
 	process := int64(0)
 	if own {
 		process = presentRSS() + programGrowth
@@ -75,7 +75,7 @@ func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, 
 	if o.SamplesOut != "" {
 		r.Samples = sampleBytes(config, longest)
 	}
-	if dev.Info().Name == "cpu" {
+	if onProcessor(dev) {
 		r.Host = o.hostBytes(r.Trained)
 	}
 	stored, scratch, err := model.Rehearse(config, options, dev, n)
@@ -106,7 +106,9 @@ func (o *TrainOptions) queuedLosses() int {
 
 // sparing says whether training computes norms and SwiGLU's products again even where they would fit: on the CPU that takes 1 % of
 // the time and saves a third of the activations, which other programs may use.
-func sparing(dev ops.Device) bool { return dev.Info().Name == "cpu" }
+func sparing(dev ops.Device) bool { return onProcessor(dev) }
+
+func onProcessor(dev ops.Device) bool { return dev.Info().Threads > 0 }
 
 // moments is how many values the optimiser keeps for each that is trained.
 func (o Optimizer) moments() int64 {

@@ -22,7 +22,7 @@ type apart struct{ ops.Device }
 
 func (d apart) Info() ops.Info {
 	info := d.Device.Info()
-	info.Name = "apart"
+	info.Name, info.Threads = "apart", 0
 	return info
 }
 

@@ -365,6 +365,9 @@ func (r *run) identity() (map[string]string, error) {
 		"optimizer": cmp.Or(r.Optimizer.Kind, "adamw"), "decay": number(r.Decay), "neftune": number(r.NEFTune),
 		"seed": strconv.FormatUint(r.Seed, 10),
 	}
+	if _, kernel, own := strings.Cut(r.dev.Info().Name, "cpu:"); own {
+		id["kernel"] = kernel // its sums have an order of their own
+	}
 	if r.Pairs != "" {
 		id["method"], id["beta"] = "dpo", number(r.Beta)
 	}

@@ -49,7 +49,9 @@ func (r *run) resume() error {
 // differences names the settings in which two runs differ.
 func differences(old, now map[string]string) []string {
 	var list []string
-	for _, name := range slices.Sorted(maps.Keys(now)) {
+	names := maps.Clone(now)
+	maps.Copy(names, old)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if was := old[name]; was != now[name] {
 			list = append(list, fmt.Sprintf("%s was %s and is %s", name, orNone(was), orNone(now[name])))
 		}

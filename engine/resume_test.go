@@ -3,7 +3,11 @@ package engine
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"lpipe/engine/cpu"
+	"lpipe/engine/ops"
 )
 
 // TestResumesFromEveryStep goes on from the checkpoint of each step, those among them that were evaluated or sampled: nothing is
@@ -91,4 +95,39 @@ func TestBestOfARunThatKeptNone(t *testing.T) {
 	if second := train(t, o, 0); second.Selected <= 12 {
 		t.Errorf("step %d is selected", second.Selected)
 	}
+}
+
+// TestKernelWithOtherSums: a kernel whose sums have an order of their own does not go on where another stopped, nor the other way.
+func TestKernelWithOtherSums(t *testing.T) {
+	run := func(o TrainOptions, name string) error {
+		dev := named{cpu.New(cpu.Options{Threads: 1}), name}
+		defer dev.Close()
+		_, err := Train(t.Context(), dev, o)
+		return err
+	}
+	for _, c := range [][3]string{
+		{"cpu:go", "cpu:amx-bf16", "kernel was go and is amx-bf16"}, {"cpu", "cpu:go", "kernel was none and is go"}, {"cpu:go", "cpu", "kernel was go and is none"},
+	} {
+		o := small(t)
+		o.Scratch, o.CheckpointSteps, o.Steps = t.TempDir(), 1, 2
+		if err := run(o, c[0]); err != nil {
+			t.Fatal(err)
+		}
+		o.Checkpoint, o.Scratch, o.Out = o.Scratch, t.TempDir(), filepath.Join(t.TempDir(), "out")
+		if err := run(o, c[1]); err == nil || !strings.Contains(err.Error(), c[2]) {
+			t.Errorf("from %s to %s: %v", c[0], c[1], err)
+		}
+	}
+}
+
+// named is a device under another name.
+type named struct {
+	ops.Device
+	name string
+}
+
+func (d named) Info() ops.Info {
+	info := d.Device.Info()
+	info.Name = d.name
+	return info
 }

@@ -60,7 +60,7 @@ type Env struct {
 	Out       map[string]string  // port -> path to write; a folder's path does not exist yet
 	Environ   []string           // for child processes
 	GPUs      []int
-	Device    string // "cpu", "cuda", "cuda:1": where to compute; recorded, never keyed
+	Device    string // "cpu", "cpu:amx-bf16", "cuda", "cuda:1": where to compute; recorded, never keyed
 	CPUs      int    // threads that the stage may use
 	// Scratch is a folder that survives failure and is kept until the stage's key succeeds: checkpoints, spills.
 	Scratch string

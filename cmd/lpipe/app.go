@@ -102,7 +102,7 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{Name: "profile", Usage: "use the values, lock and default outputs of profile `P` (or LPIPE_PROFILE)"},
 		&cli.StringSliceFlag{Name: "var", Usage: "set a variable: `NAME=VALUE` (HCL for types other than string)"},
 		&cli.StringSliceFlag{Name: "var-file", Usage: "read variables from `FILE`"},
-		&cli.StringFlag{Name: "device", Usage: "compute on `D`: cpu, cuda, cuda:1 (or LPIPE_DEVICE)"},
+		&cli.StringFlag{Name: "device", Usage: "compute on `D`: cpu, cpu:KERNEL (see engine check), cuda, cuda:1 (or LPIPE_DEVICE)"},
 		&cli.BoolFlag{Name: "offline", Usage: "ask no remote, download nothing (for downloads also HF_HUB_OFFLINE=1)"},
 		&cli.DurationFlag{Name: "lock-timeout", Usage: "give up after `D` when another lpipe works here", DefaultText: "wait"},
 		&cli.BoolFlag{Name: "json", Usage: "print results as JSON"},

@@ -1,11 +1,18 @@
 package cpu
 
+import "errors"
+
 // This file multiplies bfloat16 pairs in the tile registers of AMX: eight of 16 rows of 64 bytes, of which four hold sums, two
 // rows of A and two columns of B. A block is up to 32 × 32 values of C.
 //
 // TDPBF16PS does not add in the order of VDPBF16PS. For each value of C it sums 16 pairs of k from zero, even ones and odd ones
 // apart, each as fused multiply-adds over k rising; then both sums are added, and then that to C. So a kernel with blocks gives
-// other last bits than one without (ADR 25).
+// other last bits than one without, and is used only where it is asked for by name (ADR 25).
+
+// AMX is the name of the kernel with blocks.
+const AMX = "amx-bf16"
+
+var errNoAMX = errors.New("this processor has no AMX-BF16 (Intel's Xeon has it from Sapphire Rapids on)")
 
 const (
 	blockRows  = 32 // rows of a block

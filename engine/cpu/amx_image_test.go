@@ -56,7 +56,7 @@ func TestBlockImage(t *testing.T) {
 		atC := m.put(c)
 		for i := range rows {
 			for j := range cols {
-				c[i*apart+j] = blockSum(c[i*apart+j], func(k int) uint16 { return a[i*n+k] }, func(k int) uint16 { return b[k*32+j] }, n)
+				c[i*apart+j] = blockSum(c[i*apart+j], a[i*n:][:n], every(b[j:], 32, n))
 			}
 		}
 		want := m.put(c)

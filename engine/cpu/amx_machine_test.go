@@ -264,30 +264,6 @@ func (m *machine) multiply(c, a, b int) {
 	}
 }
 
-// fusedToZero is a·b + c rounded once to float32; operands and results below 2^-126 are zero.
-func fusedToZero(a, b, c float32) float32 {
-	a, b, c = flushed(a), flushed(b), flushed(c)
-	p := float64(a) * float64(b)
-	s := p + float64(c)
-	back := s - p
-	if lost := (p - (s - back)) + (float64(c) - back); lost != 0 && math.Float64bits(s)&1 == 0 {
-		// To the odd neighbour on the side of what was lost, so that rounding again is rounding once.
-		if (lost > 0) == (s > 0) {
-			s = math.Float64frombits(math.Float64bits(s) + 1)
-		} else {
-			s = math.Float64frombits(math.Float64bits(s) - 1)
-		}
-	}
-	return flushed(float32(s))
-}
-
-func flushed(v float32) float32 {
-	if b := math.Float32bits(v); b&0x7f800000 == 0 {
-		return math.Float32frombits(b & 0x80000000)
-	}
-	return v
-}
-
 // The machine's multiply-add is exact arithmetic rounded once.
 func TestFusedToZero(t *testing.T) {
 	bits := uint32(1)

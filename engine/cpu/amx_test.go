@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"lpipe/engine/ops"
@@ -14,10 +16,8 @@ import (
 // blockKernels are kernels with blocks: the processor's, if it has one, and one whose assembly is interpreted, on any processor.
 func blockKernels(t *testing.T) []*kernel {
 	var all []*kernel
-	for _, k := range kernels() {
-		if k.blocks != nil {
-			all = append(all, k)
-		}
+	if k, err := amxKernel(); err == nil {
+		all = append(all, k)
 	}
 	plain := &kernel{name: "amx-bf16 interpreted", nr: 32, step: 1, run: [][2]func(*tile){{nil, nil}}, pairs: [][2]func(*tile){{nil, nil}}}
 	interpretedBlocks := *(kernel{}).withBlocks().blocks
@@ -30,30 +30,11 @@ func blockKernels(t *testing.T) []*kernel {
 	return append(all, plain)
 }
 
-// blockSum is a value of C after a product of n pairs, in the order of amx.go: the formula in loops.
-func blockSum(c float32, a, b func(k int) uint16, n int) float32 {
-	for from := 0; from < n; from += 2 * blockPairs {
-		var sums [2]float32
-		for k := from; k < min(from+2*blockPairs, n); k++ {
-			sums[k%2] = fusedToZero(unbf16(a(k)), unbf16(b(k)), sums[k%2])
-		}
-		c = fusedToZero(1, fusedToZero(1, sums[0], sums[1]), c)
-	}
-	return c
-}
-
 // Blocks of every size give the bits of the formula, and write nothing beside them.
 func TestBlocks(t *testing.T) {
 	const inner, apart = 3*2*blockPairs + 14, 100 // of k; of C's rows
 	rng := rand.New(rand.NewPCG(7, 8))
-	halves := func(n int) []uint16 {
-		v := make([]uint16, n)
-		for i := range v {
-			v[i] = half(float32(rng.NormFloat64() * math.Exp(2*rng.NormFloat64())))
-		}
-		return v
-	}
-	a, b := halves(32*inner), halves(inner*96)
+	a, b := halves(rng, 32*inner), halves(rng, inner*96)
 	panels := make([]float32, inner/2*96)
 	for p := range 3 {
 		for k := range inner / 2 {
@@ -77,7 +58,7 @@ func TestBlocks(t *testing.T) {
 					if !p.add {
 						v = bias[col]
 					}
-					v = blockSum(v, func(k int) uint16 { return a[row*inner+k] }, func(k int) uint16 { return b[k*96+col] }, n)
+					v = blockSum(v, a[row*inner:][:n], every(b[col:], 96, n))
 				}
 				if math.Float32bits(got[i]) != math.Float32bits(v) {
 					t.Fatalf("%s, %d × %d × %d: row %d, column %d is %g, want %g", kernel.name, rows, n, cols, row, col, got[i], v)
@@ -113,16 +94,103 @@ func TestBlockProducts(t *testing.T) {
 			}
 			for i, v := range ys {
 				n, f := i/F, i%F
-				if want := blockSum(0, func(k int) uint16 { return half(xs[n*C+k]) }, func(k int) uint16 { return half(ws[f*C+k]) }, C); v != want {
+				if want := blockSum(0, rounded(xs[n*C:], 1, C), rounded(ws[f*C:], 1, C)); v != want {
 					t.Fatalf("%s, %v: y[%d, %d] is %g, want %g", kernel.name, s, n, f, v, want)
 				}
 			}
 			for i, v := range dxs {
 				n, c := i/C, i%C
-				if want := blockSum(0, func(k int) uint16 { return half(dys[n*F+k]) }, func(k int) uint16 { return half(ws[k*C+c]) }, F); v != want {
+				if want := blockSum(0, rounded(dys[n*F:], 1, F), rounded(ws[c:], C, F)); v != want {
 					t.Fatalf("%s, %v: dx[%d, %d] is %g, want %g", kernel.name, s, n, c, v, want)
 				}
 			}
 		}
+	}
+}
+
+// every is n values, so many apart.
+func every[T any](v []T, apart, n int) []T {
+	all := make([]T, n)
+	for i := range all {
+		all[i] = v[i*apart]
+	}
+	return all
+}
+
+func rounded(v []float32, apart, n int) []uint16 {
+	all := make([]uint16, n)
+	for i, x := range every(v, apart, n) {
+		all[i] = half(x)
+	}
+	return all
+}
+
+// What a machine must pass before AMX is used there notices one wrong number, in a product of any function, or in a long block on either of
+// two threads; blocks that are right pass, also where a thread never leaves its processor.
+func TestBlocksAreCheckedBeforeUse(t *testing.T) {
+	for _, k := range blockKernels(t) {
+		right := *k.blocks
+		for _, c := range []struct {
+			name    string
+			wrong   func(low, right int, b *blockCall) bool
+			calls   int64 // of those that wrong chooses, the one that goes wrong; 0: none
+			message string
+		}{
+			{"right", nil, 0, ""},
+			{"high", func(low, right int, b *blockCall) bool { return low == 1 && right == 0 }, 2, "of 27 × 80 × 16 numbers, row 26, column 15"},
+			{"narrow", func(low, right int, b *blockCall) bool { return low == 0 && right == 1 }, 1, "of 16 × 80 × 31 numbers, row 15, column 30"},
+			{"one thread", func(_, _ int, b *blockCall) bool { return b.panels == 3 }, 1, "beside another thread on the same processor: row 31, column 95 of 96 is"},
+		} {
+			var count atomic.Int64
+			tried := *k
+			tried.blocks = &[2][2]func(*blockCall){}
+			for low := range 2 {
+				for wide := range 2 {
+					tried.blocks[low][wide] = func(b *blockCall) {
+						right[low][wide](b)
+						if c.calls > 0 && c.wrong(low, wide, b) && count.Add(1) == c.calls {
+							flipLast(b)
+						}
+					}
+				}
+			}
+			system := thisProcessor()
+			if c.calls == 0 {
+				system.switches = func() int64 { return 0 }
+			}
+			err := tried.checkBlocks(3, 3, system)
+			if (err == nil) != (c.message == "") || err != nil && !strings.HasPrefix(err.Error(), c.message) {
+				t.Errorf("%s, %s: %v, want %q", k.name, c.name, err, c.message)
+			}
+		}
+	}
+}
+
+// flipLast changes the lowest bit of the last number that a call computed.
+func flipLast(b *blockCall) {
+	rows, cols := 0, 0
+	for i := range 2 {
+		rows, cols = rows+int(b.config.rows[2*i]), cols+int(b.config.bytes[i])/4
+	}
+	last := floats(b.c, (rows-1)*b.ldc/4+(b.panels-1)*blockRows+cols)
+	p := &last[len(last)-1]
+	*p = math.Float32frombits(math.Float32bits(*p) ^ 1)
+}
+
+// Who asks for AMX gets it, or is told why not; who does not ask never gets it.
+func TestAMXIsAskedFor(t *testing.T) {
+	usual := New(Options{})
+	defer usual.Close()
+	if info := usual.Info(); info.Detail == AMX || usual.Err() != nil {
+		t.Errorf("without a choice: %+v, %v", info, usual.Err())
+	}
+	d := New(Options{Threads: 1, Kernel: AMX})
+	defer d.Close()
+	_, lacks := amxKernel()
+	switch err := d.Err(); {
+	case lacks == nil && (err != nil || d.Info().Name != "cpu:"+AMX):
+		t.Errorf("AMX is there: %+v, %v", d.Info(), err)
+	case lacks != nil && (err == nil || !strings.Contains(err.Error(), lacks.Error())):
+		t.Errorf("AMX is not there: %v, want %v", err, lacks)
 	}
 }

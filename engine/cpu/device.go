@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 
 	"lpipe/engine/ops"
 )
@@ -11,7 +12,7 @@ import (
 // Options choose how a Device works. The zero value is right for most.
 type Options struct {
 	Threads int    // 0: as many as the program may use
-	Kernel  string // "amx-bf16", "avx512-bf16", "avx512", "avx2", "neon" or "go"; empty: the best that the processor has
+	Kernel  string // "avx512-bf16", "avx512", "avx2", "neon", "go" or AMX; empty: the best that the processor has, but for AMX
 }
 
 // Device is the fast device. What costs little is left to Plain.
@@ -67,15 +68,13 @@ func New(o Options) *Device {
 	if o.Threads <= 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	all := kernels()
-	d := &Device{k: all[0], limits: usualLimits()}
+	d := &Device{k: kernels()[0], limits: usualLimits()}
 	if o.Kernel != "" {
-		i := slices.IndexFunc(all, func(k *kernel) bool { return k.name == o.Kernel })
-		if i < 0 {
-			d.fail(fmt.Errorf("cpu kernel %q: this processor has %q", o.Kernel, Kernels()))
-			i = 0
+		if k, err := kernelNamed(o.Kernel); err != nil {
+			d.fail(fmt.Errorf("kernel %s: %w", o.Kernel, err))
+		} else {
+			d.k = k
 		}
-		d.k = all[i]
 	}
 	d.pool = newPool(o.Threads)
 	d.use(d.k)
@@ -90,24 +89,45 @@ func (d *Device) use(k *kernel) {
 	d.packs.vec, d.reduce.vec, d.lora.vec = d.vec, d.vec, d.vec
 }
 
-// Kernels names the kernels that this processor can run, best first.
+func kernelNamed(name string) (*kernel, error) {
+	if name == AMX {
+		return amxKernel()
+	}
+	all := kernels()
+	i := slices.IndexFunc(all, func(k *kernel) bool { return k.name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("this processor has %s", strings.Join(Kernels(), ", "))
+	}
+	return all[i], nil
+}
+
+// Kernels names the kernels that this processor can run, best first; AMX, where it can be used, comes last, since it is not taken
+// unless it is asked for.
 func Kernels() []string {
 	var names []string
 	for _, k := range kernels() {
 		names = append(names, k.name)
 	}
+	if _, err := amxKernel(); err == nil {
+		names = append(names, AMX)
+	}
 	return names
 }
 
-// Info describes the device.
+// Info describes the device. Its name has the kernel's in it where sums have another order than with AVX-512, AVX2 and NEON, so that the
+// record of a result tells.
 func (d *Device) Info() ops.Info {
+	name := "cpu"
+	if d.k.blocks != nil || !d.k.vec {
+		name += ":" + d.k.name
+	}
 	scratch := len(d.mem.block.values)
 	for _, w := range d.pool.workers {
 		for _, b := range w.scratch {
 			scratch += cap(b)
 		}
 	}
-	return ops.Info{Name: "cpu", Detail: d.k.name, Threads: len(d.pool.workers), Bytes: d.bytes, Scratch: 4 * int64(scratch)}
+	return ops.Info{Name: name, Detail: d.k.name, Threads: len(d.pool.workers), Bytes: d.bytes, Scratch: 4 * int64(scratch)}
 }
 
 // Close ends the threads and frees the memory.

@@ -15,7 +15,7 @@ func readAVX(x *float32, n int)
 // fma is a loop of multiply-adds, and how many operations each of its turns makes; nil for the kernel in Go.
 func (k *kernel) fma() (loop func(n int), work int) {
 	switch k.name {
-	case "amx-bf16", "avx512-bf16", "avx512":
+	case AMX, "avx512-bf16", "avx512":
 		return fma512, 24 * 16 * 2
 	case "avx2":
 		return fma256, 12 * 8 * 2

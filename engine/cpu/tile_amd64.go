@@ -44,7 +44,7 @@ func tile6x16(t *tile)
 //go:noescape
 func tile3x16(t *tile)
 
-// kernels are those that this processor can run, best first.
+// kernels are those that this processor can run, best first. AMX is not among them: see amxKernel.
 func kernels() []*kernel {
 	var all []*kernel
 	x := &cpu.X86
@@ -54,9 +54,6 @@ func kernels() []*kernel {
 		if x.HasAVX512BF16 {
 			half := k
 			half.name, half.pairs = "avx512-bf16", [][2]func(*tile){{pairs4x32, pairs4x16}, {pairs8x32, pairs8x16}, {pairs12x32, pairs12x16}}
-			if mayUseTiles() {
-				all = append(all, half.withBlocks())
-			}
 			all = append(all, &half)
 		}
 		all = append(all, &k)
