@@ -109,7 +109,7 @@ func (d *differ) stage(name string) (StageDiff, bool) {
 		one.Reasons = append(one.Reasons, Reason{What: "input", Old: was.Problem, New: is.Problem})
 	case was.Key == is.Key:
 	default:
-		one.Reasons = d.reasons(was, is)
+		one.Reasons = d.reasons(name, was, is)
 		if n := d.r.Plan.named[name]; n != nil {
 			nameReferences(n, one.Reasons)
 		}
@@ -118,12 +118,16 @@ func (d *differ) stage(name string) (StageDiff, bool) {
 }
 
 // reasons compares what the keys of both sides describe, by the lock's digests where the cache has no result for one.
-func (d *differ) reasons(was, is SnapshotStage) []Reason {
+func (d *differ) reasons(name string, was, is SnapshotStage) []Reason {
 	before, now := d.description(was), d.description(is)
 	if before == "" || now == "" {
 		return compareLocked(was.LockStage, is.LockStage)
 	}
-	return compareDescriptions(before, now, nil)
+	var public func(string) bool
+	if n := d.r.Plan.named[name]; n != nil {
+		public = n.Step.publicEnv
+	}
+	return compareDescriptions(before, now, public)
 }
 
 func (d *differ) description(s SnapshotStage) string {

@@ -129,7 +129,8 @@ func shown(f fact, value string, public func(variable string) bool) string {
 	return value
 }
 
-// compareLocked does the same where only the lock's digests of the recorded state are at hand.
+// compareLocked does the same where only the lock's digests of the recorded state are at hand: of settings, code and
+// tools it knows only that something changed.
 func compareLocked(was, is LockStage) []Reason {
 	var reasons []Reason
 	differ := func(what, name, old, new string) {
@@ -137,14 +138,19 @@ func compareLocked(was, is LockStage) []Reason {
 			reasons = append(reasons, Reason{What: what, Name: name, Old: old, New: new})
 		}
 	}
+	changed := func(what, name, old, new string) {
+		if old != new {
+			reasons = append(reasons, Reason{What: what, Name: name, Old: "changed", New: "changed"})
+		}
+	}
 	differ("kind", "", was.Kind, is.Kind)
 	for _, name := range slices.Sorted(maps.Keys(mergedKeys(was.In, is.In))) {
 		differ("input", name, hashOrNone(was.In[name]), hashOrNone(is.In[name]))
 	}
-	differ("setting", "", was.Settings, is.Settings)
-	differ("setting", "env", was.Env, is.Env)
-	differ("code", "", was.Code, is.Code)
-	differ("tool", "", was.Tools, is.Tools)
+	changed("setting", "", was.Settings, is.Settings)
+	changed("setting", "env", was.Env, is.Env)
+	changed("code", "", was.Code, is.Code)
+	changed("tool", "", was.Tools, is.Tools)
 	for _, name := range slices.Sorted(maps.Keys(mergedKeys(was.Out, is.Out))) {
 		differ("output", name, was.Out[name].Path, is.Out[name].Path)
 	}
@@ -152,6 +158,12 @@ func compareLocked(was, is LockStage) []Reason {
 		reasons = append(reasons, Reason{What: "setting", Name: "key", Old: was.Key.String(), New: is.Key.String()})
 	}
 	return reasons
+}
+
+// Vague reports that a reason does not say what of a stage's settings, code or tools changed, since the record of the
+// run is not in the cache.
+func (r Reason) Vague() bool {
+	return (r.Name == "" || r.Name == "env") && r.Old == "changed" && r.New == "changed"
 }
 
 func hashOrNone(id cache.ID) string {

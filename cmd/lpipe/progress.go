@@ -423,6 +423,8 @@ func because(reasons []runner.Reason) string {
 	var names []string
 	for _, r := range reasons[:min(3, len(reasons))] {
 		switch {
+		case r.Vague():
+			names = append(names, strings.TrimSpace(r.What+" "+r.Name))
 		case r.Name == "":
 			names = append(names, r.New)
 		case r.What == "setting":

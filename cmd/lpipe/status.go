@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -189,6 +190,9 @@ func (p *program) printWhy(s runner.StageStatus) {
 	}
 	for _, r := range s.Reasons {
 		p.result("  %s", strings.TrimSpace(r.What+" "+r.Name)+change(r, 0))
+	}
+	if slices.ContainsFunc(s.Reasons, runner.Reason.Vague) {
+		p.result("  the cache has no record of that run, which would say more; where the remote has it, lpipe fetch %s brings it", s.Name)
 	}
 }
 
