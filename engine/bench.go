@@ -44,7 +44,8 @@ type BenchResult struct {
 	GEMMGFLOPS float64 `json:"gemm_gflops"`
 	// PeakGFLOPS, PeakBF16GFLOPS and ReadGB are what bare loops reach in the same run, with multiply-adds of float32 numbers and of
 	// bfloat16 pairs and with reading memory: 0 where the device has none. GEMMShare is how much of the peak for its numbers the
-	// largest product reaches; of decoding ReadShare is how much of ReadGB reading each weight once a token amounts to.
+	// largest product reaches; of decoding ReadShare is how much of ReadGB reading each weight once a token amounts to. ReadGB is then the mean
+	// of loops in turns with the tokens, over the same memory: how fast that is read changes from one second to the next.
 	PeakGFLOPS     float64 `json:"peak_gflops,omitempty"`
 	PeakBF16GFLOPS float64 `json:"peak_bf16_gflops,omitempty"`
 	ReadGB         float64 `json:"read_gb_per_s,omitempty"`
@@ -193,15 +194,26 @@ type bench struct {
 	dev     ops.Device
 	weights int64    // bytes
 	stored  ops.Type // of the frozen weights
+	reading reading
 	result  BenchResult
 }
+
+// reading is what bare loops that took turns with decoding read.
+type reading struct {
+	next    time.Time // when the next one is due
+	bytes   int64
+	seconds float64
+}
+
+// readEvery is how much time decoding has between two of them, which take about a tenth of that.
+const readEvery = 250 * time.Millisecond
 
 // timed calls step until the time or the number of steps is up; step returns how many tokens it made.
 func (b *bench) timed(ctx context.Context, step func() (int, error)) error {
 	if _, err := step(); err != nil {
 		return err
 	}
-	began := b.Now()
+	began, aside := b.Now(), b.reading.seconds
 	for n := 0; b.Steps > 0 && n < b.Steps || b.Steps <= 0 && b.Now().Sub(began).Seconds() < b.Seconds; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -215,7 +227,7 @@ func (b *bench) timed(ctx context.Context, step func() (int, error)) error {
 	if err := b.dev.Err(); err != nil {
 		return err
 	}
-	b.result.Seconds = max(b.Now().Sub(began).Seconds(), 1e-9)
+	b.result.Seconds = max(b.Now().Sub(began).Seconds()-(b.reading.seconds-aside), 1e-9)
 	return nil
 }
 
@@ -278,8 +290,20 @@ func (b *bench) decode(ctx context.Context) error {
 				cache.Keep(i, b.T)
 			}
 		}
+		b.read()
 		return b.B, b.next(cache, feeds)
 	})
+}
+
+// read takes a turn of the bare loop where one is due.
+func (b *bench) read() {
+	dev, ok := b.dev.(interface {
+		ReadHeld(now func() time.Time) (bytes int64, seconds float64)
+	})
+	if r := &b.reading; ok && !b.Now().Before(r.next) {
+		bytes, seconds := dev.ReadHeld(b.Now)
+		r.bytes, r.seconds, r.next = r.bytes+bytes, r.seconds+seconds, b.Now().Add(readEvery)
+	}
 }
 
 // next feeds the cache and chooses each sequence's next token.
@@ -326,7 +350,8 @@ func (b *bench) limits() {
 	if peak := r.peak(b.stored == ops.BF16 && !b.Decode); peak > 0 {
 		r.GEMMShare = r.GEMMGFLOPS / peak
 	}
-	if b.Decode && r.ReadGB > 0 {
+	if b.Decode && b.reading.seconds > 0 {
+		r.ReadGB = float64(b.reading.bytes) / b.reading.seconds / 1e9
 		r.ReadShare = r.TokensPerSecond / float64(b.B) * float64(b.weights) / (r.ReadGB * 1e9)
 	}
 }

@@ -116,6 +116,9 @@ func TestBench(t *testing.T) {
 		if !decode && r.Losses[3] >= r.Losses[0] {
 			t.Errorf("losses %v", r.Losses)
 		}
+		if r.PeakGFLOPS > 0 && (r.ReadGB <= 0 || (r.ReadShare > 0) != decode) {
+			t.Errorf("%+v: weights read: %+v", c, r)
+		}
 		peak := r.PeakGFLOPS
 		if c.bf16 && !decode && r.PeakBF16GFLOPS > 0 { // decoding widens bfloat16 numbers
 			peak = r.PeakBF16GFLOPS

@@ -18,9 +18,15 @@ type fewJob struct {
 	panels  []float32 // of xᵀ
 	form    form      // of both
 	n, c, f int       // c is a number of pairs where both hold those
+	step    int       // rows of a task
 }
 
-const fewTask = 48
+// A task has fewTask rows of W, and up to fewMost of them where x is one row, since each task begins with rows that nobody has fetched
+// ahead. Several rows of x read a task's rows again, from cache.
+const (
+	fewTask = 48
+	fewMost = 256
+)
 
 // isFew says whether linearFew computes a product.
 func (d *Device) isFew(w *matrix, N, C int) bool {
@@ -45,8 +51,12 @@ func (d *Device) linearFew(y, x []float32, w matrix, bias []float32, N, C, F int
 		x = d.round(x, C, N, C, f)
 	}
 	if d.byDots(&w, N, C) {
-		d.few = fewJob{d.k, x, y, bias, w, nil, f, N, C, F}
-		d.pool.do(&d.few, blocks(F, fewTask))
+		step := fewTask
+		if N == 1 {
+			step = min(max(4*blocks(F, 4*wantedTasks), fewTask), fewMost)
+		}
+		d.few = fewJob{d.k, x, y, bias, w, nil, f, N, C, F, step}
+		d.pool.do(&d.few, blocks(F, step))
 		return
 	}
 	nr := d.k.nr
@@ -55,13 +65,13 @@ func (d *Device) linearFew(y, x []float32, w matrix, bias []float32, N, C, F int
 	for c := 0; c < N; c += nr {
 		d.vec.packPanel(d.pool.workers[0], panels[c*K:][:nr*K], &src, nr, K, c, N)
 	}
-	d.few = fewJob{d.k, nil, y, bias, w, panels, f, N, K, F}
+	d.few = fewJob{d.k, nil, y, bias, w, panels, f, N, K, F, fewTask}
 	d.pool.do(&d.few, blocks(F, fewTask))
 }
 
 func (j *fewJob) task(w *worker, i int) {
-	f0 := i * fewTask
-	rows := min(fewTask, j.f-f0)
+	f0 := i * j.step
+	rows := min(j.step, j.f-f0)
 	if j.x != nil {
 		j.dots(f0, rows)
 		return

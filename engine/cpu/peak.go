@@ -3,6 +3,7 @@ package cpu
 import (
 	"sync"
 	"time"
+	"unsafe"
 )
 
 // Limits is what the machine does at most, on all of the device's threads, in loops that do nothing else. A figure is 0 where
@@ -35,6 +36,42 @@ func (d *Device) Measure(now func() time.Time) Limits {
 	took := d.everywhere(now, func(thread int) { readAll(m.values[thread*each:][:each]) })
 	l.ReadGB = 4 * float64(len(m.values)) / took / 1e9
 	return l
+}
+
+// ReadHeld reads what the device holds in a bare loop on all threads, again and again until that is 256 MB or more. It returns how many
+// bytes that was and the seconds it took; 0 and 0 where there is no such loop.
+func (d *Device) ReadHeld(now func() time.Time) (bytes int64, seconds float64) {
+	if loop, _ := d.k.fma(); loop == nil || d.bytes == 0 {
+		return 0, 0
+	}
+	const enough = 256 << 20
+	times := 1 + enough/d.bytes
+	seconds = d.everywhere(now, func(thread int) {
+		for range times {
+			d.readHeld(thread, d.threads())
+		}
+	})
+	return d.bytes * times, seconds
+}
+
+// readHeld reads one thread's share of each allocation.
+func (d *Device) readHeld(thread, threads int) {
+	for i := range d.floats {
+		readAll(share(d.floats[i].values, thread, threads))
+	}
+	for i := range d.halves {
+		if v := d.halves[i].values; len(v) > 1 {
+			readAll(share(unsafe.Slice((*float32)(unsafe.Pointer(&v[0])), len(v)/2), thread, threads))
+		}
+	}
+	for i := range d.nf4s {
+		readAll(share(d.nf4s[i].memory.values, thread, threads))
+	}
+}
+
+// share is the part of x that one of several threads takes.
+func share(x []float32, thread, threads int) []float32 {
+	return x[thread*len(x)/threads : (thread+1)*len(x)/threads]
 }
 
 // repeat is how many 10⁹ operations a second a loop makes, each of whose turns has work of them.
