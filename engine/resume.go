@@ -49,9 +49,12 @@ func (r *run) resume() error {
 // differences names the settings in which two runs differ.
 func differences(old, now map[string]string) []string {
 	var list []string
-	names := maps.Clone(now)
-	maps.Copy(names, old)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	names := slices.Collect(maps.Keys(now))
+	if _, own := now["kernel"]; !own {
+		names = append(names, "kernel") // of the checkpoint alone; an adapter that it began with may be left out
+	}
+	slices.Sort(names)
+	for _, name := range names {
 		if was := old[name]; was != now[name] {
 			list = append(list, fmt.Sprintf("%s was %s and is %s", name, orNone(was), orNone(now[name])))
 		}
