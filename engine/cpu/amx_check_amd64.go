@@ -9,7 +9,7 @@ import (
 )
 
 // This file tries the blocks of AMX on the machine that shall train with them, against the formula, bit for bit (ADR 25). It takes
-// some 0.1 s, once for each device that is opened with them.
+// some 0.1 s, as estimated, once for each device that is opened with them.
 
 // processor is what the check needs to know of the system.
 type processor struct {
