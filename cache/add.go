@@ -235,22 +235,25 @@ func (a *adder) copy(ctx context.Context) error {
 	})
 }
 
-// fewFiles is how many files are synced each by itself; for more, one flush of the file system is faster.
-const fewFiles = 16
-
 // barrier makes all bytes durable before any name appears.
 func (a *adder) barrier() error {
+	n, bytes := a.batch.unnamed()
+	for _, f := range a.files {
+		if f.first == nil && f.how == adopt {
+			n, bytes = n+1, bytes+f.size
+		}
+	}
+	a.batch.durable = true
+	if oneFlush(n, bytes) {
+		return a.c.disk.syncAll(a.c.in("tmp"))
+	}
 	paths := a.batch.temps()
 	for _, f := range a.files {
-		if len(paths) > fewFiles {
-			break
-		}
 		if f.first == nil && f.how == adopt {
 			paths = append(paths, f.path())
 		}
 	}
-	a.batch.durable = true
-	return a.c.disk.syncPaths(paths, a.c.in("tmp"))
+	return a.c.disk.syncEach(paths)
 }
 
 // freeze takes write permission from the files that will be objects, before the barrier: then no loss of power leaves

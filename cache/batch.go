@@ -102,6 +102,16 @@ func (b *Batch) temps() []string {
 	return paths
 }
 
+// unnamed counts the files that were written, and their bytes.
+func (b *Batch) unnamed() (n int, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.written {
+		bytes += p.size
+	}
+	return len(b.written), bytes
+}
+
 func (b *Batch) unsynced() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -256,7 +266,8 @@ func (b *Batch) sync() error {
 	if b.durable {
 		return nil
 	}
-	return b.c.disk.syncPaths(b.temps(), b.c.in("tmp"))
+	_, bytes := b.unnamed()
+	return b.c.disk.syncPaths(b.temps(), bytes, b.c.in("tmp"))
 }
 
 func (b *Batch) name(p pending) error {
@@ -289,7 +300,7 @@ func (b *Batch) name(p pending) error {
 
 func (b *Batch) syncFolders() error {
 	defer clear(b.folders)
-	if err := b.c.disk.syncPaths(slices.Collect(maps.Keys(b.folders)), b.c.dir); err != nil {
+	if err := b.c.disk.syncPaths(slices.Collect(maps.Keys(b.folders)), 0, b.c.dir); err != nil {
 		return err
 	}
 	for dir := range b.folders {

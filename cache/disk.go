@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -252,31 +251,6 @@ func (d disk) syncPath(path string) error {
 		return nil // some file systems cannot sync a folder, and keep its names without
 	}
 	return err
-}
-
-// syncPaths makes files or folders durable, all of them in the file system of whole: side by side, so that they share what the
-// file system writes for each, or above fewFiles with all else that is not written yet.
-func (d disk) syncPaths(paths []string, whole string) error {
-	if len(paths) > fewFiles {
-		return d.syncAll(whole)
-	}
-	return newCrew().each(context.Background(), len(paths), 1, func(i int) error { return d.syncPath(paths[i]) })
-}
-
-// syncAll makes everything written to path's file system durable: one flush for any number of files.
-func (d disk) syncAll(path string) error {
-	if err := d.check("sync", path); err != nil {
-		return err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := syncFS(f); err != nil {
-		return &fs.PathError{Op: "syncfs", Path: path, Err: err}
-	}
-	return nil
 }
 
 // exchange swaps two paths in one step where the system can; else old's name is free for a moment.

@@ -23,7 +23,10 @@ type Deposit struct {
 	adders []*adder
 	key    Key
 	result []byte // encoded; nil without one
-	temp   string // the result, under a temporary name; "" before Commit
+	temp   string // the result, under a temporary name; "" before Prepare
+
+	prepared bool  // all bytes are durable, or:
+	failed   error // why they are not
 }
 
 // NewDeposit begins a deposit. It holds the cache against a gc until Commit or Discard.
@@ -86,6 +89,9 @@ func (e *Deposit) PutResult(k Key, r *Result) error {
 
 // writeResult writes the result under a temporary name: when the deposit is made, somebody may wait to go on.
 func (e *Deposit) writeResult() (err error) {
+	if e.prepared { // never tried again: a file system tells a failed write once, and calls the next flush a success
+		return e.failed
+	}
 	if e.result == nil {
 		return nil
 	}
@@ -110,18 +116,30 @@ func (e *Deposit) Discard() {
 	e.end = nil
 }
 
+// Prepare does ahead what Commit would begin with: it writes the results under temporary names and makes all bytes durable. What it
+// cannot do fails in Commit. It may run beside a Commit of other deposits.
+func (c *Cache) Prepare(deposits []*Deposit) { c.writeOut(deposits) }
+
+func (c *Cache) writeOut(deposits []*Deposit) *commit {
+	w := &commit{c: c, deposits: deposits, errs: make([]error, len(deposits))}
+	w.each((*Deposit).writeResult)
+	w.all(w.barrier())
+	for i, e := range deposits {
+		e.prepared, e.failed = true, w.errs[i]
+	}
+	return w
+}
+
 // Commit stores deposits: first all bytes are made durable, then the objects' names, then the results'. The error at i is
 // that of deposits[i], which then left no result; the others are not touched by it. All are stored or given up
 // afterwards.
 func (c *Cache) Commit(ctx context.Context, deposits []*Deposit) []error {
-	w := commit{c: c, deposits: deposits, errs: make([]error, len(deposits))}
+	w := c.writeOut(deposits)
 	defer func() {
 		for _, e := range deposits {
 			e.Discard()
 		}
 	}()
-	w.each((*Deposit).writeResult)
-	w.all(w.barrier())
 	objects := &Batch{c: c, folders: map[string]bool{}}
 	w.each(func(e *Deposit) error { return e.nameObjects(ctx, objects) })
 	w.all(objects.syncFolders())
@@ -194,33 +212,29 @@ func (w *commit) all(err error) {
 	}
 }
 
-// barrier makes the bytes of all deposits durable: files that become objects, copies, trees, results.
+// barrier makes the bytes of those deposits durable that are not yet: files that become objects, copies, trees, results.
 func (w *commit) barrier() error {
 	var paths []string
+	var bytes int64
 	for i, e := range w.deposits {
-		if w.errs[i] != nil {
+		if e.prepared || w.errs[i] != nil {
 			continue
 		}
 		for _, a := range e.adders {
-			paths = append(paths, a.unsynced()...)
+			for _, f := range a.files {
+				if f.held != "" {
+					paths, bytes = append(paths, f.held), bytes+f.size
+				}
+			}
+			_, copied := a.batch.unnamed()
+			paths, bytes = append(paths, a.batch.temps()...), bytes+copied
 			a.batch.durable = true
 		}
 		if e.temp != "" {
-			paths = append(paths, e.temp)
+			paths, bytes = append(paths, e.temp), bytes+int64(len(e.result))
 		}
 	}
-	return w.c.disk.syncPaths(paths, w.c.in("tmp"))
-}
-
-// unsynced lists the files whose bytes must be durable before they are objects.
-func (a *adder) unsynced() []string {
-	var paths []string
-	for _, f := range a.files {
-		if f.held != "" {
-			paths = append(paths, f.held)
-		}
-	}
-	return append(paths, a.batch.temps()...)
+	return w.c.disk.syncPaths(paths, bytes, w.c.in("tmp"))
 }
 
 // hold gives the files that will be objects their temporary names.

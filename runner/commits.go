@@ -36,14 +36,17 @@ type ending struct {
 // next. Only after that a step is acknowledged, but what needs its outputs may start before: they stand in the
 // workspace, and their content is known.
 type commits struct {
-	store func([]*ending) []error // makes steps durable, and says which failed
+	prepare func([]*cache.Deposit)  // does ahead, while a group gathers, what it can of
+	store   func([]*ending) []error // which makes steps durable, and says which failed
 
 	flushing sync.Mutex // held during a flush; taken before mu
 
 	mu    sync.Mutex
-	queue []*ending // in the order in which they are to be told
-	since time.Time // when its first was submitted
-	busy  bool      // a flush makes durable and tells what it took from the queue
+	queue []*ending        // in the order in which they are to be told
+	fresh []*cache.Deposit // those of the queue that are yet to be prepared
+	round chan struct{}    // closed when those are prepared that are being prepared now; nil: none
+	since time.Time        // when its first was submitted
+	busy  bool             // a flush makes durable and tells what it took from the queue
 	timer *time.Timer
 	took  time.Duration // by flushes of late: the longest, of which each shorter one makes forget half
 }
@@ -53,6 +56,31 @@ func (c *commits) submit(e *ending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.push(e)
+	if e.deposit == nil {
+		return
+	}
+	c.fresh = append(c.fresh, e.deposit)
+	if c.round == nil {
+		c.round = make(chan struct{})
+		go c.prepareFresh()
+	}
+}
+
+// prepareFresh prepares deposits until there are no more, in rounds of those that came during the one before.
+func (c *commits) prepareFresh() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.fresh) > 0 {
+		some := c.fresh
+		c.fresh = nil
+		c.mu.Unlock()
+		c.prepare(some)
+		c.mu.Lock()
+		close(c.round)
+		c.round = make(chan struct{})
+	}
+	close(c.round) // somebody may have taken what it was for before it began
+	c.round = nil
 }
 
 // tell calls a function after all steps that were submitted before are told: a stage is not seen to start before what
@@ -88,15 +116,8 @@ func (c *commits) arm() {
 func (c *commits) flush() {
 	c.flushing.Lock()
 	defer c.flushing.Unlock()
-	c.mu.Lock()
-	if c.timer != nil {
-		c.timer.Stop()
-		c.timer = nil
-	}
-	batch := c.queue
-	c.queue, c.busy = nil, true
-	c.mu.Unlock()
 	began := time.Now()
+	batch := c.take()
 	errs := c.store(batch)
 	took := time.Since(began)
 	for i, e := range batch {
@@ -111,6 +132,22 @@ func (c *commits) flush() {
 	c.busy = false
 	c.arm()
 	c.mu.Unlock()
+}
+
+// take is the queue, of which nothing is being prepared any more.
+func (c *commits) take() []*ending {
+	c.mu.Lock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	batch, round := c.queue, c.round
+	c.queue, c.fresh, c.busy = nil, nil, true
+	c.mu.Unlock()
+	if round != nil {
+		<-round
+	}
+	return batch
 }
 
 // close flushes until nothing is left. Nothing may be submitted any more but by what is told.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"lpipe/cache"
 )
 
 // Steps are told in the order of their submission, in few groups, and none later than promised, however long flushes take.
@@ -102,6 +104,46 @@ func TestCommitsTellWhatCannotFail(t *testing.T) {
 		c.close()
 		if got := strings.Join(told, " "); got != "failed start" {
 			t.Error(got)
+		}
+	})
+}
+
+// Deposits are prepared while their group gathers, those together that come meanwhile, none while or after it is stored.
+func TestCommitsPrepareAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rounds []int
+		prepared, stored := map[*cache.Deposit]bool{}, map[*cache.Deposit]bool{}
+		c := &commits{
+			prepare: func(some []*cache.Deposit) {
+				for _, d := range some {
+					if stored[d] || prepared[d] {
+						t.Error("what is stored or prepared already is prepared")
+					}
+					prepared[d] = true
+				}
+				rounds = append(rounds, len(some))
+				time.Sleep(4 * time.Millisecond)
+			},
+			store: func(batch []*ending) []error {
+				for _, e := range batch {
+					stored[e.deposit] = true
+				}
+				time.Sleep(10 * time.Millisecond)
+				return make([]error, len(batch))
+			},
+		}
+		told := 0
+		for range 60 {
+			c.submit(&ending{deposit: new(cache.Deposit), told: func() { told++ }})
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(4 * syncWithin)
+		c.close()
+		if told != 60 || len(stored) != 60 {
+			t.Errorf("%d of 60 were told, %d stored", told, len(stored))
+		}
+		if len(prepared) < 40 || len(rounds) > 20 {
+			t.Errorf("of 60 %d were prepared ahead, in rounds of %v", len(prepared), rounds)
 		}
 	})
 }

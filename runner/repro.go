@@ -136,7 +136,7 @@ func (r *Runner) newExecution(nodes []*Node, o ReproOptions) *execution {
 		sources:  map[string]LockSource{},
 		late:     map[int]outcome{},
 	}
-	x.commits = &commits{store: x.commit}
+	x.commits = &commits{prepare: func(d []*cache.Deposit) { x.Cache.Prepare(d) }, store: x.commit}
 	shared := r.Shared
 	if shared == nil {
 		shared = NewShared(r.Options)
