@@ -27,8 +27,8 @@ func trainKind() *runner.Kind {
 			{Name: "checkpoint", Doc: "checkpoint of an earlier train stage, to go on exactly", Optional: true},
 		},
 		Out: []runner.Port{
-			{Name: "adapter", Doc: "PEFT folder with tokenizer, template and card (lora, dora, dpo)", Optional: true, Folder: true},
-			{Name: "model", Doc: "Hugging Face folder (full)", Optional: true, Folder: true},
+			{Name: "adapter", Doc: "PEFT folder with tokenizer, template and card (lora, dora, dpo)", Folder: true},
+			{Name: "model", Doc: "Hugging Face folder (full)", Folder: true},
 			{Name: "metrics", Doc: "losses, steps and tokens", Ext: ".json", Metrics: true},
 			{Name: "curve", Doc: "one line a step", Ext: ".jsonl", Optional: true, Plots: true},
 			{Name: "samples", Doc: "what the trained model writes for some validation rows", Ext: ".jsonl", Optional: true},

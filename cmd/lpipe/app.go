@@ -52,11 +52,14 @@ type globals struct {
 func (p *program) run(ctx context.Context, args []string) int {
 	app := p.app()
 	line, err := readLine(app, args[1:])
+	if err == nil && line.asksHelp() {
+		return p.explain(p.help(app, line))
+	}
+	if strange := line.strange(app.Flags); strange != nil {
+		return p.explain(strange)
+	}
 	if err != nil {
 		return p.explain(usageError{err})
-	}
-	if line.asksHelp() {
-		return p.explain(p.help(app, line))
 	}
 	if err := line.tooMany(); err != nil {
 		return p.explain(err)
@@ -82,7 +85,7 @@ func (p *program) app() *cli.App {
 		Before:                    p.readGlobals,
 		Commands:                  commands,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		OnUsageError:              onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Bool("version") {
 				return p.version(c)
@@ -93,6 +96,15 @@ func (p *program) app() *cli.App {
 			return p.help(c.App, commandLine{})
 		},
 	}
+}
+
+// onUsageError tells a mistake in one line, instead of the library's page of help, and writes the flag as it is typed.
+func onUsageError(_ *cli.Context, err error, _ bool) error {
+	text := strings.TrimSuffix(err.Error(), ": parse error")
+	if before, flag, ok := strings.Cut(text, "for flag -"); ok && len(flag) > 1 && flag[1] != ':' {
+		text = before + "for flag --" + flag
+	}
+	return usageError{errors.New(text)}
 }
 
 func globalFlags() []cli.Flag {
@@ -145,9 +157,9 @@ func (p *program) orEnv(value, name string) string {
 // getenv is LookupEnv for those who need the value alone.
 func (p *program) getenv(name string) string { value, _ := p.lookupEnv(name); return value }
 
-// didYouMean returns `; did you mean "x"?` for the nearest of names, or nothing.
+// didYouMean returns `; did you mean "x"?` for the nearest of names, or nothing where none is like the word.
 func didYouMean(word string, names []string) string {
-	best, distance := "", 3
+	best, distance := "", min(3, 1+len(strings.Trim(word, "-"))/2)
 	for _, name := range names {
 		if d := levenshtein.Distance(word, name, nil); d < distance {
 			best, distance = name, d

@@ -70,6 +70,7 @@ func (a arranger) sort(args []string) (line commandLine, err error) {
 		}
 		if value {
 			if i+1 == len(args) {
+				line.flags = append(line.flags, use)
 				return line, fmt.Errorf("flag %s needs a value", arg)
 			}
 			i++
@@ -88,6 +89,22 @@ func (l *commandLine) tooMany() error {
 	}
 	name := strings.Join(l.path, " ")
 	return usagef("%s takes no arguments, and %q is one; lpipe help %s lists its flags", name, l.targets[0], name)
+}
+
+// strange is the error of a line with a flag that its command does not have.
+func (l *commandLine) strange(global []cli.Flag) error {
+	c := l.command
+	if c == nil || c.SkipFlagParsing {
+		return nil
+	}
+	table := flagTable(slices.Concat(c.Flags, global))
+	name := strings.Join(l.path, " ")
+	for _, f := range l.flags {
+		if !has(table, f.name) {
+			return usagef("%s has no flag %s%s; lpipe help %s lists its flags", name, f.text[0], didYouMean("--"+f.name, longNames(table)), name)
+		}
+	}
+	return nil
 }
 
 // next is the command that a word names where no target stands yet, or nil.
@@ -115,14 +132,15 @@ func (a arranger) flag(arg string, local map[string]bool) (use flagUse, value bo
 		return flagUse{name[:1], []string{"-" + name[:1], name[1:]}}, false, nil
 	}
 	if !known {
-		return use, false, fmt.Errorf("unknown flag %s%s", arg, didYouMean("--"+name, a.names()))
+		return use, false, fmt.Errorf("unknown flag %s%s", arg, didYouMean("--"+name, longNames(a.any)))
 	}
 	return flagUse{name, []string{arg}}, value && !joined, nil
 }
 
-func (a arranger) names() []string {
+// longNames lists the flags of a table as they are typed.
+func longNames(table map[string]bool) []string {
 	var all []string
-	for name := range a.any {
+	for name := range table {
 		if len(name) > 1 {
 			all = append(all, "--"+name)
 		}
@@ -150,8 +168,7 @@ func (a *arranger) collectCommands(commands []*cli.Command) {
 	}
 }
 
-// assemble writes the line anew. A flag that the command has goes to the command, else to the program: a
-// flag of another command is then refused by the library, by name.
+// assemble writes the line anew. A flag that the command has goes to the command, else to the program.
 func (l commandLine) assemble(program string, global map[string]bool) []string {
 	local := map[string]bool{}
 	if l.command != nil {

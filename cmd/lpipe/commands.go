@@ -29,10 +29,11 @@ func (p *program) commands() []*cli.Command {
 	})
 }
 
-// finish gives every command what the library lacks: a missing flag is one line instead of a page of help.
+// finish gives every command what the library lacks: a missing or wrong flag is one line instead of a page of help.
 func finish(commands []*cli.Command) []*cli.Command {
 	for _, c := range commands {
 		finish(c.Subcommands)
+		c.OnUsageError = onUsageError
 		if needed := takeRequired(c.Flags); len(needed) > 0 {
 			action := c.Action
 			c.Action = func(ctx *cli.Context) error {

@@ -25,7 +25,7 @@ func (p *program) reproCommand() *cli.Command {
 			&cli.BoolFlag{Name: "force", Usage: "run stages whose result is known, too"},
 			&cli.BoolFlag{Name: "only", Usage: "the targets alone, not what they need"},
 			&cli.BoolFlag{Name: "downstream", Usage: "the targets and all that follows from them"},
-			&cli.BoolFlag{Name: "keep-going", Usage: "after a failure, run what does not depend on it"},
+			&cli.BoolFlag{Name: "keep-going", Aliases: []string{"k"}, Usage: "after a failure, run what does not depend on it"},
 			&cli.BoolFlag{Name: "allow-missing", Usage: "leave stages alone whose inputs are unchanged but not here"},
 			&cli.BoolFlag{Name: "no-remote", Usage: "look no results up in the remote"},
 			&cli.BoolFlag{Name: "push", Usage: "push outputs and results afterwards"},

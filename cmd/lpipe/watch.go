@@ -21,7 +21,7 @@ func (p *program) watchCommand() *cli.Command {
 			"changes any more. A failed stage does not end it. Ctrl-C does: exit code 0 while waiting, 130 while running.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` stages at once", DefaultText: "as many as CPUs"},
-			&cli.BoolFlag{Name: "keep-going", Usage: "after a failure, run what does not depend on it"},
+			&cli.BoolFlag{Name: "keep-going", Aliases: []string{"k"}, Usage: "after a failure, run what does not depend on it"},
 			&cli.BoolFlag{Name: "no-remote", Usage: "look no results up in the remote"},
 			&cli.DurationFlag{Name: "interval", Usage: "look every `D`; less often where a look takes long", Value: 300 * time.Millisecond},
 		},
