@@ -20,10 +20,10 @@ func (d *decoder) globalScope(what string) *scope {
 }
 
 // fillBlock decodes a block's settings into the struct that into points to, by its hcl tags.
-func (d *decoder) fillBlock(block *hclsyntax.Block, what string, into any) {
+func (d *decoder) fillBlock(block *hclsyntax.Block, what string, into any, others ...string) {
 	target := settingsStruct(into)
 	fields := settingFields(target.Type())
-	d.checkAttrs(block.Body, fieldNames(fields), what)
+	d.checkAttrs(block.Body, slices.Concat(fieldNames(fields), others), what)
 	s := d.globalScope(strings.ToUpper(what[:1]) + what[1:])
 	for _, f := range fields {
 		attr := block.Body.Attributes[f.name]

@@ -3,7 +3,6 @@ package runner
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -42,7 +41,7 @@ func (d *decoder) decodeExperiments() {
 func (d *decoder) decodeExperiment(block *hclsyntax.Block) *ExperimentBlock {
 	var settings experimentBlock
 	rest := *block
-	rest.Body = &hclsyntax.Body{Attributes: hclsyntax.Attributes{}}
+	rest.Body = &hclsyntax.Body{Attributes: block.Body.Attributes}
 	var halving []*hclsyntax.Block
 	for _, inner := range block.Body.Blocks {
 		if inner.Type == "halving" {
@@ -51,12 +50,7 @@ func (d *decoder) decodeExperiment(block *hclsyntax.Block) *ExperimentBlock {
 			rest.Body.Blocks = append(rest.Body.Blocks, inner)
 		}
 	}
-	for name, attr := range block.Body.Attributes {
-		if !slices.Contains(experimentVars, name) {
-			rest.Body.Attributes[name] = attr
-		}
-	}
-	d.fillBlock(&rest, "an experiment", &settings)
+	d.fillBlock(&rest, "an experiment", &settings, experimentVars...)
 	d.oneOf(block, "goal", settings.Goal, "max", "min")
 	exp := &ExperimentBlock{Name: block.Labels[0], Targets: settings.Targets, Metric: settings.Metric, Goal: settings.Goal,
 		Desc: settings.Desc, Range: block.DefRange()}

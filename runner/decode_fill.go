@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
-	"time"
 
 	"github.com/zclconf/go-cty/cty"
 )
@@ -172,11 +171,11 @@ func setWhole(target reflect.Value, v cty.Value) *settingError {
 
 func setDuration(target reflect.Value, v cty.Value) *settingError {
 	if v.Type() != cty.String {
-		return wrongType(`a duration ("90s", "15m", "6h")`, v)
+		return wrongType(`a duration ("90s", "15m", "6h", "2d")`, v)
 	}
-	duration, err := time.ParseDuration(v.AsString())
+	duration, err := ParseDuration(v.AsString())
 	if err != nil {
-		return &settingError{want: `a duration ("90s", "15m", "6h")`, got: strconv.Quote(v.AsString())}
+		return &settingError{want: `a duration ("90s", "15m", "6h", "2d")`, got: strconv.Quote(v.AsString())}
 	}
 	target.SetInt(int64(duration))
 	return nil

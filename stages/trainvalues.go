@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"lpipe/runner"
 )
 
 // The values of a train stage's settings that are more than a number or a text.
@@ -99,7 +101,7 @@ func (i *Interval) UnmarshalJSON(b []byte) error {
 	}
 	var text string
 	if json.Unmarshal(b, &text) == nil {
-		if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		if d, err := runner.ParseDuration(text); err == nil && d > 0 {
 			*i = Interval{Time: d}
 			return nil
 		}

@@ -274,15 +274,7 @@ func parseAge(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	unit := map[byte]time.Duration{'d': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[text[len(text)-1]]
-	if unit != 0 {
-		n, err := strconv.ParseFloat(text[:len(text)-1], 64)
-		if err != nil || n < 0 {
-			return 0, usagef("%q is no age; write 12h or 30d", text)
-		}
-		return time.Duration(n * float64(unit)), nil
-	}
-	d, err := time.ParseDuration(text)
+	d, err := runner.ParseDuration(text)
 	if err != nil || d < 0 {
 		return 0, usagef("%q is no age; write 12h or 30d", text)
 	}

@@ -230,8 +230,11 @@ func (p *program) dryRun(c *cli.Context) error {
 	}
 	rows := [][]string{}
 	for _, s := range report.Stages {
-		if s.Would != "" {
+		switch {
+		case s.Would != "":
 			rows = append(rows, []string{s.Would, s.Name, reasonText(s.Reasons)})
+		case s.State == "blocked": // repro would fail there
+			rows = append(rows, []string{s.State, s.Name, reasonText(s.Reasons)})
 		}
 	}
 	table(p.stdout, rows)
