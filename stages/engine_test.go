@@ -465,3 +465,32 @@ func TestTrainSamples(t *testing.T) {
 		t.Errorf("lines by step %v, want %v", steps, want)
 	}
 }
+
+// What was trained is kept, whatever out names.
+func TestTrainKeepsItsWeights(t *testing.T) {
+	for method, want := range map[string]string{"lora": "adapter curve metrics", "dpo": "adapter curve metrics", "full": "curve metrics model"} {
+		dir := t.TempDir()
+		os.Mkdir(filepath.Join(dir, "m"), 0o777)
+		os.WriteFile(filepath.Join(dir, "d"), nil, 0o666)
+		in := "train"
+		if method == "dpo" {
+			in = "pairs"
+		}
+		text := fmt.Sprintf("stage \"train\" \"x\" {\n  in = { model = \"m\", %s = \"d\" }\n  method = %q\n  lr = 1e-3\n  out = { curve = \"c.jsonl\" }\n}\n", in, method)
+		if err := os.WriteFile(filepath.Join(dir, "pipeline.hcl"), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		p, diags := runner.Decode(runner.DecodeOptions{Dir: dir, Kinds: []*runner.Kind{trainKind()}})
+		if diags.HasErrors() {
+			t.Fatal(diags.Error())
+		}
+		var names []string
+		for _, out := range p.Steps[0].Out {
+			names = append(names, out.Name)
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: outputs %s, want %s", method, got, want)
+		}
+	}
+}

@@ -53,7 +53,9 @@ func trainPorts(s runner.Stage, _ map[string]bool) (ins, outs []runner.Port) {
 		other = "train"
 	}
 	k.In = slices.DeleteFunc(k.In, func(p runner.Port) bool { return p.Name == other })
-	return k.In, slices.DeleteFunc(k.Out, func(p runner.Port) bool { return p.Name == without })
+	k.Out = slices.DeleteFunc(k.Out, func(p runner.Port) bool { return p.Name == without })
+	k.Out[0].Optional = false // what was trained is kept whatever out names: hours of work
+	return k.In, k.Out
 }
 
 // Train are the settings of a train stage.
