@@ -107,7 +107,7 @@ func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Confi
 	}
 	c.Layers, c.V, c.Quantised = 1, min(c.V, probeVocabulary), nil
 	options.NF4 = options.NF4 || config.Quantised != nil
-	options.LoRA.Targets, options.LoRA.RankPattern, options.LoRA.AlphaPattern = []string{model.AllLinear}, nil, nil
+	options.LoRA.Targets, options.LoRA.RankPattern, options.LoRA.AlphaPattern, options.LoRA.Init = []string{model.AllLinear}, nil, nil, "kaiming"
 	m, err := model.New(c, model.Init{}, dev, options)
 	if err != nil {
 		return err

@@ -214,7 +214,7 @@ func (r *run) openModel(ctx context.Context, config model.Config) (err error) {
 	}
 	options.Adapter = r.From
 	if r.From != "" {
-		if err := CheckBase(r.Model, r.From); err != nil {
+		if err := r.checkFrom(config); err != nil {
 			return fmt.Errorf("from: %w", err)
 		}
 	}
@@ -236,13 +236,9 @@ func (r *run) openModel(ctx context.Context, config model.Config) (err error) {
 	if _, err := r.model.Prepare(r.plan.capacity); err != nil {
 		return err
 	}
-	if r.From == "" {
-		return nil
+	if r.From != "" {
+		r.model.LoRA.Dropout = r.LoRA.Dropout
 	}
-	if err := r.sameShape(); err != nil {
-		return err
-	}
-	r.model.LoRA.Dropout = r.LoRA.Dropout
 	return nil
 }
 
@@ -265,24 +261,32 @@ func storage(precision string) ops.Type {
 	return ops.F32
 }
 
-// sameShape refuses an adapter to start from that is not what the settings describe: the saved one would be
-// neither.
-func (r *run) sameShape() error {
-	want, have := r.LoRA, r.model.LoRA
-	if want.Rank != have.Rank || want.Alpha != have.Alpha || want.RSLoRA != have.RSLoRA || want.DoRA != have.DoRA {
-		return fmt.Errorf("from: the adapter has rank %d, alpha %g, rslora %t, dora %t, the settings say %d, %g, %t, %t: set them to the adapter's",
-			have.Rank, have.Alpha, have.RSLoRA, have.DoRA, want.Rank, want.Alpha, want.RSLoRA, want.DoRA)
+// checkFrom refuses an adapter to start from that was made for another model, or is not what the settings describe: the saved
+// one would be neither.
+func (r *run) checkFrom(config model.Config) error {
+	if err := CheckBase(r.Model, r.From); err != nil {
+		return err
 	}
-	wanted, err := want.Modules(r.model.Config)
+	a, err := model.OpenAdapter(r.From, config)
 	if err != nil {
 		return err
 	}
-	had, err := have.Modules(r.model.Config)
+	defer a.Close()
+	want, have := r.LoRA, a.LoRA
+	if want.Rank != have.Rank || want.Alpha != have.Alpha || want.RSLoRA != have.RSLoRA || want.DoRA != have.DoRA {
+		return fmt.Errorf("the adapter has rank %d, alpha %g, rslora %t, dora %t, the settings say %d, %g, %t, %t: set them to the adapter's",
+			have.Rank, have.Alpha, have.RSLoRA, have.DoRA, want.Rank, want.Alpha, want.RSLoRA, want.DoRA)
+	}
+	wanted, err := want.Modules(config)
 	if err != nil {
-		return fmt.Errorf("from: %w", err)
+		return err
+	}
+	had, err := have.Modules(config)
+	if err != nil {
+		return err
 	}
 	if !slices.Equal(wanted, had) {
-		return fmt.Errorf("from: the adapter is on %s, the settings' targets are %s: set targets to the adapter's",
+		return fmt.Errorf("the adapter is on %s, the settings' targets are %s: set targets to the adapter's",
 			strings.Join(have.Targets, ", "), strings.Join(want.Targets, ", "))
 	}
 	return nil

@@ -138,19 +138,33 @@ func (r *run) announce(ctx context.Context) error {
 	for _, p := range r.model.Parameters() {
 		trained += int64(p.Weights.Len)
 	}
-	method := r.Method
-	if r.Pairs != "" {
-		method = "dpo"
-	}
 	r.logf("%s of %s: %d of %d parameters are trained, rows %d with %d tokens, %d of them targets",
-		method, describe(r.model.Config), trained, r.model.Config.Parameters(), len(set.rows), set.tokens, set.trained)
+		r.methodText(), describe(r.model.Config), trained, r.model.Config.Parameters(), len(set.rows), set.tokens, set.trained)
 	if set.unused > 0 {
 		r.logf("%d rows have no token to train on and are left out", set.unused)
 	}
 	r.logf("%d steps of up to %d tokens in packs of up to %d, %.3g epochs, on %s", steps-r.Step, r.BatchTokens,
 		r.plan.capacity, set.epochs(r.plan.place(steps)-r.plan.place(r.Step)), r.dev.Info().Name)
+	if r.Schedule.Warmup >= steps {
+		r.logf("the warm-up takes all %d steps, so that the rate never reaches lr: lower warmup, or make more steps", steps)
+	}
 	r.logf("memory: at most %s (%s); %s", sizeText(r.memory.Total), r.memory.Parts(), r.memory.Choice())
 	return r.estimate(ctx)
+}
+
+// methodText names what is trained, as the settings do.
+func (r *run) methodText() string {
+	method := r.Method
+	switch {
+	case r.Pairs != "":
+		method = "dpo"
+	case r.LoRA.DoRA:
+		method = "dora"
+	}
+	if r.Quantize != "none" && r.model.Config.Quantised == nil {
+		method += " with 4-bit weights (" + r.Quantize + ")"
+	}
+	return method
 }
 
 // estimate times one pack forward and backward and says how long the run will take, where the run is so long that
@@ -242,5 +256,9 @@ func clockText(d time.Duration) string {
 
 // describe says what a model is, in a few words.
 func describe(c model.Config) string {
-	return fmt.Sprintf("a model of %d layers, width %d, vocabulary %d", c.Layers, c.C, c.V)
+	bits := ""
+	if c.Quantised != nil {
+		bits = ", linears in 4 bits"
+	}
+	return fmt.Sprintf("a model of %d layers, width %d, vocabulary %d%s", c.Layers, c.C, c.V, bits)
 }

@@ -36,7 +36,20 @@ func TestWarnings(t *testing.T) {
 	dev := cpu.New(cpu.Options{})
 	defer dev.Close()
 	train(t, o, 1)
-	if !strings.Contains(log.String(), "21 of 21 adapters are as they began") {
+	for _, want := range []string{"21 of 21 adapters are as they began", "the warm-up takes all 1 steps", "lora of a model"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("log without %q:\n%s", want, &log)
+		}
+	}
+}
+
+// The method is announced as the settings name it, and that the base is held in 4 bits.
+func TestMethodIsAnnounced(t *testing.T) {
+	var log bytes.Buffer
+	o := small(t)
+	o.Log, o.Steps, o.Quantize, o.LoRA.DoRA, o.LoRA.Dropout = &log, 1, "nf4", true, 0
+	train(t, o, 1)
+	if !strings.Contains(log.String(), "dora with 4-bit weights (nf4) of a model of 3 layers") {
 		t.Errorf("log:\n%s", &log)
 	}
 }

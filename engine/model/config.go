@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -44,13 +45,13 @@ func ReadConfig(dir string) (Config, error) {
 	path := filepath.Join(dir, "config.json")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Config{}, fmt.Errorf("%s is not a model folder: it has no config.json: %w", dir, err)
+		return Config{}, fmt.Errorf("%s is not a model folder: it has no config.json", dir)
 	} else if err != nil {
 		return Config{}, fmt.Errorf("read model configuration: %w", err)
 	}
 	c, err := parseConfig(text)
 	if err != nil {
-		return Config{}, fmt.Errorf("model configuration %s: %w", path, err)
+		return Config{}, fmt.Errorf("model configuration %s: %w", path, atLine(text, err))
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "generation_config.json")); err == nil {
 		var g struct {
@@ -64,6 +65,23 @@ func ReadConfig(dir string) (Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// atLine names the line of text in which JSON is broken, or holds a value of another type.
+func atLine(text []byte, err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	at := int64(-1)
+	switch {
+	case errors.As(err, &syntax):
+		at = syntax.Offset
+	case errors.As(err, &kind):
+		at = kind.Offset
+	}
+	if at < 0 || at > int64(len(text)) {
+		return err
+	}
+	return fmt.Errorf("line %d: %w", 1+bytes.Count(text[:at], []byte{'\n'}), err)
 }
 
 // tokens is one token id or a list of them.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -49,6 +50,9 @@ func (f *configFile) familyOf() (Family, error) {
 	found := strings.Join(f.Architectures, ", ")
 	if found == "" {
 		found = f.ModelType
+	}
+	if found == "" {
+		return "", errors.New("it names neither architectures nor model_type, so that what the model is cannot be known: take the config.json that belongs to the weights")
 	}
 	return "", fmt.Errorf("the model is a %q; Qwen2ForCausalLM (Qwen2, Qwen2.5), Qwen3ForCausalLM and LlamaForCausalLM (Llama 3, and "+
 		"models of that shape) can be computed", found)

@@ -62,6 +62,9 @@ func Rehearse(c Config, o Options, dev ops.Device, n int) (stored, scratch int64
 
 // outline is build without values.
 func (m *Model) outline(o Options) error {
+	if err := o.fits(m.Config); err != nil {
+		return err
+	}
 	if o.Method == TrainFull {
 		o.Weights = ops.F32
 	}

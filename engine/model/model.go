@@ -120,9 +120,6 @@ func Load(ctx context.Context, dir string, dev ops.Device, o Options) (*Model, e
 	if err := config.checkTensors(dir, files); err != nil {
 		return nil, err
 	}
-	if config.Quantised != nil && o.Method == TrainFull {
-		return nil, fmt.Errorf("method full cannot train the 4-bit weights of %s: train an adapter, or take the original model", dir)
-	}
 	m := &Model{Config: config, Method: o.Method, dir: dir, dev: dev}
 	if err := m.build(ctx, o, func() error { return m.read(ctx, files) }); err != nil {
 		return nil, fmt.Errorf("load model %s: %w", dir, err)
@@ -165,8 +162,32 @@ func (o Options) check() error {
 	return nil
 }
 
+// fits refuses, before anything is allocated or read, what a model of shape c cannot be trained as, and adapters of another shape.
+func (o Options) fits(c Config) error {
+	switch {
+	case c.Quantised != nil && o.Method == TrainFull:
+		return errors.New("method: full trains all weights, which the model's 4-bit ones cannot be: train an adapter, or take the original model")
+	case o.Adapter != "":
+		a, err := OpenAdapter(o.Adapter, c)
+		if err != nil {
+			return err
+		}
+		return a.Close()
+	case o.Method != TrainLoRA:
+		return nil
+	}
+	rank, err := o.LoRA.ranks(c)
+	if err != nil || o.LoRA.Init != "pissa" {
+		return err
+	}
+	return c.checkPiSSA(rank, o.NF4)
+}
+
 // build allocates the model, lets fill set its weights, and adds adapters. After an error nothing is left of it.
 func (m *Model) build(ctx context.Context, o Options, fill func() error) error {
+	if err := o.fits(m.Config); err != nil {
+		return err
+	}
 	if o.Method == TrainFull {
 		o.Weights = ops.F32
 	}
@@ -198,11 +219,6 @@ func (m *Model) adapt(ctx context.Context, o Options) error {
 	rank, err := o.LoRA.ranks(m.Config)
 	if err != nil {
 		return err
-	}
-	if o.LoRA.Init == "pissa" {
-		if err := m.checkPiSSA(rank, o.NF4); err != nil {
-			return err
-		}
 	}
 	m.attach(o.LoRA, rank, true)
 	if err := m.dev.Err(); err != nil {

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -121,6 +122,65 @@ func TestWrongTensors(t *testing.T) {
 	}
 	if err != nil && strings.Contains(err.Error(), "inv_freq") {
 		t.Errorf("an old writer's rotary table is refused:\n%v", err)
+	}
+}
+
+// Messages that differ in nothing but the layer are one.
+func TestTogether(t *testing.T) {
+	var wrong []error
+	for i := range 28 {
+		wrong = append(wrong, fmt.Errorf("tensor model.layers.%d.mlp.up_proj.weight is missing", i))
+		if i == 3 || i == 7 || i == 8 {
+			wrong = append(wrong, fmt.Errorf("tensor model.layers.%d.mlp.up_proj.weight has type I64", i))
+		}
+	}
+	wrong = append(wrong, errors.New("tensor lm_head.weight is missing"), errors.New("tensor model.layers.5.input_layernorm.weight is missing"))
+	want := "tensor model.layers.{0-27}.mlp.up_proj.weight is missing\n" +
+		"tensor model.layers.{3,7-8}.mlp.up_proj.weight has type I64\n" +
+		"tensor lm_head.weight is missing\n" +
+		"tensor model.layers.5.input_layernorm.weight is missing"
+	if got := together(wrong); got == nil || got.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", got, want)
+	}
+	if together(nil) != nil {
+		t.Error("an error of nothing")
+	}
+}
+
+// A folder with weights of an older form, or with half of a config.json, is told what is wrong with it.
+func TestOtherFolders(t *testing.T) {
+	whole, err := os.ReadFile(filepath.Join("..", "testdata", "models", "untied", "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, files := range map[string]map[string]string{
+		"has its weights in pytorch_model.bin, which is not read": {"config.json": string(whole), "pytorch_model.bin": "x"},
+		"its weights are missing":                                 {"config.json": string(whole)},
+		"line 3: unexpected end of JSON input":                    {"config.json": "{\n \"architectures\": [\"Qwen2ForCausalLM\"],\n"},
+		"line 2: json: cannot unmarshal string":                   {"config.json": "{\n \"hidden_size\": \"64\"\n}"},
+		"names neither architectures nor model_type":              {"config.json": "{}"},
+	} {
+		dir := t.TempDir()
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Load(context.Background(), dir, cpu.NewPlain(), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+	dir := t.TempDir()
+	text, err := os.ReadFile(filepath.Join("..", "testdata", "peft_dir", "adapter", "adapter_config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(filepath.Join(dir, "adapter_config.json"), text, 0o666)
+	for _, want := range []string{"it has no adapter_model.safetensors", "adapter_model.bin, which is not read"} {
+		if _, err := OpenAdapter(dir, Config{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+		os.WriteFile(filepath.Join(dir, "adapter_model.bin"), nil, 0o666)
 	}
 }
 

@@ -37,16 +37,22 @@ func OpenAdapter(dir string, c Config) (*Adapter, error) {
 	path := filepath.Join(dir, adapterConfig)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not an adapter folder: it has no %s: %w", dir, adapterConfig, err)
+		return nil, fmt.Errorf("%s is not an adapter folder: it has no %s", dir, adapterConfig)
 	} else if err != nil {
 		return nil, fmt.Errorf("read adapter: %w", err)
 	}
 	a := &Adapter{rank: map[string]int{}}
 	listed, err := a.parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("adapter configuration %s: %w", path, err)
+		return nil, fmt.Errorf("adapter configuration %s: %w", path, atLine(text, err))
 	}
-	if a.file, err = safetensors.Open(filepath.Join(dir, adapterWeights)); err != nil {
+	a.file, err = safetensors.Open(filepath.Join(dir, adapterWeights))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, old := os.Stat(filepath.Join(dir, "adapter_model.bin")); old == nil {
+			return nil, fmt.Errorf("adapter %s holds its weights as adapter_model.bin, which is not read: save it as safetensors (PEFT's save_pretrained does)", dir)
+		}
+		return nil, fmt.Errorf("adapter %s is not whole: it has no %s", dir, adapterWeights)
+	} else if err != nil {
 		return nil, err
 	}
 	if err := a.check(c, listed); err != nil {
@@ -55,7 +61,7 @@ func OpenAdapter(dir string, c Config) (*Adapter, error) {
 		if a.Base != "" {
 			base = fmt.Sprintf(" (made for %s)", a.Base)
 		}
-		return nil, fmt.Errorf("adapter %s%s does not fit the model:\n%w", dir, base, err)
+		return nil, fmt.Errorf("adapter %s%s does not fit the model; give the one that it was trained on:\n%w", dir, base, err)
 	}
 	return a, nil
 }
@@ -153,7 +159,7 @@ func (a *Adapter) check(c Config, listed bool) error {
 	if len(a.rank) == 0 && len(wrong) == 0 {
 		wrong = append(wrong, errors.New("it holds no tensors"))
 	}
-	if err := errors.Join(wrong...); err != nil {
+	if err := together(wrong); err != nil {
 		return err
 	}
 	if !listed {

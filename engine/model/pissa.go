@@ -30,12 +30,12 @@ import (
 // the unchanged weight, as PEFT's conversion does: B A − B₀ A₀ = [B, −B₀] [A; A₀].
 
 // checkPiSSA refuses, before anything is allocated, what cannot begin so.
-func (m *Model) checkPiSSA(rank map[string]int, nf4 bool) error {
-	if nf4 || m.Config.Quantised != nil {
+func (c Config) checkPiSSA(rank map[string]int, nf4 bool) error {
+	if nf4 || c.Quantised != nil {
 		return errors.New("init: pissa changes the weights, which 4-bit ones cannot be: use kaiming, or leave the quantisation out")
 	}
 	var wrong []error
-	for _, mod := range m.Config.allModules() {
+	for _, mod := range c.allModules() {
 		if r, most := rank[mod.fullName], min(mod.in, mod.out); r > most {
 			wrong = append(wrong, fmt.Errorf("init: pissa has no more than %d singular values of %s, not the %d of its rank: lower rank, or set rank_pattern",
 				most, mod.fullName, r))

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 
 	"lpipe/engine/ops"
 	"lpipe/engine/safetensors"
@@ -43,10 +47,59 @@ func (c *Config) checkTensors(dir string, files *safetensors.Folder) error {
 			wrong = append(wrong, fmt.Errorf("tensor %s is not part of %s", t.Name, c.Family.traits().class))
 		}
 	}
-	if err := errors.Join(wrong...); err != nil {
-		return fmt.Errorf("the weights of model %s do not fit its config.json:\n%w", dir, err)
+	if err := together(wrong); err != nil {
+		return fmt.Errorf("the weights of model %s do not fit its config.json (both must come from one model, whole):\n%w", dir, err)
 	}
 	return nil
+}
+
+// layerNumber finds the layer in a message about one of its tensors.
+var layerNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\.layers\.(\d+)\.`) })
+
+// together joins messages, those that differ only in the layer as one: "model.layers.{0-27}.mlp.up_proj.weight is missing".
+func together(wrong []error) error {
+	layers := map[string][]int{} // by the message around the layer's number
+	var order []string
+	for _, err := range wrong {
+		text := err.Error()
+		at := layerNumber().FindStringSubmatchIndex(text)
+		if at == nil {
+			order = append(order, text)
+			continue
+		}
+		n, _ := strconv.Atoi(text[at[2]:at[3]])
+		around := text[:at[2]] + "\x00" + text[at[3]:]
+		if layers[around] == nil {
+			order = append(order, around)
+		}
+		layers[around] = append(layers[around], n)
+	}
+	var joined []error
+	for _, text := range order {
+		joined = append(joined, errors.New(strings.Replace(text, "\x00", spans(layers[text]), 1)))
+	}
+	return errors.Join(joined...)
+}
+
+// spans writes numbers, in any order, as "3" or "{0-3,7}".
+func spans(numbers []int) string {
+	slices.Sort(numbers)
+	var parts []string
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
+			j++
+		}
+		part := strconv.Itoa(numbers[i])
+		if j > i {
+			part += "-" + strconv.Itoa(numbers[j])
+		}
+		parts, i = append(parts, part), j+1
+	}
+	if len(numbers) == 1 {
+		return parts[0]
+	}
+	return "{" + strings.Join(parts, ",") + "}"
 }
 
 // place is where a tensor of the weight files lies on the device: a vector, or rows of a weight.

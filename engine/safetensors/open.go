@@ -225,7 +225,12 @@ func OpenDir(dir string) (*Folder, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err := Open(filepath.Join(dir, Single))
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("model folder %s has neither %s nor %s: %w", dir, Single, Index, err)
+			for _, old := range []string{"pytorch_model.bin", "pytorch_model.bin.index.json"} {
+				if _, found := os.Stat(filepath.Join(dir, old)); found == nil {
+					return nil, fmt.Errorf("model folder %s has its weights in %s, which is not read, and no %s: save it as safetensors (transformers' save_pretrained does)", dir, old, Single)
+				}
+			}
+			return nil, fmt.Errorf("model folder %s has neither %s nor %s: its weights are missing", dir, Single, Index)
 		} else if err != nil {
 			return nil, err
 		}
