@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,7 +88,7 @@ func Evaluate(ctx context.Context, dev ops.Device, o EvaluateOptions) (*Evaluate
 		return nil, err
 	}
 	if !finite(loss) {
-		return nil, fmt.Errorf("the loss is %v: the model's weights or the adapter's are no usable numbers", loss)
+		return nil, fmt.Errorf("the loss is %v: %s", loss, cmp.Or(broken(ctx, o.Model, o.Adapter), "the model's weights or the adapter's are no usable numbers"))
 	}
 	result := &EvaluateResult{Rows: len(picked), Targets: targets, Loss: loss, Perplexity: perplexity(loss)}
 	if o.Generate == nil {

@@ -2,12 +2,16 @@ package engine
 
 import (
 	"bytes"
+	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"lpipe/dataset"
+	"lpipe/engine/cpu"
 	"lpipe/engine/model"
+	"lpipe/engine/safetensors"
 )
 
 // TestRefusedSettings names the settings that do not go together, before the model is read.
@@ -91,5 +95,81 @@ func TestOtherTokenizerAndTemplate(t *testing.T) {
 	o.Train = folder("other", "")
 	if err := trainError(t, o); err == nil || !strings.Contains(err.Error(), "was made by another tokenizer than the model's") {
 		t.Errorf("another tokenizer: %v", err)
+	}
+}
+
+// TestFullOf4Bit: a model that is stored in 4 bits is refused for method full, before memory is planned for it.
+func TestFullOf4Bit(t *testing.T) {
+	o := small(t)
+	stored := filepath.Join(t.TempDir(), "nf4")
+	if err := model.Quantise(t.Context(), o.Model, stored, model.QuantiseOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	o.Model = stored
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	for want, change := range map[string]func(*TrainOptions){
+		"method: full trains all weights":   func(o *TrainOptions) { o.Method, o.LoRA = "full", model.LoRA{} },
+		"init: pissa changes the weights, ": func(o *TrainOptions) { o.LoRA.Init = "pissa" },
+	} {
+		bad := o
+		change(&bad)
+		if _, err := Train(t.Context(), dev, bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("train: %v, want %q", err, want)
+		}
+		if _, err := Plan(t.Context(), dev, bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("plan: %v, want %q", err, want)
+		}
+	}
+}
+
+// TestBrokenModel: a model whose files hold NaN is named with the tensor, and no advice about learning rates is given.
+func TestBrokenModel(t *testing.T) {
+	o := small(t)
+	good, err := model.OpenFolder(o.Model, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer good.Close()
+	const name = "model.layers.1.mlp.up_proj.weight"
+	var sources []safetensors.Source
+	for _, tensor := range good.Tensors() {
+		values, err := tensor.Values()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tensor.Name == name {
+			values[7] = float32(math.NaN())
+		}
+		sources = append(sources, safetensors.Float32s(tensor.Name, safetensors.F32, tensor.Shape, values))
+	}
+	dir := t.TempDir()
+	if err := safetensors.WriteDir(dir, sources, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(o.Model, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	o.Model = dir
+	unmeasured := o
+	unmeasured.Validation = nil
+	for _, o := range []TrainOptions{o, unmeasured} {
+		if err := trainError(t, o); err == nil || !strings.Contains(err.Error(), "NaN or infinite values in "+name+":") || strings.Contains(err.Error(), "lower lr") {
+			t.Errorf("train: %v", err)
+		}
+	}
+	data, err := dataset.OpenTokens(o.Train)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	if _, err := Evaluate(t.Context(), dev, EvaluateOptions{Model: dir, Data: data}); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("evaluate: %v", err)
 	}
 }

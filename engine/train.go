@@ -212,7 +212,7 @@ func (r *run) trainStep(ctx context.Context) error {
 	r.Step, r.Place = n, r.plan.place(n)
 	r.Tokens += int64(s.tokens)
 	if !made {
-		return r.skip(s.packs, loss, norm, rate)
+		return r.skip(ctx, s.packs, loss, norm, rate)
 	}
 	if r.average != nil {
 		r.average.update()
@@ -305,7 +305,7 @@ const mostInARow = 3
 
 // skip passes over a step whose loss or gradient is no finite number: nothing has been changed by it. Training ends
 // when several follow each other.
-func (r *run) skip(packs [][]int32, loss, norm, rate float64) error {
+func (r *run) skip(ctx context.Context, packs [][]int32, loss, norm, rate float64) error {
 	r.Skipped++
 	r.InARow++
 	what := fmt.Sprintf("step %d: the loss is %v and the gradient's norm %v, in %s", r.Step, loss, norm, r.named(packs))
@@ -322,8 +322,8 @@ func (r *run) skip(packs [][]int32, loss, norm, rate float64) error {
 			break
 		}
 	}
-	return fmt.Errorf("%s, as in the %d steps before; %s: training diverged; lower lr (now %.3g), lengthen warmup, or look for broken rows",
-		what, mostInARow-1, last, rate)
+	return r.diverged(ctx, fmt.Sprintf("%s, as in the %d steps before; %s", what, mostInARow-1, last),
+		fmt.Sprintf("training diverged; lower lr (now %.3g), lengthen warmup, or look for broken rows", rate))
 }
 
 // named lists the rows of a step, the first few.

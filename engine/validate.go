@@ -89,7 +89,7 @@ func (r *run) evaluate(ctx context.Context) error {
 			return fmt.Errorf("%s after step %d: %w", v.lossName(), r.Step, err)
 		}
 		if !finite(loss) {
-			return fmt.Errorf("%s after step %d is %v: training diverged; lower lr, or lengthen warmup", v.lossName(), r.Step, loss)
+			return r.diverged(ctx, fmt.Sprintf("%s after step %d is %v", v.lossName(), r.Step, loss), "training diverged; lower lr, or lengthen warmup")
 		}
 		losses[v.lossName()] = loss
 		maps.Copy(losses, more)
