@@ -56,10 +56,49 @@ func differences(old, now map[string]string) []string {
 	slices.Sort(names)
 	for _, name := range names {
 		if was := old[name]; was != now[name] {
-			list = append(list, fmt.Sprintf("%s was %s and is %s", name, orNone(was), orNone(now[name])))
+			list = append(list, difference(name, was, now[name])...)
 		}
 	}
 	return list
+}
+
+// difference says how one entry of two runs' identities differs, by the names of the settings.
+func difference(name, was, is string) []string {
+	switch name {
+	case "model", "train", "validation", "from": // their content's fingerprints
+		if was != "" && is != "" {
+			return []string{fmt.Sprintf("%s is another one (fingerprint %.8s, was %.8s)", name, is, was)}
+		}
+	case "adapter":
+		var before, after map[string]json.RawMessage
+		if json.Unmarshal([]byte(was), &before) == nil && json.Unmarshal([]byte(is), &after) == nil {
+			return adapterDifferences(before, after)
+		}
+	}
+	return []string{fmt.Sprintf("%s was %s and is %s", name, orNone(was), orNone(is))}
+}
+
+// adapterDifferences are those of two adapters' settings.
+func adapterDifferences(before, after map[string]json.RawMessage) (list []string) {
+	for field := range after {
+		was, is := string(before[field]), string(after[field])
+		if was == is {
+			continue
+		}
+		name, known := adapterSettings[field]
+		if !known {
+			name = field
+		}
+		list = append(list, fmt.Sprintf("%s was %s and is %s", name, orNone(was), is))
+	}
+	slices.Sort(list)
+	return list
+}
+
+// adapterSettings are the settings' names of a model.LoRA's fields.
+var adapterSettings = map[string]string{
+	"Rank": "rank", "Alpha": "alpha", "Dropout": "dropout", "Targets": "targets", "Init": "init", "RSLoRA": "rslora",
+	"DoRA": "method dora", "RankPattern": "rank_pattern", "AlphaPattern": "alpha_pattern",
 }
 
 func orNone(s string) string {

@@ -305,7 +305,7 @@ func TestTrainDamagedCheckpoint(t *testing.T) {
 func TestTrainGoesOn(t *testing.T) {
 	o := small(t)
 	o.Schedule.Kind, o.Warmup, o.EvalEvery = "constant", 2, 2
-	o.Steps = 20
+	o.Steps, o.LoRA.Dropout = 20, 0
 	want := snapshot(t, o, train(t, o, 0))
 	part := o
 	part.Steps, part.Out, part.CheckpointOut = 12, filepath.Join(t.TempDir(), "part"), filepath.Join(t.TempDir(), "checkpoint")
@@ -316,14 +316,17 @@ func TestTrainGoesOn(t *testing.T) {
 	}
 
 	for what, change := range map[string]func(*TrainOptions){
-		"validation was":           func(o *TrainOptions) { o.Validation = nil },
-		"lr was 0.005 and is 0.01": func(o *TrainOptions) { o.Schedule.Rate = 0.01 },
-		"train was":                func(o *TrainOptions) { o.Train = tokenFolder(t, 40, 3) },
-		"model was":                func(o *TrainOptions) { o.Model = untied },
-		"adapter was":              func(o *TrainOptions) { o.LoRA.Rank = 2 },
-		"raise steps":              func(o *TrainOptions) { o.Steps = 5 },
-		"or epochs":                func(o *TrainOptions) { o.Steps, o.Epochs = 0, 0.1 },
-		"no usable checkpoint":     func(o *TrainOptions) { o.Checkpoint = t.TempDir() },
+		"validation is another one (fingerprint ": func(o *TrainOptions) { o.Validation = nil },
+		"lr was 0.005 and is 0.01":                func(o *TrainOptions) { o.Schedule.Rate = 0.01 },
+		"train is another one (fingerprint ":      func(o *TrainOptions) { o.Train = tokenFolder(t, 40, 3) },
+		"model is another one (fingerprint ":      func(o *TrainOptions) { o.Model = untied },
+		"but rank was 4 and is 2;":                func(o *TrainOptions) { o.LoRA.Rank = 2 },
+		`but init was "" and is "gaussian"; method dora was false and is true; targets was ["all-linear"] and is ["q_proj"]; to start`: func(o *TrainOptions) {
+			o.LoRA.Init, o.LoRA.DoRA, o.LoRA.Targets = "gaussian", true, []string{"q_proj"}
+		},
+		"raise steps":          func(o *TrainOptions) { o.Steps = 5 },
+		"or epochs":            func(o *TrainOptions) { o.Steps, o.Epochs = 0, 0.1 },
+		"no usable checkpoint": func(o *TrainOptions) { o.Checkpoint = t.TempDir() },
 	} {
 		bad := o
 		bad.Out = filepath.Join(t.TempDir(), "out")

@@ -378,6 +378,7 @@ func TestTrainSettings(t *testing.T) {
 		"Setting targets ":         `targets = []`,
 		"Setting lora_plus ":       `lora_plus = 0`,
 		"Setting rank_pattern ":    `rank_pattern = { q_proj = 0.5 }`,
+		"Setting alpha_pattern ":   `alpha_pattern = { q_proj = 0 }`,
 		"Setting precision ":       `precision = "fp16"`,
 		"Setting schedule ":        `schedule = "step"`,
 		"Setting neftune ":         `neftune = -1`,

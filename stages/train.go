@@ -207,6 +207,11 @@ func (t *Train) checkAdapter() error {
 	case t.LoRAPlus != nil && !(*t.LoRAPlus > 0):
 		return fmt.Errorf("lora_plus: must be above 0, not %v", *t.LoRAPlus)
 	}
+	for pattern, alpha := range t.AlphaPattern {
+		if !(alpha > 0) {
+			return fmt.Errorf("alpha_pattern: the alpha of %q must be above 0, not %v", pattern, alpha)
+		}
+	}
 	for pattern, rank := range t.RankPattern {
 		if rank < 1 || rank != float64(int(rank)) {
 			return fmt.Errorf("rank_pattern: the rank of %q must be a whole number from 1, not %v", pattern, rank)

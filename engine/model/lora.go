@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -247,6 +249,19 @@ func (l LoRA) ranges() []error {
 	return wrong
 }
 
+// whichAre names modules without their layers, each once, and counts those.
+func whichAre(chosen map[string]bool) string {
+	kinds, layers := map[string]bool{}, map[string]bool{}
+	for name := range chosen {
+		kinds[name[strings.LastIndexByte(name, '.')+1:]] = true
+		layers[strings.Split(name, ".")[2]] = true // model.layers.N.…
+	}
+	if len(chosen) == 0 {
+		return "" // targets has an error of its own
+	}
+	return fmt.Sprintf(", which are %s of %d layers", strings.Join(slices.Sorted(maps.Keys(kinds)), ", "), len(layers))
+}
+
 // check lists the patterns that are no expressions or match none of the chosen modules.
 func (p Patterns) check(setting string, chosen map[string]bool) []error {
 	var wrong []error
@@ -262,7 +277,7 @@ func (p Patterns) check(setting string, chosen map[string]bool) []error {
 			}
 		}
 		if !found {
-			wrong = append(wrong, fmt.Errorf("%s: %q matches none of the adapted modules", setting, one.Match))
+			wrong = append(wrong, fmt.Errorf("%s: %q matches none of the adapted modules%s", setting, one.Match, whichAre(chosen)))
 		}
 	}
 	return wrong

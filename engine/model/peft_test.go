@@ -277,6 +277,19 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// A pattern that matches nothing is told what there is to match.
+func TestPatternOfNothing(t *testing.T) {
+	c, err := ReadConfig(filepath.Join("..", "testdata", "models", "tied"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := LoRA{Rank: 4, Alpha: 8, Targets: []string{"v_proj", "q_proj"}, RankPattern: NewPatterns(map[string]float64{"qproj": 2})}
+	want := `rank_pattern: "qproj" matches none of the adapted modules, which are q_proj, v_proj of 3 layers`
+	if _, err := l.Modules(c); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // TestLargestRank: a rank may be above a module's narrow side, as PEFT allows, but not above the hidden size.
 func TestLargestRank(t *testing.T) {
 	c, err := ReadConfig(filepath.Join("..", "testdata", "models", "tied"))
