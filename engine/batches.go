@@ -77,6 +77,20 @@ func newRowSet(data Rows, vocabulary int) (*rowSet, error) {
 	return s, nil
 }
 
+// document is how long the document is that a token of the set stands in, on average over the tokens: attention's work is
+// proportional to it, however long the packs are.
+func (s *rowSet) document() float64 {
+	squares := 0.0
+	for k, n := range s.length {
+		length, first := float64(n), 0.0
+		if s.halves != nil { // two documents
+			first = float64(s.halves.Split(int(s.rows[k])))
+		}
+		squares += first*first + (length-first)*(length-first)
+	}
+	return squares / float64(s.tokens)
+}
+
 // spread returns at most limit usable rows (all with 0), evenly spaced over the set: a set sorted by source is
 // still seen as a whole, and the choice depends on nothing else.
 func (s *rowSet) spread(limit int) []int32 {

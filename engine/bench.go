@@ -330,7 +330,7 @@ func (b *bench) flops() float64 {
 	for _, p := range b.model.Parameters() {
 		trained += p.Weights.Len
 	}
-	return trainFlops(c, int64(trained), "lora", b.T)
+	return trainFlops(c, int64(trained), "lora", float64(b.T))
 }
 
 // limits measures what there is to reach, in turns with the largest product: what else the machine does disturbs both.

@@ -27,7 +27,8 @@ type Forecast struct {
 	PiSSASeconds    float64 `json:"pissa_seconds,omitempty"` // before the first step
 	Device          string  `json:"device"`
 
-	longest int // row
+	longest  int     // row
+	document float64 // tokens of the document that a token stands in, on average; without data that of a whole pack
 }
 
 // Plan says what Train would take with o: memory from the allocations that it would make, steps from the data (o.Train and
@@ -45,7 +46,7 @@ func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error
 		return nil, err
 	}
 	f := &Forecast{PackTokens: min(o.SequenceLength, o.BatchTokens), Device: dev.Info().Name}
-	f.longest = f.PackTokens
+	f.longest, f.document = f.PackTokens, float64(f.PackTokens)
 	if o.Train != "" || o.Pairs != "" {
 		if err := f.readData(o, config); err != nil {
 			return nil, err
@@ -56,6 +57,7 @@ func Plan(ctx context.Context, dev ops.Device, o TrainOptions) (*Forecast, error
 		return nil, err
 	}
 	f.Needs = *needs
+	f.documents(config, o.Method, f.document)
 	if o.Method == "lora" && o.LoRA.Init == "pissa" {
 		took, err := model.PiSSATime(config, o.LoRA, dev.Info().Threads, o.Now)
 		if err != nil {
@@ -80,6 +82,7 @@ func (f *Forecast) readData(o TrainOptions, config model.Config) error {
 	defer data.Close()
 	set := plan.set
 	f.PackTokens, f.Rows, f.Targets, f.Steps, f.longest = plan.capacity, len(set.rows), set.trained, plan.steps(), set.longest
+	f.document = set.document()
 	for n := range f.Steps {
 		packs, _ := plan.step(n + 1)
 		for _, pack := range packs {
@@ -137,24 +140,24 @@ func (f *Forecast) probe(ctx context.Context, dev ops.Device, config model.Confi
 	for _, p := range m.Parameters() {
 		trained += p.Weights.Len
 	}
-	rate := trainFlops(c, int64(trained), o.Method, b.T) * float64(b.T*steps) / took
+	rate := trainFlops(c, int64(trained), o.Method, float64(b.T)) * float64(b.T*steps) / took
 	method := o.Method
 	if o.Beta > 0 {
 		method = "dpo"
 	}
-	f.TokensPerSecond = rate / (trainFlops(config, f.Trained, method, f.PackTokens) * (1 + f.Again))
+	f.TokensPerSecond = rate / (trainFlops(config, f.Trained, method, f.document) * (1 + f.Again))
 	if f.Tokens > 0 {
 		f.Seconds = float64(f.Tokens) / f.TokensPerSecond
 	}
 	return dev.Err()
 }
 
-// trainFlops is what the mathematics needs to train on a token of a pack of T: two for each weight forward and two
+// trainFlops is what the mathematics needs to train on a token of a document of T: two for each weight forward and two
 // backward, two more for the gradient of those that are trained, six for an adapter's; attention over half of
-// the pack, two products forward and five backward.
-func trainFlops(c model.Config, trained int64, method string, T int) float64 {
+// the document, two products forward and five backward.
+func trainFlops(c model.Config, trained int64, method string, T float64) float64 {
 	weights := float64(c.Layers*(c.C*c.QKV()+c.H*c.D*c.C+3*c.C*c.F) + c.V*c.C)
-	attention := 7 * float64(c.Layers*c.H*c.D*T)
+	attention := 7 * float64(c.Layers*c.H*c.D) * T
 	switch method {
 	case "full":
 		return 6*weights + attention

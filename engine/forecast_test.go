@@ -8,6 +8,28 @@ import (
 	"lpipe/engine/model"
 )
 
+// TestForecastOfShortRows: rows attend to themselves, not to the pack that they lie in, so that longer packs do not slow training down.
+func TestForecastOfShortRows(t *testing.T) {
+	o := small(t)
+	dev := cpu.New(cpu.Options{Threads: 1})
+	defer dev.Close()
+	seconds := map[int]float64{}
+	for _, length := range []int{32, 16384} {
+		o.SequenceLength, o.BatchTokens = length, 16384
+		f, err := Plan(t.Context(), dev, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.document < 8 || f.document > 14 {
+			t.Errorf("a token's document has %g tokens on average; rows have 7 to 15", f.document)
+		}
+		seconds[length] = f.Seconds
+	}
+	if seconds[16384] > 8*seconds[32] {
+		t.Errorf("%g s in packs of 16384, %g s in packs of 32", seconds[16384], seconds[32])
+	}
+}
+
 // TestForecast: what is foretold is what a step takes, to the byte, on the device that has no scratch memory; steps and tokens are
 // those of the run.
 func TestForecast(t *testing.T) {

@@ -92,8 +92,13 @@ func (o *TrainOptions) fit(config model.Config, dev ops.Device, n, longest int, 
 	}
 	r.Recompute, r.Activations = m.Fit(n, room, sparing(dev))
 	r.Total = fixed + r.Activations
-	r.Again = r.Recompute.Flops(config) / trainFlops(config, r.Trained, o.Method, n)
+	r.documents(config, o.Method, float64(n))
 	return r, nil
+}
+
+// documents sets Again for packs of documents of so many tokens: what attention takes depends on their length, not on the pack's.
+func (r *Needs) documents(config model.Config, method string, tokens float64) {
+	r.Again = r.Recompute.Flops(config) / trainFlops(config, r.Trained, method, tokens)
 }
 
 // queuedLosses is how many losses of tokens a step leaves on the device. Pairs have one more of the reference.

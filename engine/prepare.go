@@ -52,6 +52,7 @@ func prepare(ctx context.Context, dev ops.Device, o TrainOptions) (_ *run, err e
 	if r.memory, err = r.needs(config, dev, r.plan.capacity, r.plan.set.longest); err != nil {
 		return nil, err
 	}
+	r.memory.documents(config, r.Method, r.plan.set.document())
 	if err := r.openModel(ctx, config); err != nil {
 		return nil, err
 	}
