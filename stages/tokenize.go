@@ -110,13 +110,30 @@ func (t *Tokenize) Run(ctx context.Context, env *runner.Env) error {
 	return out.Close()
 }
 
+// nothingToTrain is why a row is dropped whose labels are all masked.
+const nothingToTrain = "nothing to train on"
+
+// remedy says what would let rows through that were dropped.
+func (t *Tokenize) remedy(dropped *tally) string {
+	switch {
+	case dropped.counts[nothingToTrain] > 0:
+		return fmt.Sprintf(": a row needs an assistant's turn, within its first %d tokens (max_tokens); train_on = \"all\" trains on the others too", t.MaxTokens)
+	case dropped.counts[t.tooLong()] > 0:
+		return ": raise max_tokens, or set overlong"
+	}
+	return ""
+}
+
+// tooLong is why a row is dropped that max_tokens is too small for.
+func (t *Tokenize) tooLong() string { return fmt.Sprintf("longer than %d tokens", t.MaxTokens) }
+
 // verdict says what came out, and refuses a folder without a sequence.
 func (t *Tokenize) verdict(env *runner.Env, m *dataset.Manifest, read int, dropped *tally) error {
 	if err := anyRows(env, int64(read)); err != nil {
 		return err
 	}
 	if m.Sequences == 0 {
-		return fmt.Errorf("%s: not one of %d rows became a sequence: %s", shown(env, one(env, "data")), read, dropped)
+		return fmt.Errorf("%s: not one of %d rows became a sequence: %s%s", shown(env, one(env, "data")), read, dropped, t.remedy(dropped))
 	}
 	m.Dropped = dropped.counts
 	logf(env, "tokenised %d rows into %d sequences, %d tokens, %d of them trained on; the longest has %d", read, m.Sequences, m.Tokens, m.Trained, m.Longest)
@@ -205,7 +222,7 @@ func (v *tokenized) add(t *Tokenize, s dataset.Sequence, where string) {
 	if len(s.IDs) > t.MaxTokens {
 		switch t.Overlong {
 		case "drop":
-			v.dropped.add(fmt.Sprintf("longer than %d tokens", t.MaxTokens), 1, where)
+			v.dropped.add(t.tooLong(), 1, where)
 			return
 		case "truncate":
 			s.IDs, s.Mask = s.IDs[:t.MaxTokens], s.Mask[:t.MaxTokens]
@@ -216,7 +233,7 @@ func (v *tokenized) add(t *Tokenize, s dataset.Sequence, where string) {
 		}
 	}
 	if !trained(s.Mask) {
-		v.dropped.add("nothing to train on", 1, where)
+		v.dropped.add(nothingToTrain, 1, where)
 		return
 	}
 	v.sequences = append(v.sequences, s)
@@ -235,7 +252,7 @@ func (v *tokenized) split(size int, s dataset.Sequence, where string) {
 		}
 	}
 	if parts == 0 {
-		v.dropped.add("nothing to train on", 1, where)
+		v.dropped.add(nothingToTrain, 1, where)
 		return
 	}
 	v.changed.add(fmt.Sprintf("split into sequences of %d tokens", size), 1, where)

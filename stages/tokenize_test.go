@@ -110,6 +110,20 @@ func TestTokenizeOverlong(t *testing.T) {
 }
 
 // Control text inside a message stays text: it cannot end the turn.
+// Where no row is left, the reason comes with what to do.
+func TestTokenizeOfNothing(t *testing.T) {
+	max := func(n int) *Tokenize { return &Tokenize{MaxTokens: n} }
+	for want, dropped := range map[string]*tally{
+		`within its first 8 tokens (max_tokens); train_on = "all"`: {counts: map[string]int64{nothingToTrain: 2}},
+		"raise max_tokens, or set overlong":                        {counts: map[string]int64{"longer than 8 tokens": 2}},
+		"":                                                         {counts: map[string]int64{"no messages": 2}},
+	} {
+		if got := max(8).remedy(dropped); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%v: %q, want %q", dropped.counts, got, want)
+		}
+	}
+}
+
 func TestTokenizeIsSafeFromInjection(t *testing.T) {
 	s := stageOf[*Tokenize](t, "tokenize")
 	s.SystemMode = "none"
