@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -168,6 +169,9 @@ func (g *generator) advance(lanes []*lane) error {
 	}
 	V := g.model.Config.V
 	for i, l := range lanes {
+		if math.IsNaN(float64(logits[i*V])) { // then all are: it came from what they have in common
+			return errors.New("the logits are NaN: weights of the model, or of its adapter, are no numbers: take their files again")
+		}
 		id := l.next(logits[i*V:(i+1)*V], l.seen, l.random.unit(uint64(len(l.out))))
 		l.out = append(l.out, id)
 		l.last[0] = id

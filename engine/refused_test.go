@@ -167,6 +167,17 @@ func TestBrokenModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer data.Close()
+	generated := cpu.New(cpu.Options{})
+	defer generated.Close()
+	m, err := model.Load(t.Context(), dir, generated, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	err = Generate(t.Context(), m, [][]int32{{1, 2}}, GenerateOptions{MaxTokens: 2}, func(int, Continuation) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "logits are NaN") {
+		t.Errorf("generate: %v", err)
+	}
 	dev := cpu.New(cpu.Options{})
 	defer dev.Close()
 	if _, err := Evaluate(t.Context(), dev, EvaluateOptions{Model: dir, Data: data}); err == nil || !strings.Contains(err.Error(), name) {
