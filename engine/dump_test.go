@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"lpipe/engine/cpu"
+	"lpipe/engine/model"
 )
 
 // TestDump compares dumped numbers with the fixtures: padded and packed batches, gradients of adapters and of all weights.
@@ -146,5 +147,14 @@ func TestReadInfo(t *testing.T) {
 	info, err := ReadInfo(untied)
 	if err != nil || info.Layers != 2 || info.Vocabulary != 320 || info.Bytes != 4*info.Parameters || info.Fingerprint == "" {
 		t.Errorf("%+v, %v", info, err)
+	}
+	for want, double := range map[string]bool{"nf4": true, "nf4-single": false} {
+		dir := filepath.Join(t.TempDir(), "stored")
+		if err := model.Quantise(t.Context(), untied, dir, model.QuantiseOptions{Double: double}); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := ReadInfo(dir); err != nil || info.Quantised != want || info.DType != "float32" {
+			t.Errorf("%+v, %v", info, err)
+		}
 	}
 }

@@ -22,7 +22,9 @@ type Info struct {
 	DType        string `json:"dtype"`
 	Parameters   int64  `json:"parameters"`
 	Bytes        int64  `json:"bytes"` // of the weights, as stored
-	Fingerprint  string `json:"fingerprint"`
+	// Quantised says how the layers' linears are stored, "" if as DType like all else: nf4, or nf4-single.
+	Quantised   string `json:"quantised,omitempty"`
+	Fingerprint string `json:"fingerprint"`
 	// Tokenizer is its fingerprint, "" if the folder has none; Tokens is its size.
 	Tokenizer string `json:"tokenizer,omitempty"`
 	Tokens    int    `json:"tokens,omitempty"`
@@ -37,6 +39,11 @@ func ReadInfo(dir string) (*Info, error) {
 	info := &Info{
 		Family: c.Family.String(), Layers: c.Layers, Width: c.C, Heads: c.H, KVHeads: c.KV, HeadWidth: c.D, FeedForward: c.F, Vocabulary: c.V,
 		Tied: c.Tied, MaxPositions: c.MaxPositions, DType: c.DType, Parameters: c.Parameters(),
+	}
+	if q := c.Quantised; q != nil {
+		if info.Quantised = "nf4-single"; q.Double {
+			info.Quantised = "nf4"
+		}
 	}
 	files, err := safetensors.OpenDir(dir)
 	if err != nil {

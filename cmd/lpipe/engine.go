@@ -61,13 +61,17 @@ func (p *program) engineInfo(c *cli.Context, dev ops.Device) error {
 	}
 	rows := [][]string{{"device", deviceText(dev.Info())}}
 	if info != nil {
+		stored := info.DType
+		if info.Quantised != "" {
+			stored += ", the layers' linears in 4 bits (" + info.Quantised + "),"
+		}
 		rows = append(rows,
 			[]string{"family", info.Family},
 			[]string{"layers", fmt.Sprintf("%d of width %d, feed-forward %d", info.Layers, info.Width, info.FeedForward)},
 			[]string{"heads", fmt.Sprintf("%d for queries, %d for keys and values, %d wide", info.Heads, info.KVHeads, info.HeadWidth)},
 			[]string{"vocabulary", fmt.Sprintf("%d rows, head tied to the embedding: %v; tokenizer: %d tokens", info.Vocabulary, info.Tied, info.Tokens)},
 			[]string{"positions", strconv.Itoa(info.MaxPositions)},
-			[]string{"parameters", fmt.Sprintf("%d, stored as %s in %s", info.Parameters, info.DType, bytesText(info.Bytes))},
+			[]string{"parameters", fmt.Sprintf("%d, stored as %s in %s", info.Parameters, stored, bytesText(info.Bytes))},
 			[]string{"fingerprint", info.Fingerprint})
 	}
 	table(p.stdout, rows)

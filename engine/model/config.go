@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"lpipe/engine/safetensors"
 )
 
 // Config is a model's shape, as config.json gives it
@@ -40,7 +42,7 @@ type Config struct {
 }
 
 // ReadConfig reads config.json of a model folder. Everything that this package cannot compute exactly is
-// refused, all of it in one error.
+// refused, all of it in one error. The vocabulary's size is that of the weights where there are some.
 func ReadConfig(dir string) (Config, error) {
 	path := filepath.Join(dir, "config.json")
 	text, err := os.ReadFile(path)
@@ -64,7 +66,18 @@ func ReadConfig(dir string) (Config, error) {
 			c.EOS = g.EOS
 		}
 	}
+	if files, err := safetensors.OpenDir(dir); err == nil { // a folder without weights is a shape; broken ones are told of by who reads them
+		c.rowsOf(files)
+		files.Close()
+	}
 	return c, nil
+}
+
+// rowsOf sets the vocabulary's size to the embedding's, where the folder has one: trimmed re-uploads leave config.json as it was.
+func (c *Config) rowsOf(files *safetensors.Folder) {
+	if t, ok := files.Tensor(embedName); ok && len(t.Shape) == 2 && t.Shape[0] > 0 {
+		c.V = t.Shape[0]
+	}
 }
 
 // atLine names the line of text in which JSON is broken, or holds a value of another type.

@@ -147,6 +147,32 @@ func TestTogether(t *testing.T) {
 	}
 }
 
+// The vocabulary is what the weights have, wherever a configuration is read: trimmed re-uploads leave config.json as it was.
+func TestTrimmedVocabulary(t *testing.T) {
+	from := filepath.Join("..", "testdata", "models", "untied")
+	dir := t.TempDir()
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.Replace(string(text), `"vocab_size": 320`, `"vocab_size": 512`, 1)
+		if name == "config.json" && changed == string(text) {
+			t.Fatal("nothing was replaced")
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(changed), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c, err := ReadConfig(dir); err != nil || c.V != 320 {
+		t.Errorf("vocabulary %d, %v", c.V, err)
+	}
+	os.Remove(filepath.Join(dir, "model.safetensors"))
+	if c, err := ReadConfig(dir); err != nil || c.V != 512 {
+		t.Errorf("vocabulary %d of a shape, %v", c.V, err)
+	}
+}
+
 // A folder with weights of an older form, or with half of a config.json, is told what is wrong with it.
 func TestOtherFolders(t *testing.T) {
 	whole, err := os.ReadFile(filepath.Join("..", "testdata", "models", "untied", "config.json"))

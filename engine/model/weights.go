@@ -17,9 +17,7 @@ import (
 // checkTensors lists every tensor that is missing, has another shape than config.json says, or is unknown. The
 // vocabulary's size is taken from the embedding: trimmed re-uploads leave config.json as it was.
 func (c *Config) checkTensors(dir string, files *safetensors.Folder) error {
-	if t, ok := files.Tensor(embedName); ok && len(t.Shape) == 2 && t.Shape[0] > 0 {
-		c.V = t.Shape[0]
-	}
+	c.rowsOf(files)
 	var wrong []error
 	known := map[string]bool{}
 	for _, want := range c.tensors() {
