@@ -33,6 +33,16 @@ func Checkout(dir string, tracks []Tracked) (files int, absent []string, err err
 	return files, absent, nil
 }
 
+// Absent lists the tracked content that the project lacks.
+func Absent(dir string, tracks []Tracked) (paths []string) {
+	for _, one := range tracks {
+		if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(one.Path))); err != nil {
+			paths = append(paths, one.Path)
+		}
+	}
+	return paths
+}
+
 func checkoutOne(dir, to, hash string) (files int, err error) {
 	from, err := cached(dir, hash)
 	if err != nil {

@@ -54,7 +54,7 @@ func (p *program) importDVC(c *cli.Context) error {
 		_, err := p.stdout.Write(text)
 		return errors.Join(err, p.reportImport(made, nil, 0, ""))
 	}
-	files, absent := 0, []string(nil)
+	files, absent := 0, dvc.Absent(dir, made.Tracks)
 	if c.Bool("checkout") {
 		if files, absent, err = dvc.Checkout(dir, made.Tracks); err != nil {
 			return err
@@ -111,7 +111,7 @@ func (p *program) reportImport(made *dvc.Conversion, absent []string, files int,
 		}
 	}
 	for _, path := range absent {
-		p.result("%s: neither in the workspace nor in DVC's cache; dvc pull brings it", path)
+		p.result("%s: not in the workspace; dvc pull brings it", path)
 	}
 	p.result("%s, %s without counterpart", countText(made.Stages, "stage"), countText(len(made.Notes), "thing"))
 	p.say("made %s; next: lpipe status, and lpipe commit '*' to accept outputs that stand here", to)
