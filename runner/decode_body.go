@@ -46,6 +46,12 @@ func (d *decoder) checkSettings(b *stageBlock) {
 		}
 	}
 	d.checkKnown(b.block.Body, known, fmt.Sprintf("kind %q", b.kind.Name), func(name string) string {
+		if portNamed(b.kind.In, name) != nil {
+			return fmt.Sprintf("It is an input: in = { %s = ... }.", name)
+		}
+		if portNamed(b.kind.Out, name) != nil {
+			return fmt.Sprintf("It is an output: out = { %s = ... }.", name)
+		}
 		if near := nearestName(name, known); near != "" {
 			return fmt.Sprintf("Did you mean %q?", near)
 		}
