@@ -303,7 +303,7 @@ func TestTrainSettings(t *testing.T) {
 		dir := t.TempDir()
 		os.Mkdir(filepath.Join(dir, "m"), 0o777)
 		os.Mkdir(filepath.Join(dir, "d"), 0o777)
-		text := "stage \"train\" \"x\" {\n  in = { model = \"m\", train = \"d\" }\n" + body + "\n}\n"
+		text := "stage \"train\" \"x\" {\n  in = { model = \"m\", train = \"d\", validation = \"d\" }\n" + body + "\n}\n"
 		if err := os.WriteFile(filepath.Join(dir, "pipeline.hcl"), []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -464,6 +464,26 @@ func TestTrainSamples(t *testing.T) {
 	}
 	if want := map[int]int{0: 8, 2: 8, 4: 8, 6: 8}; !maps.Equal(steps, want) {
 		t.Errorf("lines by step %v, want %v", steps, want)
+	}
+}
+
+// What a setting measures must be there when the file is checked, not when the stage's turn comes hours later.
+func TestTrainNeedsValidation(t *testing.T) {
+	for _, setting := range []string{`select = "best"`, `select = "validation/x/loss"`, `early_stop = { patience = 2 }`} {
+		for in, ok := range map[string]bool{"": false, ", validation = \"v\"": true} {
+			dir := t.TempDir()
+			for _, name := range []string{"m", "d", "v"} {
+				os.Mkdir(filepath.Join(dir, name), 0o777)
+			}
+			text := fmt.Sprintf("stage \"train\" \"x\" {\n  in = { model = \"m\", train = \"d\"%s }\n  %s\n}\n", in, setting)
+			if err := os.WriteFile(filepath.Join(dir, "pipeline.hcl"), []byte(text), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			_, diags := runner.Decode(runner.DecodeOptions{Dir: dir, Kinds: []*runner.Kind{trainKind()}})
+			if diags.HasErrors() == ok || !ok && !strings.Contains(diags.Error(), "validation") {
+				t.Errorf("%s with %q: %v", setting, in, diags)
+			}
+		}
 	}
 }
 

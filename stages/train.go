@@ -54,6 +54,11 @@ func trainPorts(s runner.Stage, _ map[string]bool) (ins, outs []runner.Port) {
 	}
 	k.In = slices.DeleteFunc(k.In, func(p runner.Port) bool { return p.Name == other })
 	k.Out = slices.DeleteFunc(k.Out, func(p runner.Port) bool { return p.Name == without })
+	if t := s.(*Train); t.Select != "last" || t.EarlyStop != nil { // what they measure: said with the file's other mistakes
+		v := slices.IndexFunc(k.In, func(p runner.Port) bool { return p.Name == "validation" })
+		k.In[v].Optional = false
+		k.In[v].Doc += ": select and early_stop go by that loss"
+	}
 	k.Out[0].Optional = false // what was trained is kept whatever out names: hours of work
 	return k.In, k.Out
 }
