@@ -1,8 +1,6 @@
 package runner
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,11 +32,23 @@ type run struct {
 	err     error
 }
 
-// newRun names a run by the time of its start, so that names sort by age.
+// newRun names a run by the time of its start, so that names sort by age: the second, and in hexadecimal its 65,536th part. Only one
+// run at a time writes in a workspace, and none is as short as that.
 func newRun(root string, now time.Time) *run {
-	var random [2]byte
-	rand.Read(random[:])
-	return &run{id: now.UTC().Format("20060102-150405") + "-" + hex.EncodeToString(random[:]), root: root}
+	return &run{id: fmt.Sprintf("%s-%04x", now.UTC().Format(runSecond), now.Nanosecond()<<16/int(time.Second)), root: root}
+}
+
+const runSecond = "20060102-150405"
+
+// runStart is the time that a run's name tells.
+func runStart(id string) time.Time {
+	second, part, _ := strings.Cut(id[min(len(id), len("20060102-")):], "-")
+	start, err := time.Parse(runSecond, id[:min(len(id), len("20060102-"))]+second)
+	if err != nil {
+		return time.Time{}
+	}
+	n, _ := strconv.ParseUint(part, 16, 16)
+	return start.Add(time.Duration(n) * time.Second >> 16)
 }
 
 // folder makes the run's folder at the first call.
@@ -166,8 +176,7 @@ func Runs(dir string) ([]RunInfo, error) {
 }
 
 func runInfo(id, events string) RunInfo {
-	info := RunInfo{ID: id, Ran: []string{}, Failed: []string{}}
-	info.Started, _ = time.Parse("20060102-150405", id[:min(len(id), len("20060102-150405"))])
+	info := RunInfo{ID: id, Started: runStart(id), Ran: []string{}, Failed: []string{}}
 	for line := range strings.Lines(events) {
 		var e RunEvent
 		if json.Unmarshal([]byte(line), &e) != nil {

@@ -45,3 +45,27 @@ func TestEventsKeepTheirOrder(t *testing.T) {
 	}
 	equalText(t, string(data), strings.Join(want, "\n")+"\n")
 }
+
+// Names of runs sort by time within a second too, and tell it.
+func TestRunsSortByTime(t *testing.T) {
+	at := time.Date(2026, 11, 24, 13, 59, 59, 0, time.UTC)
+	last := ""
+	for _, part := range []time.Duration{0, 20 * time.Microsecond, time.Millisecond, 100 * time.Millisecond, time.Second - 1, time.Second} {
+		id := newRun("", at.Add(part)).id
+		if id <= last {
+			t.Errorf("%s follows %s", id, last)
+		}
+		if got := runStart(id).Sub(at.Add(part)); got > 0 || got < -16*time.Microsecond {
+			t.Errorf("%s tells %s, not %s", id, runStart(id), at.Add(part))
+		}
+		last = id
+	}
+	for _, id := range []string{"", "x", "20261124", "20261124-13", "2026-11-24-1"} {
+		if got := runStart(id); !got.IsZero() {
+			t.Errorf("%q tells %s", id, got)
+		}
+	}
+	if got := runStart("20261124-135959"); !got.Equal(at) {
+		t.Errorf("without a part it is %s", got)
+	}
+}
