@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -27,8 +28,8 @@ func TestOneFlushPays(t *testing.T) {
 			t.Errorf("%d files of %d bytes where %d are unwritten: %v", c.n, c.bytes, c.unwritten, got)
 		}
 	}
-	if oneFlush(1, 0) {
-		t.Error("one file is flushed by itself")
+	if oneFlush(flushEach, 0) {
+		t.Error("few files are flushed each by itself")
 	}
 }
 
@@ -41,10 +42,13 @@ func TestPrepareIsTheFirstPartOfCommit(t *testing.T) {
 		d, _ := p.deposit(path)
 		deposits = append(deposits, d)
 	}
+	var mu sync.Mutex
 	var bytes []string // flushed
 	p.cache.disk.fault = func(op, path string) error {
 		if op == "sync" && strings.HasPrefix(path, p.cache.in("tmp")) {
+			mu.Lock()
 			bytes = append(bytes, path)
+			mu.Unlock()
 		}
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,10 +112,12 @@ func TestCommitsTellWhatCannotFail(t *testing.T) {
 // Deposits are prepared while their group gathers, those together that come meanwhile, none while or after it is stored.
 func TestCommitsPrepareAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // others are prepared beside a store
 		var rounds []int
 		prepared, stored := map[*cache.Deposit]bool{}, map[*cache.Deposit]bool{}
 		c := &commits{
 			prepare: func(some []*cache.Deposit) {
+				mu.Lock()
 				for _, d := range some {
 					if stored[d] || prepared[d] {
 						t.Error("what is stored or prepared already is prepared")
@@ -122,12 +125,15 @@ func TestCommitsPrepareAhead(t *testing.T) {
 					prepared[d] = true
 				}
 				rounds = append(rounds, len(some))
+				mu.Unlock()
 				time.Sleep(4 * time.Millisecond)
 			},
 			store: func(batch []*ending) []error {
+				mu.Lock()
 				for _, e := range batch {
 					stored[e.deposit] = true
 				}
+				mu.Unlock()
 				time.Sleep(10 * time.Millisecond)
 				return make([]error, len(batch))
 			},
