@@ -237,7 +237,7 @@ func (a *adder) copy(ctx context.Context) error {
 
 // barrier makes all bytes durable before any name appears.
 func (a *adder) barrier() error {
-	n, bytes := a.batch.unnamed()
+	n, bytes := a.batch.unnamed() // counted first: with very many files there is one flush, and no list of them
 	for _, f := range a.files {
 		if f.first == nil && f.how == adopt {
 			n, bytes = n+1, bytes+f.size

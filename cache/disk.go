@@ -236,23 +236,6 @@ func (d disk) sync(f *os.File) error {
 	return f.Sync()
 }
 
-// syncPath makes a file's bytes, or a folder's names, durable.
-func (d disk) syncPath(path string) error {
-	if err := d.check("sync", path); err != nil {
-		return err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	err = f.Sync()
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
-		return nil // some file systems cannot sync a folder, and keep its names without
-	}
-	return err
-}
-
 // exchange swaps two paths in one step where the system can; else old's name is free for a moment.
 func (d disk) exchange(fresh, old string) error {
 	if err := d.check("rename", old); err != nil {

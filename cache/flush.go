@@ -2,8 +2,11 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // flushWorth is how many bytes of others a disk writes while it flushes one file more: measured 0.1 ms, and 2.5 GB/s. One flush of the
@@ -12,7 +15,7 @@ const flushWorth = 256 << 10
 
 // oneFlush tells whether one flush of the file system is the quicker way to make n files with that many bytes durable.
 func oneFlush(n int, bytes int64) bool {
-	return n > 1 && worthOne(n, bytes, unwritten())
+	return n > flushEach && worthOne(n, bytes, unwritten())
 }
 
 // worthOne is oneFlush where the whole machine has that many bytes unwritten. What these files have of it is written either way.
@@ -35,6 +38,26 @@ func (d disk) syncEach(paths []string) error {
 
 // syncAll makes everything written to path's file system durable: one flush for any number of files.
 func (d disk) syncAll(path string) error {
+	return d.syncBy(path, func(f *os.File) error {
+		if err := syncFS(f); err != nil {
+			return &fs.PathError{Op: "syncfs", Path: path, Err: err}
+		}
+		return nil
+	})
+}
+
+// syncPath makes a file's bytes, or a folder's names, durable.
+func (d disk) syncPath(path string) error {
+	return d.syncBy(path, func(f *os.File) error {
+		err := f.Sync()
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+			return nil // some file systems cannot sync a folder, and keep its names without
+		}
+		return err
+	})
+}
+
+func (d disk) syncBy(path string, sync func(*os.File) error) error {
 	if err := d.check("sync", path); err != nil {
 		return err
 	}
@@ -43,8 +66,5 @@ func (d disk) syncAll(path string) error {
 		return err
 	}
 	defer f.Close()
-	if err := syncFS(f); err != nil {
-		return &fs.PathError{Op: "syncfs", Path: path, Err: err}
-	}
-	return nil
+	return sync(f)
 }

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// flushEach is how many files are flushed each by itself in any case.
+const flushEach = 1
+
 func syncFS(f *os.File) error { return unix.Syncfs(int(f.Fd())) }
 
 // unwritten is how many bytes all programs together wrote to files and the disks do not have yet, a few MiB more or less; 0 where
