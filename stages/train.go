@@ -59,7 +59,6 @@ func trainPorts(s runner.Stage, _ map[string]bool) (ins, outs []runner.Port) {
 		k.In[v].Optional = false
 		k.In[v].Doc += ": select and early_stop go by that loss"
 	}
-	k.Out[0].Optional = false // what was trained is kept whatever out names: hours of work
 	return k.In, k.Out
 }
 

@@ -2,7 +2,6 @@ package stages
 
 import (
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,24 +80,6 @@ func TestEverySettingReachesTheEngine(t *testing.T) {
 		name, _, _ := strings.Cut(f.Tag.Get("hcl"), ",")
 		if changes[name] == nil && elsewhere[name] == "" {
 			t.Errorf("nothing shows that %s reaches the engine", name)
-		}
-	}
-}
-
-// A stage that names other outputs still saves its weights: they are what training is for.
-func TestTrainAlwaysSavesItsWeights(t *testing.T) {
-	for method, want := range map[string]string{"lora": "adapter", "dora": "adapter", "dpo": "adapter", "full": "model"} {
-		s := newTrain()
-		s.Method = method
-		_, outs := trainPorts(s, nil)
-		var needed []string
-		for _, port := range outs {
-			if !port.Optional {
-				needed = append(needed, port.Name)
-			}
-		}
-		if !slices.Equal(needed, []string{want, "metrics"}) {
-			t.Errorf("%s always makes %q", method, needed)
 		}
 	}
 }
