@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"math"
 	"testing"
+	"time"
 
 	"lpipe/engine/cpu"
 	"lpipe/engine/model"
@@ -14,8 +16,10 @@ func TestForecastOfShortRows(t *testing.T) {
 	dev := cpu.New(cpu.Options{Threads: 1})
 	defer dev.Close()
 	seconds := map[int]float64{}
-	for _, length := range []int{32, 16384} {
-		o.SequenceLength, o.BatchTokens = length, 16384
+	for _, length := range []int{probeTokens, 16 * probeTokens} { // both are probed by packs of one length
+		now := time.Unix(0, 0)
+		o.Now = func() time.Time { now = now.Add(time.Second); return now }
+		o.SequenceLength, o.BatchTokens = length, 16*probeTokens
 		f, err := Plan(t.Context(), dev, o)
 		if err != nil {
 			t.Fatal(err)
@@ -25,8 +29,8 @@ func TestForecastOfShortRows(t *testing.T) {
 		}
 		seconds[length] = f.Seconds
 	}
-	if seconds[16384] > 8*seconds[32] {
-		t.Errorf("%g s in packs of 16384, %g s in packs of 32", seconds[16384], seconds[32])
+	if short, long := seconds[probeTokens], seconds[16*probeTokens]; short <= 0 || math.Abs(long/short-1) > 0.01 {
+		t.Errorf("%g s in long packs, %g s in short ones", long, short)
 	}
 }
 

@@ -109,7 +109,6 @@ func TestTokenizeOverlong(t *testing.T) {
 	}
 }
 
-// Control text inside a message stays text: it cannot end the turn.
 // Where no row is left, the reason comes with what to do.
 func TestTokenizeOfNothing(t *testing.T) {
 	max := func(n int) *Tokenize { return &Tokenize{MaxTokens: n} }
@@ -124,6 +123,7 @@ func TestTokenizeOfNothing(t *testing.T) {
 	}
 }
 
+// Control text inside a message stays text: it cannot end the turn.
 func TestTokenizeIsSafeFromInjection(t *testing.T) {
 	s := stageOf[*Tokenize](t, "tokenize")
 	s.SystemMode = "none"
